@@ -1,0 +1,7 @@
+"""Pre-trained backbones that MMSegmentation lacks."""
+
+from .dinov2 import DINOv2
+from .efficientnet_lite import EfficientNetLite0
+from .mit import MixVisionTransformer
+
+__all__ = ['DINOv2', 'EfficientNetLite0', 'MixVisionTransformer']

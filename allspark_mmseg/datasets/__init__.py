@@ -1,0 +1,17 @@
+"""Data layer: split lists, the sampler of two streams, named views and the colour augmentation."""
+
+from .samplers import DualStreamSampler
+from .split_list import SplitListDataset
+from .transforms import BlankSegMap, ColorJitter, GaussianBlur, RandomResizeLongSide
+from .views import SemiSegDataPreProcessor, Views
+
+__all__ = [
+    'BlankSegMap',
+    'ColorJitter',
+    'DualStreamSampler',
+    'GaussianBlur',
+    'RandomResizeLongSide',
+    'SemiSegDataPreProcessor',
+    'SplitListDataset',
+    'Views',
+]

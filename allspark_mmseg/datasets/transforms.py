@@ -1,0 +1,253 @@
+"""The augmentation of UniMatch and AllSpark: what MMCV and MMSegmentation lack, and the recipe.
+
+UniMatch (arXiv:2208.09910; released code, ``dataset/semi.py`` and ``dataset/transform.py``) and AllSpark
+(arXiv:2403.01818) use the same steps. Most are stock parts of MMCV and MMSegmentation; that each means the
+same is tested against the formula in ``tests/test_datasets/test_transforms.py``. The recipe::
+
+    crop = 321
+    load = [dict(type='LoadImageFromFile')]
+    geometry = [
+        dict(type='allspark_mmseg.RandomResizeLongSide', ratio_range=(0.5, 2.0)),
+        dict(type='Pad', size=(crop, crop), pad_val=dict(img=0, seg=255)),
+        dict(type='RandomCrop', crop_size=(crop, crop), cat_max_ratio=1.0),
+        dict(type='RandomFlip', prob=0.5),
+    ]
+    colour = [
+        dict(type='RandomApply', prob=0.8, transforms=[
+            dict(type='allspark_mmseg.ColorJitter', brightness=0.5, contrast=0.5, saturation=0.5, hue=0.25)]),
+        dict(type='RandomGrayscale', prob=0.2, keep_channels=True, channel_weights=(0.114, 0.587, 0.299)),
+        dict(type='RandomApply', prob=0.5, transforms=[
+            dict(type='allspark_mmseg.GaussianBlur', sigma_range=(0.1, 2.0))]),
+    ]
+    pack = dict(type='PackSegInputs')
+
+    unimatch_labeled = load + [dict(type='LoadAnnotations')] + geometry + [
+        dict(type='allspark_mmseg.Views', labeled=[pack])]
+    unimatch_unlabeled = load + [dict(type='allspark_mmseg.BlankSegMap')] + geometry + [
+        dict(type='allspark_mmseg.Views', weak=[pack], strong_1=colour + [pack], strong_2=colour + [pack])]
+
+    allspark_labeled = load + [dict(type='LoadAnnotations')] + geometry + [
+        dict(type='allspark_mmseg.Views', labeled=colour + [pack])]
+    allspark_unlabeled = load + [dict(type='allspark_mmseg.BlankSegMap')] + geometry + [
+        dict(type='allspark_mmseg.Views', weak=[pack])]
+
+``Pad`` pads on the right and below only, in black before normalisation, and leaves a side that is long
+enough; ``RandomCrop`` draws its corner with both ends included. ``RandomGrayscale`` takes its weights in the
+order of the channels, BGR here, and truncates where PIL rounds: one grey level at most. ``BlankSegMap``
+stands where a mask would be loaded and makes padding known to the unlabelled loss.
+
+Everything random comes from NumPy's and Python's global generators. MMEngine seeds them when a worker starts,
+always alike, so a data loader without ``persistent_workers=True`` repeats its draws in every epoch.
+"""
+
+import mmcv
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmseg.datasets.transforms import Resize
+from PIL import Image, ImageFilter
+
+from ..registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class RandomResizeLongSide(BaseTransform):
+    """Resize the longer side to a whole number drawn uniformly from a range around its length.
+
+    With L the longer and l the shorter side, the longer becomes a uniform integer s in
+    [int(a * L), int(b * L)], both ends included, and the shorter int(l * s / L + 0.5), as in UniMatch's
+    released code (``dataset/transform.py``). MMCV's ``RandomResize`` with ``keep_ratio`` draws a real factor
+    instead. The image is interpolated bilinearly, maps take the nearest pixel.
+
+    Reads ``img`` (H, W, 3) uint8 and the maps named in ``seg_fields`` (H, W); changes these and
+    ``img_shape`` (h, w), and sets ``scale`` (w, h) in pixels, ``scale_factor`` (w, h) and ``keep_ratio`` as
+    MMCV's ``Resize``.
+
+    Args:
+        ratio_range: (a, b) with 0 < a <= b.
+        backend: ``'pillow'``, as in the reference, averages over the source pixels when it shrinks an image;
+            ``'cv2'`` is faster, and does not.
+
+    Raises:
+        ValueError: ``ratio_range`` or ``backend`` is none of these.
+    """
+
+    def __init__(self, ratio_range: tuple[float, float] = (0.5, 2.0), backend: str = 'pillow') -> None:
+        _check_range('RandomResizeLongSide: ratio_range', ratio_range, minimum=0)
+        if ratio_range[0] == 0:
+            raise ValueError(f'RandomResizeLongSide: ratio_range must be above 0, found {ratio_range}.')
+        if backend not in ('pillow', 'cv2'):
+            raise ValueError(f"RandomResizeLongSide: backend must be 'pillow' or 'cv2', found {backend!r}.")
+        self.ratio_range = ratio_range
+        self.backend = backend
+
+    def _draw_long_side(self, long_side: int) -> int:
+        low, high = (int(ratio * long_side) for ratio in self.ratio_range)
+        return int(np.random.randint(max(low, 1), high + 1))
+
+    def transform(self, results: dict) -> dict:
+        """Resize ``results['img']`` and its maps, as the class describes; returns ``results``."""
+        height, width = results['img'].shape[:2]
+        long_side = max(height, width)
+        new_long = self._draw_long_side(long_side)
+        new_short = max(int(min(height, width) * new_long / long_side + 0.5), 1)
+        scale = (new_short, new_long) if height > width else (new_long, new_short)
+        results = Resize(scale=scale, backend=self.backend)(results)
+        results['keep_ratio'] = True
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(ratio_range={self.ratio_range}, backend={self.backend!r})'
+
+
+@TRANSFORMS.register_module()
+class BlankSegMap(BaseTransform):
+    """Give an unlabelled image a map of zeros, so that ``Pad`` marks in it what is padding.
+
+    After the stock geometric steps the map is 255 on padding and 0 on the image: the ignore mask of
+    UniMatch's unlabelled loss (released code, ``dataset/semi.py``). ``PackSegInputs`` packs it as
+    ``gt_sem_seg``; **its zeros are not labels**, and no mask file is read.
+
+    Reads ``img`` (H, W, 3); sets ``gt_seg_map`` (H, W) uint8, 0, and names it in ``seg_fields``.
+
+    Raises:
+        ValueError: In use, there is a ``gt_seg_map`` already.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Add the map to ``results``, and return them."""
+        if 'gt_seg_map' in results:
+            raise ValueError(
+                'BlankSegMap: expected an image without mask, found gt_seg_map. Leave LoadAnnotations out of '
+                'the unlabelled pipeline, or BlankSegMap out of the labelled one.'
+            )
+        results['gt_seg_map'] = np.zeros(results['img'].shape[:2], dtype=np.uint8)
+        results['seg_fields'] = [*results.get('seg_fields', []), 'gt_seg_map']
+        return results
+
+
+@TRANSFORMS.register_module()
+class ColorJitter(BaseTransform):
+    """Change brightness, contrast, saturation and hue at random, in random order.
+
+    The semantics are those of torchvision's ``ColorJitter`` on PIL images, which UniMatch's released code
+    uses: factors f ~ U[max(0, 1 - x), 1 + x] that blend the image with black (brightness), with its mean grey
+    (contrast) and with its own grey version (saturation), f = 1 changing nothing; and a turn of the hue by
+    h ~ U[-hue, hue] of the colour circle, in steps of 1/256. Equal to PIL within one grey level.
+
+    Reads and changes ``img`` (H, W, 3), uint8 in [0, 255], BGR.
+
+    Args:
+        brightness: x of brightness, at least 0; 0 leaves it out, as for the others. UniMatch: 0.5.
+        contrast: x of contrast. UniMatch: 0.5.
+        saturation: x of saturation. UniMatch: 0.5.
+        hue: Largest turn of the hue, in [0, 0.5], where 0.5 is the complementary colour. UniMatch: 0.25.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    def __init__(
+        self, brightness: float = 0.0, contrast: float = 0.0, saturation: float = 0.0, hue: float = 0.0
+    ) -> None:
+        self.strengths = {
+            'brightness': brightness,
+            'contrast': contrast,
+            'saturation': saturation,
+            'hue': hue,
+        }
+        for name, strength in self.strengths.items():
+            limit = 0.5 if name == 'hue' else float('inf')
+            if not 0 <= strength <= limit:
+                raise ValueError(f'ColorJitter: {name} must be in [0, {limit}], found {strength}.')
+
+    def _draw(self) -> list[tuple[str, float]]:
+        """Return the operations in the order of application, each with its factor or turn."""
+        names = [name for name, strength in self.strengths.items() if strength > 0]
+        return [(str(name), self._draw_factor(name)) for name in np.random.permutation(names)]
+
+    def _draw_factor(self, name: str) -> float:
+        strength = self.strengths[name]
+        if name == 'hue':
+            return np.random.uniform(-strength, strength)
+        return np.random.uniform(max(0.0, 1 - strength), 1 + strength)
+
+    def transform(self, results: dict) -> dict:
+        """Change the colours of ``results['img']``, and return ``results``."""
+        img = results['img']
+        for name, amount in self._draw():
+            img = _ADJUST[name](img, amount)
+        results['img'] = np.ascontiguousarray(img)
+        return results
+
+    def __repr__(self) -> str:
+        arguments = ', '.join(f'{name}={strength}' for name, strength in self.strengths.items())
+        return f'{type(self).__name__}({arguments})'
+
+
+@TRANSFORMS.register_module()
+class GaussianBlur(BaseTransform):
+    """Blur with a random strength, as PIL's ``ImageFilter.GaussianBlur`` (UniMatch).
+
+    PIL itself does it, because its approximation by three box filters differs from OpenCV's sampled kernel
+    by up to 40 grey levels on noise.
+
+    Reads and changes ``img`` (H, W, 3) or (H, W), uint8 in [0, 255].
+
+    Args:
+        sigma_range: Bounds of the uniform standard deviation (PIL's radius), in pixels. UniMatch: (0.1, 2.0).
+
+    Raises:
+        ValueError: ``sigma_range`` is not two numbers, 0 <= low <= high.
+    """
+
+    def __init__(self, sigma_range: tuple[float, float] = (0.1, 2.0)) -> None:
+        _check_range('GaussianBlur: sigma_range', sigma_range, minimum=0)
+        self.sigma_range = sigma_range
+
+    def _draw_sigma(self) -> float:
+        return np.random.uniform(*self.sigma_range)
+
+    def transform(self, results: dict) -> dict:
+        """Blur ``results['img']``, and return ``results``."""
+        blurred = Image.fromarray(results['img']).filter(ImageFilter.GaussianBlur(self._draw_sigma()))
+        results['img'] = np.array(blurred)
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(sigma_range={self.sigma_range})'
+
+
+def _check_range(name: str, bounds: tuple[float, float], minimum: float) -> None:
+    if len(bounds) != 2 or not minimum <= bounds[0] <= bounds[1]:
+        raise ValueError(
+            f'{name} must be two numbers (low, high) with {minimum} <= low <= high, found {bounds}.'
+        )
+
+
+def _adjust_brightness(img: np.ndarray, factor: float) -> np.ndarray:
+    return mmcv.adjust_brightness(img, factor, backend='pillow')
+
+
+def _adjust_contrast(img: np.ndarray, factor: float) -> np.ndarray:
+    return mmcv.adjust_contrast(img, factor, backend='pillow')
+
+
+def _adjust_saturation(img: np.ndarray, factor: float) -> np.ndarray:
+    # The pillow variant warns at every call.
+    return mmcv.adjust_color(np.ascontiguousarray(img), factor, backend='cv2')
+
+
+def _shift_hue(img: np.ndarray, turn: float) -> np.ndarray:
+    # mmcv.adjust_hue of MMCV 2.1.0 fails with NumPy 2 when the turn is negative; its OpenCV variant is up to
+    # 13 grey levels off PIL.
+    hsv = np.array(Image.fromarray(np.ascontiguousarray(img[..., ::-1])).convert('HSV'))
+    hsv[..., 0] += np.uint8(int(turn * 255) % 256)
+    return np.array(Image.fromarray(hsv, mode='HSV').convert('RGB'))[..., ::-1]
+
+
+_ADJUST = {
+    'brightness': _adjust_brightness,
+    'contrast': _adjust_contrast,
+    'saturation': _adjust_saturation,
+    'hue': _shift_hue,
+}

@@ -1,0 +1,16 @@
+"""Training machinery: hooks, start-up, checkpoints."""
+
+from .checkpoint import AtomicLocalBackend, load_checkpoint_file, use_safe_loading
+from .hooks import ClassStatisticsHook, MemoryWarmUpHook, PseudoLabelPicturesHook, StartupCheckHook
+from .startup import prepare_launch
+
+__all__ = [
+    'AtomicLocalBackend',
+    'ClassStatisticsHook',
+    'MemoryWarmUpHook',
+    'PseudoLabelPicturesHook',
+    'StartupCheckHook',
+    'load_checkpoint_file',
+    'prepare_launch',
+    'use_safe_loading',
+]

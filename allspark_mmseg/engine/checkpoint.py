@@ -1,0 +1,110 @@
+"""Checkpoints that are written whole and read without executing what they contain."""
+
+import os
+import re
+from pathlib import Path
+from pickle import UnpicklingError
+
+import numpy as np
+import torch
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.logging.history_buffer import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+
+ATOMIC_BACKEND = 'allspark_mmseg.atomic'
+
+
+class AtomicLocalBackend(LocalBackend):
+    """MMEngine's local files, but a file appears under its name only once it is complete.
+
+    Interrupted writing then leaves the previous checkpoint as the last one. Configs use it by
+    ``CheckpointHook(backend_args=dict(backend='allspark_mmseg.atomic'))``.
+    """
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write bytes to ``filepath`` by way of a temporary file beside it."""
+        temporary = f'{filepath}.{os.getpid()}.tmp'
+        try:
+            super().put(obj, temporary)
+            os.replace(temporary, filepath)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def allow_mmengine_checkpoints() -> None:
+    """Let ``torch.load(weights_only=True)``, the default since PyTorch 2.6, read MMEngine's checkpoints.
+
+    Beside tensors they hold the log's history: numpy arrays and scalars in a ``HistoryBuffer``, whose
+    methods are stored as ``getattr(HistoryBuffer, name)``. PyTorch's restricted unpickler calls only the
+    functions listed here and its own, so what such a ``getattr`` returns is never called.
+    """
+    core = getattr(np, '_core', None) or np.core
+    dtypes = {type(np.dtype(name)) for name in ('bool', 'int32', 'int64', 'uint8', 'float32', 'float64')}
+    torch.serialization.add_safe_globals(
+        [
+            HistoryBuffer,
+            getattr,
+            slice,
+            np.ndarray,
+            np.dtype,
+            core.multiarray._reconstruct,
+            core.multiarray.scalar,
+        ]
+        + sorted(dtypes, key=str)
+    )
+
+
+def _other_checkpoints(path: Path) -> str:
+    def number(other: Path) -> int:
+        return max(map(int, re.findall(r'\d+', other.stem)), default=-1)
+
+    others = sorted((other for other in path.parent.glob('*.pth') if other != path), key=number)
+    if not others:
+        return 'There is no other checkpoint beside it'
+    return (
+        f'Beside it lie {", ".join(other.name for other in others[-3:])}: resume with --resume {others[-1]}'
+    )
+
+
+def load_checkpoint_file(filename: str, map_location=None) -> dict:
+    """Load a local checkpoint with PyTorch's restricted unpickler.
+
+    Args:
+        filename: path of the file.
+        map_location: as in ``torch.load``.
+
+    Returns:
+        dict: the checkpoint.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is truncated, is no checkpoint, or holds objects beyond tensors and
+            MMEngine's log history.
+    """
+    path = Path(filename).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f'checkpoint {path} not found. {_other_checkpoints(path)}.')
+    try:
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except (RuntimeError, EOFError, UnpicklingError, OSError) as error:
+        reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        raise ValueError(
+            f'checkpoint {path} ({path.stat().st_size} bytes) cannot be read: it is truncated, not a PyTorch '
+            f'checkpoint, or holds more than weights ({reason}). {_other_checkpoints(path)}.'
+        ) from error
+
+
+def use_safe_loading() -> None:
+    """Make MMEngine read local checkpoints by ``load_checkpoint_file`` in this process.
+
+    The OneDL fork of MMEngine turns ``weights_only`` off when a file does not load with it.
+    """
+
+    def load_from_local(filename: str, map_location=None) -> dict:
+        return load_checkpoint_file(filename, map_location)
+
+    CheckpointLoader.register_scheme('', load_from_local, force=True)
+
+
+register_backend(ATOMIC_BACKEND, AtomicLocalBackend, force=True)
+allow_mmengine_checkpoints()

@@ -1,0 +1,8 @@
+"""Hooks of the training loop."""
+
+from .class_statistics import ClassStatisticsHook
+from .memory_warm_up import MemoryWarmUpHook
+from .pseudo_label_pictures import PseudoLabelPicturesHook
+from .startup_check import StartupCheckHook
+
+__all__ = ['ClassStatisticsHook', 'MemoryWarmUpHook', 'PseudoLabelPicturesHook', 'StartupCheckHook']

@@ -1,0 +1,49 @@
+"""Pictures of what the network teaches itself."""
+
+import mmcv
+import torch
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+
+from ...methods import SelfTraining
+from ...registry import HOOKS
+
+
+@HOOKS.register_module()
+class PseudoLabelPicturesHook(Hook):
+    """Draw the pseudo-labels of the current batch over its images, by the run's visualizer.
+
+    Off by default: put it into ``custom_hooks``.
+
+    Args:
+        interval: iterations between two rounds.
+        num: pictures a round, at most.
+    """
+
+    priority = 'BELOW_NORMAL'
+
+    def __init__(self, interval: int = 500, num: int = 2):
+        self.interval = interval
+        self.num = num
+
+    @master_only
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Draw every ``interval`` iterations."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if not isinstance(model, SelfTraining) or not self.every_n_train_iters(runner, self.interval):
+            return
+        raw = [views.weak for views in data_batch['inputs'] if 'weak' in views][: self.num]
+        images = model.data_preprocessor(data_batch, training=True)['inputs']['weak'][: self.num]
+        with torch.no_grad():
+            pseudo = model.pseudo_label(images)
+        for i, (pixels, label) in enumerate(zip(raw, pseudo.label.cpu(), strict=True)):
+            picture = pixels.cpu().permute(1, 2, 0).numpy()
+            if model.data_preprocessor._channel_conversion:
+                picture = mmcv.bgr2rgb(picture)
+            sample = SegDataSample(pred_sem_seg=PixelData(data=label[None]))
+            runner.visualizer.add_datasample(
+                f'pseudo_label_{i}', picture, sample, draw_gt=False, with_labels=False, step=runner.iter + 1
+            )

@@ -1,0 +1,158 @@
+"""Checks of data, config and checkpoint against each other, before the first iteration."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from mmengine.dataset import ConcatDataset, pseudo_collate
+from mmengine.dist import get_dist_info
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmseg.datasets.transforms import LoadAnnotations
+
+from ...datasets import DualStreamSampler
+from ...methods import AllSpark, SemiSegmentor
+from ...registry import HOOKS
+
+_EXAMPLES = 5
+
+
+@HOOKS.register_module()
+class StartupCheckHook(Hook):
+    """Stop with one clear sentence where training would fail late, or succeed at nothing.
+
+    Before training: number of classes of data sets and model; batch size against the sampler; sizes of
+    the views; the crop against AllSpark's memory; the labels in every labelled mask. On loading: the
+    checkpoint must fill parameters, and a resumed run must find a memory of its own shape.
+
+    Args:
+        masks: read all labelled masks (each process its share); costs some milliseconds a mask.
+
+    Raises:
+        ValueError: from the hook's methods, when something does not fit.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, masks: bool = True):
+        self.masks = masks
+
+    def before_train(self, runner) -> None:
+        """Check the training set-up."""
+        model = _unwrapped(runner.model)
+        loader = runner.train_loop.dataloader
+        parts = loader.dataset.datasets if isinstance(loader.dataset, ConcatDataset) else [loader.dataset]
+        for key, dataset in [('train_dataloader', part) for part in parts]:
+            _check_classes(key, dataset, model)
+        if runner.val_loop is not None:
+            _check_classes('val_dataloader', runner.val_loop.dataloader.dataset, model)
+        if isinstance(model, SemiSegmentor):
+            _check_sampler(loader)
+            _check_views(loader.dataset, model)
+        if self.masks:
+            for part in parts:
+                if getattr(part, 'labeled', True):
+                    _check_masks(part, model.num_classes)
+
+    def before_test(self, runner) -> None:
+        """Check the data set against the model."""
+        _check_classes('test_dataloader', runner.test_loop.dataloader.dataset, _unwrapped(runner.model))
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Check that the checkpoint belongs to the model, before it is loaded."""
+        model = _unwrapped(runner.model)
+        source = runner._load_from or f'in {runner.work_dir}'
+        stored = {
+            key.removeprefix('module.'): value
+            for key, value in checkpoint.get('state_dict', checkpoint).items()
+        }
+        adopted = dict(stored)
+        for hook in model._load_state_dict_pre_hooks.values():
+            hook(adopted, '', {}, True, [], [], [])
+        own = model.state_dict()
+        if not any(key in own and own[key].shape == value.shape for key, value in adopted.items()):
+            raise ValueError(
+                f'checkpoint {source} fills no parameter of the {type(model).__name__}: it has keys like '
+                f'{list(stored)[:3]}, expected {list(own)[:3]}. Convert it first (tools/model_converters), or name '
+                'another file in load_from or on the command line.'
+            )
+        if runner._resume:
+            _check_memory(source, stored, own)
+
+
+def _unwrapped(model):
+    return model.module if is_model_wrapper(model) else model
+
+
+def _check_classes(key: str, dataset, model) -> None:
+    classes = dataset.metainfo.get('classes')
+    if classes is not None and len(classes) != model.num_classes:
+        raise ValueError(
+            f'{key}: the data set ({type(dataset).__name__}) has {len(classes)} classes, the decode head has '
+            f'num_classes={model.num_classes}; set num_classes of every head to {len(classes)}.'
+        )
+
+
+def _check_sampler(loader) -> None:
+    sampler = loader.sampler
+    if not isinstance(sampler, DualStreamSampler):
+        raise ValueError(
+            f'train_dataloader.sampler is a {type(sampler).__name__}; semi-supervised training needs '
+            "dict(type='allspark_mmseg.DualStreamSampler', labeled=..., unlabeled=...)."
+        )
+    labeled, unlabeled = sampler.shares
+    if loader.batch_size != labeled + unlabeled:
+        raise ValueError(
+            f'train_dataloader.batch_size is {loader.batch_size}, but its sampler draws {labeled} labelled + '
+            f'{unlabeled} unlabelled images a batch; set batch_size={labeled + unlabeled}.'
+        )
+
+
+@torch.no_grad()
+def _check_views(dataset, model) -> None:
+    first_unlabeled = dataset.cumulative_sizes[0]
+    batch = pseudo_collate([dataset[0], dataset[first_unlabeled]])
+    inputs = model.data_preprocessor(batch, training=True)['inputs']
+    sizes = {view: tuple(images.shape[2:]) for view, images in inputs.items()}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f'the views of a batch differ in size (height, width): {sizes}; crop them alike.')
+    if isinstance(model, AllSpark):
+        was_training = model.training
+        model.eval()
+        image = next(iter(inputs.values()))[:1]
+        feature = model.extract_feat(image)[model.decode_head.bottleneck_index]
+        model.train(was_training)
+        model.decode_head.bottleneck.check_map_size(feature.shape[2:])
+
+
+def _check_masks(dataset, num_classes: int) -> None:
+    load = LoadAnnotations()
+
+    def strange(index: int) -> tuple[str, list[int]]:
+        info = dataset.get_data_info(index)
+        counts = np.bincount(load(info)['gt_seg_map'].ravel(), minlength=256)
+        counts[:num_classes] = 0
+        counts[dataset.ignore_index] = 0
+        return info['seg_map_path'], np.flatnonzero(counts).tolist()
+
+    rank, world = get_dist_info()
+    with ThreadPoolExecutor() as pool:
+        found = [
+            (path, labels) for path, labels in pool.map(strange, range(rank, len(dataset), world)) if labels
+        ]
+    if found:
+        listed = '; '.join(f'{path}: {labels[:8]}' for path, labels in found[:_EXAMPLES])
+        raise ValueError(
+            f'{len(found)} labelled mask(s) hold labels outside 0..{num_classes - 1} and {dataset.ignore_index} '
+            f'(ignored): {listed}. Set num_classes, or convert the masks.'
+        )
+
+
+def _check_memory(source: str, stored: dict, own: dict) -> None:
+    for key, value in own.items():
+        if key.endswith('memory.rows') and key in stored and stored[key].shape != value.shape:
+            raise ValueError(
+                f'{source}: its memory (classes, channels, positions) is {tuple(stored[key].shape)}, the config makes '
+                f'{tuple(value.shape)}. Resume with the crop and classes the run was started with, or start a new '
+                'run from its weights (load_from).'
+            )

@@ -1,0 +1,5 @@
+"""Decode heads that several methods use."""
+
+from .all_mlp_head import AllMLPHead
+
+__all__ = ['AllMLPHead']

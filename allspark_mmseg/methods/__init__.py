@@ -1,0 +1,14 @@
+"""The semi-supervised methods, one file or folder each."""
+
+from .allspark import AllSpark, AllSparkBottleneck, AllSparkHead, SemanticMemory
+from .self_training import SelfTraining
+from .semi_segmentor import SemiSegmentor
+
+__all__ = [
+    'AllSpark',
+    'AllSparkBottleneck',
+    'AllSparkHead',
+    'SelfTraining',
+    'SemanticMemory',
+    'SemiSegmentor',
+]

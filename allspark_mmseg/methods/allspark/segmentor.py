@@ -1,0 +1,69 @@
+"""AllSpark: self-training with a bottleneck that rebuilds labelled features from unlabelled ones."""
+
+import torch
+from torch import Tensor
+
+from ...pseudo_label import PseudoLabel
+from ...registry import MODELS
+from ..self_training import SelfTraining
+from .head import AllSparkHead
+
+
+@MODELS.register_module()
+class AllSpark(SelfTraining):
+    r"""AllSpark (Wang et al., CVPR 2024, arXiv 2403.01818), with the losses of self-training.
+
+    .. code-block:: text
+
+        U, pseudo-label = student(unlabelled), eval mode, no gradient
+        e1..e4          = backbone([labelled, unlabelled])
+        channels of e4 (unlabelled) -> class each by U -> semantic memory
+        e4 (labelled)   = cross-attention to the memory   (in warm-up: to e4 of the unlabelled images)
+        e4 (unlabelled) = channel-wise self-attention
+        loss            = 1/2 CE(decoder(labelled), mask) + 1/2 CE(decoder(unlabelled), pseudo-label)
+
+    The memory is read from the moment that ``MemoryWarmUpHook`` starts it, and written from the first
+    step. Differs from the release: the memory is shared by all ranks; prediction is image by image.
+
+    Args:
+        segmentor: config of the student, its ``decode_head`` an ``allspark_mmseg.AllSparkHead``.
+        pseudo_keys: whose channels are the keys in the pseudo-label pass: ``'batch'``, all unlabelled
+            images' (as released), or ``'image'``, each image's own (as in prediction).
+        kwargs: as in ``SelfTraining``.
+
+    Raises:
+        ValueError: the student's decode head is not an ``AllSparkHead``, or ``pseudo_keys`` is unknown.
+    """
+
+    def __init__(self, segmentor: dict, *, pseudo_keys: str = 'batch', **kwargs):
+        super().__init__(segmentor, **kwargs)
+        if not isinstance(self.decode_head, AllSparkHead):
+            raise ValueError(
+                f'AllSpark: segmentor.decode_head is a {type(self.decode_head).__name__}, expected '
+                "dict(type='allspark_mmseg.AllSparkHead', bottleneck=dict(...), decoder=<that head>)."
+            )
+        if pseudo_keys not in ('batch', 'image'):
+            raise ValueError(f"AllSpark: pseudo_keys is {pseudo_keys!r}, expected 'batch' or 'image'.")
+        self.pseudo_keys = pseudo_keys
+        self.register_buffer('memory_ready', torch.zeros((), dtype=torch.bool))
+
+    @property
+    def memory(self) -> torch.nn.Module:
+        """The bottleneck's ``SemanticMemory``."""
+        return self.decode_head.bottleneck.memory
+
+    def loss(self, inputs: dict[str, Tensor], data_samples: dict[str, list]) -> dict[str, Tensor]:
+        """One training step; adds ``memory.filled``, in [0, 1], to what self-training returns."""
+        losses = super().loss(inputs, data_samples)
+        losses['memory.filled'] = self.memory.filled.mean()
+        return losses
+
+    def decode(self, features: list[Tensor], num_labeled: int, pseudo: PseudoLabel) -> Tensor:
+        """Logits (Bl + Bu, K, h, w), each stream through its own attention."""
+        return self.decode_head.forward_semi(
+            features, num_labeled, pseudo.logits, read_memory=bool(self.memory_ready)
+        )
+
+    def decode_unlabeled(self, features: list[Tensor]) -> Tensor:
+        """Logits (Bu, K, h, w) of the pseudo-label pass."""
+        return self.decode_head(features, per_image=self.pseudo_keys == 'image')

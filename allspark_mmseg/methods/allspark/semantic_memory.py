@@ -1,0 +1,77 @@
+"""Class-wise memory of unlabelled channel features (AllSpark, section 3.3)."""
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+
+class SemanticMemory(nn.Module):
+    """A first-in-first-out ring of ``channels`` rows for each class.
+
+    A row is one channel of one unlabelled image: its value at each of the ``num_tokens`` positions.
+    Rows start as standard normal noise, as released, and are attended to until they are overwritten.
+
+    Args:
+        num_classes: number of classes K.
+        channels: rows for each class, D (the width of the bottleneck).
+        num_tokens: length N of a row: positions of the deepest feature map of a training crop.
+    """
+
+    def __init__(self, num_classes: int, channels: int, num_tokens: int):
+        super().__init__()
+        self.register_buffer('rows', torch.randn(num_classes, channels, num_tokens))
+        self.register_buffer('pointer', torch.zeros(num_classes, dtype=torch.int64))
+        self.register_buffer('written', torch.zeros(num_classes, dtype=torch.int64))
+
+    @property
+    def filled(self) -> Tensor:
+        """(K,) float in [0, 1]: the share of each class's rows that hold features, not noise."""
+        return self.written / self.rows.shape[1]
+
+    @torch.no_grad()
+    def update(self, tokens: Tensor, classes: Tensor) -> None:
+        """Write every channel to the ring of its class: images in order, then channels in order.
+
+        No loop over classes and no wait for the device: where more channels of a class arrive than its
+        ring holds, all that meet in one slot write the last one's row, so their order does not matter.
+
+        Args:
+            tokens: (B, N, D) float, the unlabelled tokens.
+            classes: (B, D) int64, the class of each channel, 0..K-1.
+        """
+        num_classes, capacity, num_tokens = self.rows.shape
+        incoming = tokens.transpose(1, 2).reshape(-1, num_tokens).to(self.rows.dtype)  # (B, N, D) -> (B*D, N)
+        owner = classes.flatten()
+        count = torch.zeros_like(self.pointer).scatter_add_(0, owner, torch.ones_like(owner))  # (K,)
+        first = count.cumsum(0) - count
+        order = owner.argsort(stable=True)  # grouped by class, the order of arrival kept
+        arrival = torch.arange(len(owner), device=owner.device) - first[owner[order]]
+        group = owner[order]
+        slot = (self.pointer[group] + arrival) % capacity
+        last = arrival + capacity * ((count[group] - 1 - arrival) // capacity)
+        self.rows[group, slot] = incoming[order[first[group] + last]]
+        self.pointer.copy_((self.pointer + count) % capacity)
+        self.written.copy_((self.written + count).clamp(max=capacity))
+
+    def read(self) -> Tensor:
+        """Return the memory as tokens.
+
+        Returns:
+            Tensor: (K, N, D), a copy: a later write must not reach what the backward pass needs.
+        """
+        return self.rows.transpose(1, 2).clone()
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+        """Keep the fresh memory, with a notice, when the stored one has another shape (another crop)."""
+        stored = state_dict.get(prefix + 'rows')
+        if stored is not None and stored.shape != self.rows.shape:
+            print_log(
+                f'{prefix}rows: the checkpoint holds a memory (classes, channels, positions) of '
+                f'{tuple(stored.shape)}, this model has {tuple(self.rows.shape)}: the stored memory is '
+                'dropped and training would start with an empty one. Prediction does not use it.',
+                logger='current',
+                level=30,
+            )
+            for name, value in self.named_buffers():
+                state_dict[prefix + name] = value.clone()
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

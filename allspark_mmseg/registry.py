@@ -1,0 +1,32 @@
+"""Child registries of MMEngine's with the scope ``allspark_mmseg``.
+
+Configs name the parts as ``allspark_mmseg.X``; MMEngine then imports this module and the
+``locations`` below by itself, so that configs need no ``custom_imports`` and run under MMSegmentation's
+own launchers. Nothing but MMEngine may be imported here: MMEngine hides an ImportError of this module.
+"""
+
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import Registry
+
+SCOPE = 'allspark_mmseg'
+
+
+def _child(parent: Registry, *locations: str) -> Registry:
+    return Registry(parent.name, parent=parent, scope=SCOPE, locations=list(locations))
+
+
+MODELS = _child(
+    MMENGINE_MODELS,
+    'allspark_mmseg.methods',
+    'allspark_mmseg.heads',
+    'allspark_mmseg.backbones',
+    'allspark_mmseg.datasets',
+)
+DATASETS = _child(MMENGINE_DATASETS, 'allspark_mmseg.datasets')
+DATA_SAMPLERS = _child(MMENGINE_DATA_SAMPLERS, 'allspark_mmseg.datasets')
+TRANSFORMS = _child(MMENGINE_TRANSFORMS, 'allspark_mmseg.datasets')
+HOOKS = _child(MMENGINE_HOOKS, 'allspark_mmseg.engine')

@@ -1,0 +1,63 @@
+# CamVid, 11 classes, 480 x 360: every 8th of the sorted training names is labelled (46), the others are not (321).
+_base_ = '../colour.py'
+
+data_root = 'data/camvid'
+splits = '{{ fileDirname }}/../splits/camvid/1over8'
+crop_size = (193, 193)
+metainfo = dict(
+    classes=('sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign symbol', 'fence', 'car', 'pedestrian',
+             'bicyclist'),
+    palette=[[128, 128, 128], [128, 0, 0], [192, 192, 128], [128, 64, 128], [60, 40, 222], [128, 128, 0],
+             [192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0], [0, 128, 192]],
+)  # fmt: skip
+
+geometry = [
+    dict(type='allspark_mmseg.RandomResizeLongSide', ratio_range=(0.5, 2.0)),
+    dict(type='Pad', size=crop_size, pad_val=dict(img=0, seg=255)),
+    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=1.0),
+    dict(type='RandomFlip', prob=0.5),
+]
+load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *geometry]
+load_unlabeled = [dict(type='LoadImageFromFile'), *geometry]
+pack = dict(type='PackSegInputs')
+test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), pack]
+
+labeled_dataset = dict(
+    type='allspark_mmseg.SplitListDataset',
+    data_root=data_root,
+    ann_file=f'{splits}/labeled.txt',
+    metainfo=metainfo,
+    pipeline=[*load_labeled, dict(type='allspark_mmseg.Views', labeled=[*_base_.colour, pack])],
+)
+unlabeled_dataset = dict(
+    type='allspark_mmseg.SplitListDataset',
+    data_root=data_root,
+    ann_file=f'{splits}/unlabeled.txt',
+    labeled=False,
+    metainfo=metainfo,
+    pipeline=[*load_unlabeled, dict(type='allspark_mmseg.Views', weak=[pack])],
+)
+# for 2 processes: 4 labelled and 4 unlabelled images a step
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type='allspark_mmseg.DualStreamSampler', labeled=2, unlabeled=2),
+    dataset=dict(type='ConcatDataset', datasets=[labeled_dataset, unlabeled_dataset]),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='allspark_mmseg.SplitListDataset',
+        data_root=data_root,
+        data_prefix=dict(img_path='images/val', seg_map_path='annotations/val'),
+        metainfo=metainfo,
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator

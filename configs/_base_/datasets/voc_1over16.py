@@ -1,0 +1,65 @@
+# Pascal VOC 2012 with the augmented masks (10 582 training images), 1/16 of them labelled (662).
+_base_ = '../colour.py'
+
+data_root = 'data/VOC2012'
+splits = '{{ fileDirname }}/../../../data/splits/pascal'
+crop_size = (513, 513)
+metainfo = dict(
+    classes=('background', 'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow',
+             'diningtable', 'dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train',
+             'tvmonitor'),
+    palette=[[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128], [128, 0, 128], [0, 128, 128],
+             [128, 128, 128], [64, 0, 0], [192, 0, 0], [64, 128, 0], [192, 128, 0], [64, 0, 128], [192, 0, 128],
+             [64, 128, 128], [192, 128, 128], [0, 64, 0], [128, 64, 0], [0, 192, 0], [128, 192, 0], [0, 64, 128]],
+)  # fmt: skip
+
+geometry = [
+    dict(type='allspark_mmseg.RandomResizeLongSide', ratio_range=(0.5, 2.0)),
+    dict(type='Pad', size=crop_size, pad_val=dict(img=0, seg=255)),
+    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=1.0),
+    dict(type='RandomFlip', prob=0.5),
+]
+load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *geometry]
+load_unlabeled = [dict(type='LoadImageFromFile'), *geometry]
+pack = dict(type='PackSegInputs')
+test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), pack]
+
+labeled_dataset = dict(
+    type='allspark_mmseg.SplitListDataset',
+    data_root=data_root,
+    ann_file=f'{splits}/1_16/labeled.txt',
+    metainfo=metainfo,
+    pipeline=[*load_labeled, dict(type='allspark_mmseg.Views', labeled=[*_base_.colour, pack])],
+)
+unlabeled_dataset = dict(
+    type='allspark_mmseg.SplitListDataset',
+    data_root=data_root,
+    ann_file=f'{splits}/1_16/unlabeled.txt',
+    labeled=False,
+    metainfo=metainfo,
+    pipeline=[*load_unlabeled, dict(type='allspark_mmseg.Views', weak=[pack])],
+)
+# for 4 GPUs: 8 labelled and 8 unlabelled images a step; iterations an epoch are counted as released
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='allspark_mmseg.DualStreamSampler', labeled=2, unlabeled=2, round_up=True),
+    dataset=dict(type='ConcatDataset', datasets=[labeled_dataset, unlabeled_dataset]),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='allspark_mmseg.SplitListDataset',
+        data_root=data_root,
+        ann_file=f'{splits}/val.txt',
+        metainfo=metainfo,
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator

@@ -1,0 +1,8 @@
+# default_runtime.py for iteration-based training.
+_base_ = './default_runtime.py'
+
+default_hooks = dict(
+    logger=dict(log_metric_by_epoch=False),
+    checkpoint=dict(by_epoch=False, interval=400),
+)
+log_processor = dict(by_epoch=False)

@@ -1,0 +1,19 @@
+# AllSpark around a stock CNN: MMSegmentation's FCN on a dilated ResNet-50, whose deepest feature has stride 8.
+_base_ = [
+    '../_base_/models/fcn_r50-d8.py',
+    '../_base_/datasets/voc_1over16.py',
+    '../_base_/schedules/sgd_poly_80e.py',
+    '../_base_/default_runtime.py',
+]
+
+segmentor = _base_.model
+segmentor.data_preprocessor.size = _base_.crop_size
+segmentor.decode_head = dict(
+    type='allspark_mmseg.AllSparkHead',
+    bottleneck=dict(in_channels=2048, channels=512, stride=8, crop_size=_base_.crop_size),
+    decoder=segmentor.decode_head,
+)
+model = dict(_delete_=True, type='allspark_mmseg.AllSpark', segmentor=segmentor)
+
+custom_hooks = [*_base_.custom_hooks, dict(type='allspark_mmseg.MemoryWarmUpHook', epochs=5)]
+auto_scale_lr = dict(enable=False, base_batch_size=16)

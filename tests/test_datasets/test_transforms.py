@@ -1,0 +1,285 @@
+"""The augmentation against formulas and PIL, and the recipe of the module's docstring as it stands there."""
+
+import random
+import warnings
+
+import cv2
+import numpy as np
+import pytest
+from mmcv.transforms import Compose, RandomApply, RandomGrayscale
+from mmengine.dataset import worker_init_fn
+from mmseg.registry import TRANSFORMS as MMSEG_TRANSFORMS
+from PIL import Image, ImageEnhance, ImageFilter
+
+from allspark_mmseg.datasets import BlankSegMap, ColorJitter, GaussianBlur, RandomResizeLongSide, transforms
+
+NOISE = np.random.default_rng(0).integers(0, 256, (40, 61, 3), dtype=np.uint8)
+SMOOTH = cv2.resize(NOISE[:4, :5], (61, 40), interpolation=cv2.INTER_CUBIC)
+IMAGES = pytest.mark.parametrize('image', [NOISE, SMOOTH], ids=['noise', 'smooth'])
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    np.random.seed(0)
+    random.seed(0)
+
+
+def recipe(crop):
+    """Run the code block of the module's docstring with another crop size."""
+    block = transforms.__doc__.split('::\n\n')[1].split('\n\n``Pad``')[0]
+    code = '\n'.join(line[4:] for line in block.splitlines()).replace('crop = 321', f'crop = {crop}')
+    names = {}
+    exec(code, names)
+    return names
+
+
+def build(steps):
+    return Compose([MMSEG_TRANSFORMS.build({'_scope_': 'mmseg', **step}) for step in steps])
+
+
+def to_pil(image):
+    return Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
+
+
+def from_pil(image):
+    return np.array(image)[..., ::-1]
+
+
+def difference(first, second):
+    return np.abs(first.astype(int) - second.astype(int)).max()
+
+
+# resizing
+
+
+def sizes_drawn(height, width, draws=400, **kwargs):
+    resize = RandomResizeLongSide(backend='cv2', **kwargs)
+    return [resize({'img': np.zeros((height, width, 3), np.uint8)})['img'].shape[:2] for _ in range(draws)]
+
+
+@pytest.mark.parametrize(('height', 'width'), [(7, 11), (11, 7), (9, 9)])
+def test_resized_to_every_length_of_the_range(height, width):
+    low, high = int(0.5 * max(height, width)), int(2.0 * max(height, width))
+    sizes = sizes_drawn(height, width)
+    assert {max(size) for size in sizes} == set(range(low, high + 1))
+    for new_height, new_width in sizes:
+        if height > width:
+            assert new_width == int(width * new_height / height + 0.5)
+        else:
+            assert new_height == int(height * new_width / width + 0.5)
+
+
+def test_length_is_uniform():
+    lengths = [max(size) for size in sizes_drawn(2, 10, draws=4000)]
+    counts = np.bincount(lengths)[5:21]
+    expected = 4000 / 16
+    assert ((counts - expected) ** 2 / expected).sum() < 37.7  # chi squared, 15 degrees of freedom, p = 0.001
+
+
+def test_pillow_backend_is_pil_with_nearest_for_the_mask():
+    mask = NOISE[..., 0].copy()
+    results = {'img': NOISE.copy(), 'gt_seg_map': mask, 'seg_fields': ['gt_seg_map']}
+    out = RandomResizeLongSide((0.6, 0.6))(results)
+    width, height = 36, int(40 * 36 / 61 + 0.5)
+    assert (out['img'] == from_pil(to_pil(NOISE).resize((width, height), Image.BILINEAR))).all()
+    assert (out['gt_seg_map'] == np.array(Image.fromarray(mask).resize((width, height), Image.NEAREST))).all()
+    assert (
+        out['img_shape'] == (height, width) and out['scale'] == (width, height) and out['keep_ratio'] is True
+    )
+    assert out['scale_factor'] == pytest.approx((width / 61, height / 40))
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [{'ratio_range': (0, 1)}, {'ratio_range': (2, 1)}, {'ratio_range': (1,)}, {'backend': 'torch'}],
+)
+def test_resize_rejects(arguments):
+    with pytest.raises(ValueError, match=r'RandomResizeLongSide: .* found'):
+        RandomResizeLongSide(**arguments)
+
+
+# colour
+
+
+def pil_hue(image, turn):
+    hue, saturation, value = image.convert('HSV').split()
+    turned = (np.array(hue).astype(int) + int(turn * 255)) % 256
+    return Image.merge('HSV', (Image.fromarray(turned.astype(np.uint8)), saturation, value)).convert('RGB')
+
+
+PIL = {
+    'brightness': lambda image, factor: ImageEnhance.Brightness(image).enhance(factor),
+    'contrast': lambda image, factor: ImageEnhance.Contrast(image).enhance(factor),
+    'saturation': lambda image, factor: ImageEnhance.Color(image).enhance(factor),
+    'hue': pil_hue,
+}
+
+
+@IMAGES
+@pytest.mark.parametrize(
+    ('name', 'amount'),
+    [(name, factor) for name in ('brightness', 'contrast', 'saturation') for factor in (0.5, 0.77, 1.3, 1.5)]
+    + [('hue', turn) for turn in (-0.5, -0.25, -0.1, 0.1, 0.25, 0.5)],
+)
+def test_each_operation_is_pils(image, name, amount, monkeypatch):
+    jitter = ColorJitter(**{name: 0.5})
+    monkeypatch.setattr(jitter, '_draw', lambda: [(name, amount)])
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        out = jitter({'img': image.copy()})['img']
+    assert out.dtype == np.uint8 and out.flags.c_contiguous
+    assert difference(out, from_pil(PIL[name](to_pil(image), amount))) <= 1
+    assert difference(out, image) > 5
+
+
+@IMAGES
+def test_a_chain_of_operations_stays_close_to_pil(image):
+    jitter = ColorJitter(0.5, 0.5, 0.5, 0.25)
+    for trial in range(10):
+        np.random.seed(trial)
+        operations = jitter._draw()
+        expected = to_pil(image)
+        for name, amount in operations:
+            expected = PIL[name](expected, amount)
+        np.random.seed(trial)
+        out = jitter({'img': image.copy()})['img']
+        # One level less of saturation can change the rounded hue after it: hence the mean.
+        assert np.abs(out.astype(int) - from_pil(expected)).mean() < 1.5
+
+
+def test_draws_of_the_jitter():
+    draws = [ColorJitter(0.5, 0.3, 1.5, 0.25)._draw() for _ in range(3000)]
+    bounds = {
+        'brightness': (0.5, 1.5),
+        'contrast': (0.7, 1.3),
+        'saturation': (0.0, 2.5),
+        'hue': (-0.25, 0.25),
+    }
+    for name, (low, high) in bounds.items():
+        amounts = np.array([dict(draw)[name] for draw in draws])
+        assert low <= amounts.min() and amounts.max() <= high
+        deciles = np.quantile(amounts, np.linspace(0, 1, 11))
+        assert np.allclose(deciles, np.linspace(low, high, 11), atol=0.04 * (high - low))
+    orders = {tuple(name for name, _ in draw) for draw in draws}
+    assert len(orders) == 24
+
+
+def test_what_is_zero_is_left_out():
+    assert {name for name, _ in ColorJitter(contrast=0.5)._draw()} == {'contrast'}
+    assert (ColorJitter()({'img': NOISE.copy()})['img'] == NOISE).all()
+
+
+@pytest.mark.parametrize('arguments', [{'brightness': -0.1}, {'hue': 0.6}])
+def test_jitter_rejects(arguments):
+    with pytest.raises(ValueError, match=r'ColorJitter: .* must be in'):
+        ColorJitter(**arguments)
+
+
+@IMAGES
+def test_grayscale_of_mmcv_is_pils_with_these_arguments(image):
+    step = next(step for step in recipe(32)['colour'] if step['type'] == 'RandomGrayscale')
+    arguments = {key: value for key, value in step.items() if key not in ('type', 'prob')}
+    out = RandomGrayscale(prob=1.0, **arguments)({'img': image.copy()})['img']
+    expected = np.array(to_pil(image).convert('L'))[..., None].repeat(3, axis=2)
+    assert out.shape == image.shape and difference(out, expected) <= 1
+
+
+@IMAGES
+@pytest.mark.parametrize('sigma', [0.1, 0.5, 1.0, 2.0])
+def test_blur_is_pils(image, sigma):
+    out = GaussianBlur((sigma, sigma))({'img': image.copy()})['img']
+    assert difference(out, from_pil(to_pil(image).filter(ImageFilter.GaussianBlur(sigma)))) == 0
+
+
+def test_draws_of_the_blur():
+    sigmas = [GaussianBlur((0.1, 2.0))._draw_sigma() for _ in range(2000)]
+    assert min(sigmas) >= 0.1 and max(sigmas) <= 2.0
+    assert np.allclose(np.quantile(sigmas, [0.25, 0.5, 0.75]), [0.575, 1.05, 1.525], atol=0.08)
+    with pytest.raises(ValueError, match='GaussianBlur: sigma_range'):
+        GaussianBlur((2.0, 0.1))
+
+
+# the stock parts of the recipe
+
+
+@pytest.mark.parametrize(('height', 'width'), [(10, 40), (40, 10), (10, 12), (40, 50)])
+def test_pad_fills_on_the_right_and_below(height, width):
+    pad = build([recipe(32)['geometry'][1]])
+    image, mask = np.full((height, width, 3), 9, np.uint8), np.full((height, width), 3, np.uint8)
+    out = pad({'img': image, 'gt_seg_map': mask, 'seg_fields': ['gt_seg_map']})
+    shape = max(height, 32), max(width, 32)
+    expected_image, expected_mask = np.zeros((*shape, 3), np.uint8), np.full(shape, 255, np.uint8)
+    expected_image[:height, :width], expected_mask[:height, :width] = 9, 3
+    assert (out['img'] == expected_image).all() and (out['gt_seg_map'] == expected_mask).all()
+
+
+def test_crop_takes_every_corner_and_flip_every_other():
+    rows, columns = np.mgrid[:7, :9]
+    position = np.stack([rows, columns, columns], axis=2).astype(np.uint8)
+    steps = build(recipe(5)['geometry'][2:])
+    draws = [
+        steps({'img': position.copy(), 'gt_seg_map': columns.astype(np.uint8), 'seg_fields': ['gt_seg_map']})
+        for _ in range(1500)
+    ]
+    corners = [(int(d['img'][..., 0].min()), int(d['img'][..., 1].min())) for d in draws]
+    counts = [corners.count((y, x)) for y in range(3) for x in range(5)]
+    assert sum(counts) == 1500 and min(counts) > 60  # 100 each, uniform
+    assert abs(sum(d['flip'] for d in draws) - 750) < 80
+    assert all((d['img'][..., 1] == d['gt_seg_map']).all() for d in draws)
+    assert all((d['img'][0, 0, 1] > d['img'][0, 1, 1]) == d['flip'] for d in draws)
+
+
+def test_random_apply_has_the_probability_of_its_name():
+    apply = RandomApply(transforms=[lambda results: {'done': True}], prob=0.8)
+    assert abs(sum(apply({'done': False})['done'] for _ in range(2000)) - 1600) < 60
+
+
+@pytest.mark.parametrize(
+    'name', ['unimatch_labeled', 'unimatch_unlabeled', 'allspark_labeled', 'allspark_unlabeled']
+)
+def test_the_recipe_runs_and_marks_padding(name, tmp_path):
+    image, mask = tmp_path / 'image.png', tmp_path / 'mask.png'
+    cv2.imwrite(str(image), np.full((24, 40, 3), 200, np.uint8))
+    cv2.imwrite(str(mask), np.full((24, 40), 1, np.uint8))
+    pipeline = build(recipe(32)[name])
+    sample = {'img_path': str(image), 'label_map': None, 'reduce_zero_label': False, 'seg_fields': []}
+    if name.endswith('_labeled'):
+        sample['seg_map_path'] = str(mask)
+    padded = 0
+    for _ in range(10):
+        packed = pipeline(dict(sample))
+        views = set(packed['inputs'].keys())
+        assert (
+            views
+            == {
+                'unimatch_labeled': {'labeled'},
+                'unimatch_unlabeled': {'weak', 'strong_1', 'strong_2'},
+                'allspark_labeled': {'labeled'},
+                'allspark_unlabeled': {'weak'},
+            }[name]
+        )
+        for view in views:
+            assert packed['inputs'].get(view).shape == (3, 32, 32)
+        if 'weak' in views:
+            outside = packed['data_samples'].weak.gt_sem_seg.data[0] == 255
+            assert (outside == (packed['inputs'].weak == 0).all(0)).all()
+            assert set(packed['data_samples'].weak.gt_sem_seg.data.unique().tolist()) <= {0, 255}
+            padded += int(outside.any())
+    assert padded or 'weak' not in views
+
+
+def test_blank_map_replaces_no_labels():
+    with pytest.raises(ValueError, match='BlankSegMap: expected an image without mask'):
+        BlankSegMap()({'img': NOISE, 'gt_seg_map': NOISE[..., 0]})
+
+
+def test_everything_follows_from_the_workers_seed():
+    steps = build([recipe(32)['geometry'][0], *recipe(32)['geometry'][1:], *recipe(32)['colour']])
+
+    def run(worker):
+        worker_init_fn(worker, num_workers=2, rank=0, seed=5)
+        return [steps({'img': NOISE.copy(), 'seg_fields': []})['img'] for _ in range(4)]
+
+    first, again, other = run(0), run(0), run(1)
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    assert not all((a == b).all() for a, b in zip(first, other, strict=True))

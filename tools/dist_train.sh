@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Train with several processes on this machine, or on one of several (OpenMMLab's arguments and variables):
+#   [NNODES=1 NODE_RANK=0 MASTER_ADDR=127.0.0.1 PORT=29500] tools/dist_train.sh CONFIG GPUS [arguments of train.py]
+# Without CUDA, GPUS is the number of CPU processes.
+set -eu
+[ $# -ge 2 ] || { sed -n '2,4p' "$0" >&2; exit 2; }
+config=$1 gpus=$2
+shift 2
+nodes=${NNODES:-1}
+if [ "$nodes" -gt 1 ]; then
+    port=${PORT:-29500}
+else # a free one, so that two runs on a machine do not meet
+    port=${PORT:-$(python -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')}
+fi
+exec python -m torch.distributed.run \
+    --nnodes="$nodes" --node_rank="${NODE_RANK:-0}" --nproc_per_node="$gpus" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="$port" \
+    "$(dirname "$0")/train.py" "$config" --launcher pytorch "$@"

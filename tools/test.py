@@ -1,0 +1,73 @@
+"""Evaluate a checkpoint, and write or show its predictions.
+
+MMSegmentation's own tools/test.py runs the same configs; this one also starts several processes without
+CUDA and never executes what a checkpoint contains.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+
+from allspark_mmseg.engine import prepare_launch
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line; the arguments are those of MMSegmentation's tools/test.py."""
+    parser = argparse.ArgumentParser(description='Test a segmentor')
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument('checkpoint', help='path of the checkpoint')
+    parser.add_argument('--work-dir', help='folder for the metrics; default work_dirs/<config name>')
+    parser.add_argument('--out', help='folder to write the predicted masks to')
+    parser.add_argument('--show', action='store_true', help='show predictions in a window')
+    parser.add_argument('--show-dir', help='folder to write pictures of the predictions to')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds a picture is shown')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the config: key=value, nested keys as a.b.c=value',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """Read the config and apply the command line to it."""
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+    cfg.load_from = args.checkpoint
+    if args.show or args.show_dir:
+        if 'visualization' not in cfg.default_hooks:
+            raise ValueError(
+                f'--show and --show-dir need default_hooks.visualization=dict(type="SegVisualizationHook") in '
+                f'{args.config}.'
+            )
+        cfg.default_hooks.visualization.update(
+            draw=True, interval=1, show=args.show, wait_time=args.wait_time
+        )
+        if args.show_dir:
+            # the visualizer writes below the work dir's time stamp otherwise
+            cfg.visualizer.update(save_dir=args.show_dir)
+    if args.out:
+        cfg.test_evaluator.update(output_dir=args.out, keep_results=True)
+    return cfg
+
+
+def main() -> None:
+    """Test."""
+    args = parse_args()
+    cfg = read_config(args)
+    prepare_launch(cfg, args.launcher)
+    Runner.from_cfg(cfg).test()
+
+
+if __name__ == '__main__':
+    main()

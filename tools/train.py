@@ -1,0 +1,82 @@
+"""Train a segmentor, on labelled images alone or on labelled and unlabelled ones.
+
+MMSegmentation's own tools/train.py runs the same configs; this one also starts without CUDA, scales the
+learning rate on request, resumes from a named checkpoint, and never executes what a checkpoint contains.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+
+from allspark_mmseg.engine import prepare_launch
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line; the arguments are those of MMSegmentation's and MMDetection's tools."""
+    parser = argparse.ArgumentParser(description='Train a segmentor')
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints; default work_dirs/<config name>')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='go on from the last checkpoint in the work dir, or from the one named',
+    )
+    parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate by (images per step here) / (images per step of the config)',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the config: key=value, nested keys as a.b.c=value',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """Read the config and apply the command line to it."""
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+    if args.amp:
+        if cfg.optim_wrapper.type not in ('OptimWrapper', 'AmpOptimWrapper'):
+            raise ValueError(
+                f'--amp works with optim_wrapper.type OptimWrapper, found {cfg.optim_wrapper.type}.'
+            )
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise ValueError(
+                f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size; set it to the images per '
+                'step, over all processes, that its learning rate is meant for.'
+            )
+        cfg.auto_scale_lr.enable = True
+    cfg.resume = args.resume is not None
+    if args.resume not in (None, 'auto'):
+        cfg.load_from = args.resume
+    return cfg
+
+
+def main() -> None:
+    """Train."""
+    args = parse_args()
+    cfg = read_config(args)
+    prepare_launch(cfg, args.launcher)
+    Runner.from_cfg(cfg).train()
+
+
+if __name__ == '__main__':
+    main()
