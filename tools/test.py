@@ -47,8 +47,8 @@ def read_config(args: argparse.Namespace) -> Config:
     if args.show or args.show_dir:
         if 'visualization' not in cfg.default_hooks:
             raise ValueError(
-                f'--show and --show-dir need default_hooks.visualization=dict(type="SegVisualizationHook") in '
-                f'{args.config}.'
+                '--show and --show-dir need default_hooks.visualization=dict(type="SegVisualizationHook") '
+                f'in {args.config}.'
             )
         cfg.default_hooks.visualization.update(
             draw=True, interval=1, show=args.show, wait_time=args.wait_time

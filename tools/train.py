@@ -60,8 +60,8 @@ def read_config(args: argparse.Namespace) -> Config:
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise ValueError(
-                f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size; set it to the images per '
-                'step, over all processes, that its learning rate is meant for.'
+                f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size; set it to the images '
+                'per step, over all processes, that its learning rate is meant for.'
             )
         cfg.auto_scale_lr.enable = True
     cfg.resume = args.resume is not None

@@ -27,8 +27,8 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
         return
     if launcher != 'pytorch':
         raise ValueError(
-            f'--launcher {launcher} needs an accelerator, none was found; without one use tools/dist_train.sh '
-            'or tools/dist_test.sh (--launcher pytorch).'
+            f'--launcher {launcher} needs an accelerator, none was found; without one use '
+            'tools/dist_train.sh or tools/dist_test.sh (--launcher pytorch).'
         )
     # with a process group in place the Runner does not ask for CUDA
     torch.distributed.init_process_group('gloo')

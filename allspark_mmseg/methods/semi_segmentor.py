@@ -55,12 +55,12 @@ class SemiSegmentor(BaseSegmentor):
     ):
         if pretrained is not None or train_cfg is not None:
             raise ValueError(
-                f'{type(self).__name__}: set pretrained and train_cfg in segmentor, which they belong to; found '
+                f'{type(self).__name__}: pretrained and train_cfg belong into segmentor; found '
                 f'pretrained={pretrained!r}, train_cfg={train_cfg!r} on the wrapper.'
             )
         super().__init__(_viewing(data_preprocessor, segmentor.get('data_preprocessor')), init_cfg)
         self.student = MMSEG_MODELS.build(segmentor)
-        self._register_load_state_dict_pre_hook(self._adopt_plain_segmentor)
+        self._register_load_state_dict_pre_hook(self.adopt_plain_checkpoint)
 
     @property
     def align_corners(self) -> bool:
@@ -146,8 +146,14 @@ class SemiSegmentor(BaseSegmentor):
             )
         return [inputs[name] for name in names]
 
-    def _adopt_plain_segmentor(self, state_dict: dict, prefix: str, *_) -> None:
-        """Read the keys of a plain segmentor's checkpoint as the student's."""
+    @staticmethod
+    def adopt_plain_checkpoint(state_dict: dict, prefix: str = '', *_) -> None:
+        """Rename, in place, the keys of a plain segmentor's checkpoint to the student's.
+
+        Args:
+            state_dict: key -> tensor; left alone when it holds a student already.
+            prefix: of the wrapper's keys; further arguments are those of PyTorch's loading hooks.
+        """
         own = [key for key in state_dict if key.startswith(prefix)]
         if own and not any(key.startswith(f'{prefix}student.') for key in own):
             for key in own:

@@ -1,5 +1,6 @@
 """Per-class health of a semi-supervised run, in the log."""
 
+from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
@@ -23,12 +24,13 @@ class ClassStatisticsHook(Hook):
     def __init__(self, interval: int = 200):
         self.interval = interval
 
+    @master_only
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Log every ``interval`` iterations."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if not isinstance(model, SelfTraining) or not self.every_n_train_iters(runner, self.interval):
             return
-        names = runner.visualizer.dataset_meta['classes']
+        names = runner.train_dataloader.dataset.metainfo['classes']
         statistics = {'pseudo.share': model.pseudo_share.tolist()}
         if isinstance(model, AllSpark):
             statistics['memory.filled'] = model.memory.filled.tolist()

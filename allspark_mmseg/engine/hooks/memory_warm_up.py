@@ -28,7 +28,8 @@ class MemoryWarmUpHook(Hook):
         given = [number for number in (epochs, iters) if number is not None]
         if len(given) != 1 or given[0] < 0:
             raise ValueError(
-                f'MemoryWarmUpHook: give either epochs or iters, at least 0; found epochs={epochs}, iters={iters}.'
+                'MemoryWarmUpHook: give either epochs or iters, at least 0; '
+                f'found epochs={epochs}, iters={iters}.'
             )
         self.epochs = epochs
         self.iters = iters
@@ -43,8 +44,8 @@ class MemoryWarmUpHook(Hook):
             )
         if self.epochs is not None and not isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise ValueError(
-                f'MemoryWarmUpHook: epochs={self.epochs}, but train_cfg is iteration-based and counts no epochs; '
-                'give iters instead.'
+                f'MemoryWarmUpHook: epochs={self.epochs}, but train_cfg is iteration-based and counts no '
+                'epochs; give iters instead.'
             )
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:

@@ -67,14 +67,14 @@ class StartupCheckHook(Hook):
             for key, value in checkpoint.get('state_dict', checkpoint).items()
         }
         adopted = dict(stored)
-        for hook in model._load_state_dict_pre_hooks.values():
-            hook(adopted, '', {}, True, [], [], [])
+        if isinstance(model, SemiSegmentor):
+            model.adopt_plain_checkpoint(adopted)
         own = model.state_dict()
         if not any(key in own and own[key].shape == value.shape for key, value in adopted.items()):
             raise ValueError(
-                f'checkpoint {source} fills no parameter of the {type(model).__name__}: it has keys like '
-                f'{list(stored)[:3]}, expected {list(own)[:3]}. Convert it first (tools/model_converters), or name '
-                'another file in load_from or on the command line.'
+                f'checkpoint {source} fills no parameter of the {type(model).__name__}: it has keys '
+                f'like {list(stored)[:3]}, expected {list(own)[:3]}. Convert it first (tools/model_converters), or '
+                'name another file in load_from or on the command line.'
             )
         if runner._resume:
             _check_memory(source, stored, own)
@@ -143,8 +143,8 @@ def _check_masks(dataset, num_classes: int) -> None:
     if found:
         listed = '; '.join(f'{path}: {labels[:8]}' for path, labels in found[:_EXAMPLES])
         raise ValueError(
-            f'{len(found)} labelled mask(s) hold labels outside 0..{num_classes - 1} and {dataset.ignore_index} '
-            f'(ignored): {listed}. Set num_classes, or convert the masks.'
+            f'{len(found)} labelled mask(s) hold labels outside 0..{num_classes - 1} and '
+            f'{dataset.ignore_index} (ignored): {listed}. Set num_classes, or convert the masks.'
         )
 
 
@@ -152,7 +152,7 @@ def _check_memory(source: str, stored: dict, own: dict) -> None:
     for key, value in own.items():
         if key.endswith('memory.rows') and key in stored and stored[key].shape != value.shape:
             raise ValueError(
-                f'{source}: its memory (classes, channels, positions) is {tuple(stored[key].shape)}, the config makes '
-                f'{tuple(value.shape)}. Resume with the crop and classes the run was started with, or start a new '
-                'run from its weights (load_from).'
+                f'{source}: its memory (classes, channels, positions) is {tuple(stored[key].shape)}, the '
+                f'config makes {tuple(value.shape)}. Resume with the crop and classes the run was started '
+                'with, or start a new run from its weights (load_from).'
             )

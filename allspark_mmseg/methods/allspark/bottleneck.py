@@ -65,11 +65,11 @@ class AllSparkBottleneck(BaseModule):
         dropout: float = 0.1,
     ):
         super().__init__()
-        channels = channels or in_channels
+        channels = in_channels if channels is None else channels
         crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
         for name, number in dict(
-            in_channels=in_channels, num_classes=num_classes, num_heads=num_heads, stride=stride,
-            crop_height=crop_size[0], crop_width=crop_size[1],
+            in_channels=in_channels, num_classes=num_classes, channels=channels, num_heads=num_heads,
+            stride=stride, crop_height=crop_size[0], crop_width=crop_size[1],
         ).items():  # fmt: skip
             if number < 1:
                 raise ValueError(f'AllSparkBottleneck: {name} must be at least 1, got {number}.')

@@ -42,8 +42,8 @@ class AllSparkHead(BaseModule):
         bottleneck = {'num_classes': self.decoder.num_classes, **bottleneck}
         if bottleneck['num_classes'] != self.decoder.num_classes:
             raise ValueError(
-                f'AllSparkHead: bottleneck.num_classes is {bottleneck["num_classes"]}, decoder.num_classes is '
-                f"{self.decoder.num_classes}; they must be equal (leave the bottleneck's out)."
+                f'AllSparkHead: bottleneck.num_classes is {bottleneck["num_classes"]}, decoder.num_classes '
+                f"is {self.decoder.num_classes}; they must be equal (leave the bottleneck's out)."
             )
         self.bottleneck = AllSparkBottleneck(**bottleneck)
         self.bottleneck_index = bottleneck_index

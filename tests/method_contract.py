@@ -1,0 +1,283 @@
+"""What every semi-supervised method owes its users, on tiny networks: a method's test class inherits it."""
+
+import inspect
+import io
+
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+
+from allspark_mmseg.methods import SemiSegmentor
+
+CLASSES = 4
+CROP = (65, 65)
+WIDTHS = [8, 16, 40, 64]
+
+
+def tiny_head(widths: list[int] | None = None, **overrides) -> dict:
+    return dict(
+        type='allspark_mmseg.AllMLPHead',
+        in_channels=widths or WIDTHS,
+        channels=16,
+        num_classes=CLASSES,
+        norm_cfg=dict(type='BN'),
+        dropout_ratio=0.0,
+        loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
+        **overrides,
+    )
+
+
+def tiny_segmentor(**overrides) -> dict:
+    """Config of a plain SegFormer of four blocks; its deepest feature has 64 channels and stride 32."""
+    return dict(
+        type='EncoderDecoder',
+        data_preprocessor=dict(
+            type='SegDataPreProcessor',
+            mean=[120.0, 110.0, 100.0],
+            std=[60.0, 55.0, 50.0],
+            bgr_to_rgb=True,
+            size=CROP,
+            pad_val=0,
+            seg_pad_val=255,
+        ),
+        backbone=dict(
+            type='allspark_mmseg.MixVisionTransformer',
+            embed_dims=8,
+            num_layers=[1, 1, 1, 1],
+            num_heads=[1, 2, 5, 8],
+        ),
+        decode_head=tiny_head(),
+        test_cfg=dict(mode='whole'),
+    ) | overrides
+
+
+def tiny_resnet(**overrides) -> dict:
+    """Config of a plain ResNet-18 of widths 8 to 64 whose batch norms stay in eval mode while it trains."""
+    backbone = dict(
+        type='ResNet', depth=18, base_channels=8, stem_channels=8, norm_cfg=dict(type='BN'), norm_eval=True
+    )
+    return tiny_segmentor(backbone=backbone, decode_head=tiny_head([8, 16, 32, 64])) | overrides
+
+
+def build_model(config: dict) -> torch.nn.Module:
+    """Build a model as the Runner does, from a ``ConfigDict`` (MMSegmentation reads ``test_cfg.mode``)."""
+    return MODELS.build(ConfigDict(config))
+
+
+def samples(count: int, size: tuple[int, int] = CROP, *, ignored: bool = False) -> list[SegDataSample]:
+    """Random masks with some ignored pixels, or with nothing else."""
+    made = []
+    for _ in range(count):
+        mask = torch.randint(CLASSES, (1, *size))
+        mask[torch.rand(1, *size) < 0.1] = 255
+        data = torch.full_like(mask, 255) if ignored else mask
+        made.append(SegDataSample(gt_sem_seg=PixelData(data=data), metainfo=dict(img_shape=size)))
+    return made
+
+
+def batch(
+    labeled: int = 2,
+    unlabeled: int = 2,
+    *,
+    size: tuple[int, int] = CROP,
+    views: tuple[str, ...] = ('weak',),
+    ignored: bool = False,
+) -> tuple[dict, dict]:
+    """Random arguments for ``loss``: views (N, 3, H, W) and their samples; follows torch's seed."""
+    inputs = dict(labeled=torch.randn(labeled, 3, *size))
+    data_samples = dict(labeled=samples(labeled, size, ignored=ignored))
+    for view in views:
+        inputs[view] = torch.randn(unlabeled, 3, *size)
+        data_samples[view] = [SegDataSample(metainfo=dict(img_shape=size)) for _ in range(unlabeled)]
+    return inputs, data_samples
+
+
+def losses_in(entries: dict, prefix: str = '') -> torch.Tensor:
+    """Sum the losses whose name starts with ``prefix``; there must be one."""
+    chosen = [value for name, value in entries.items() if 'loss' in name and name.startswith(prefix)]
+    assert chosen, f'no {prefix}*loss* among {sorted(entries)}'
+    return sum(chosen)
+
+
+def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Gradients by parameter name, of those parameters that have one."""
+    return {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+
+
+def train_steps(model: torch.nn.Module, steps: list[tuple[dict, dict]]) -> tuple[list[dict], dict]:
+    """Train with SGD under one seed; return the entries of each step and the final state."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    torch.manual_seed(1)
+    logged = []
+    for inputs, data_samples in steps:
+        entries = model.loss(inputs, data_samples)
+        optimizer.zero_grad()
+        losses_in(entries).backward()
+        optimizer.step()
+        logged.append({name: value.detach().clone() for name, value in entries.items()})
+    return logged, {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(left: dict, right: dict) -> bool:
+    """Whether two dicts hold equal tensors under equal names."""
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+class MethodContract:
+    """Inherit it in a ``Test...`` class and set the attributes.
+
+    Attributes:
+        method: the registered type of the method.
+        views: the unlabelled views that it trains on.
+        hyper_parameters: each keyword of the method -> a value other than its default, which must change a
+            loss or the update of two steps; those of a student's part may be added.
+    """
+
+    method: str
+    views: tuple[str, ...] = ('weak',)
+    hyper_parameters: dict = {}
+
+    def wrapped(self, segmentor: dict, **_) -> dict:
+        """Config of the student that the method needs, from a plain one."""
+        return segmentor
+
+    def build(self, segmentor: dict | None = None, **overrides):
+        """Build the method around a plain segmentor; ``overrides`` are arguments of the method."""
+        torch.manual_seed(0)
+        student = self.wrapped(segmentor or tiny_segmentor(), **overrides)
+        own = {name: value for name, value in overrides.items() if name in self.keywords()}
+        return build_model(dict(type=self.method, segmentor=student, **own)).train()
+
+    def batch(self, *args, **kwargs) -> tuple[dict, dict]:
+        return batch(*args, views=self.views, **kwargs)
+
+    @classmethod
+    def keywords(cls) -> set[str]:
+        """Names of the keyword arguments that the method adds to ``SemiSegmentor``'s."""
+        own = inspect.getmro(MODELS.get(cls.method))
+        own = own[: own.index(SemiSegmentor)]
+        return {
+            name
+            for owner in own
+            for name, argument in inspect.signature(owner.__init__).parameters.items()
+            if argument.kind is argument.KEYWORD_ONLY
+        }
+
+    def test_losses_are_finite_and_named(self):
+        model = self.build()
+        entries = model.loss(*self.batch())
+        for name, value in entries.items():
+            assert torch.isfinite(value).all(), name
+            assert value.requires_grad == ('loss' in name), f'{name}: losses alone carry a gradient'
+            assert 'loss' not in name or name.startswith(('sup.', 'unsup.')), name
+        assert any('loss' not in name for name in entries), 'no health number for the log'
+        total, _ = model.parse_losses(entries)  # what MMEngine optimises
+        torch.testing.assert_close(total, losses_in(entries))
+
+    @pytest.mark.parametrize('term', ['unsup.', 'sup.'])
+    def test_each_part_alone_moves_the_student(self, term):
+        model = self.build()
+        losses_in(model.loss(*self.batch()), term).backward()
+        found = gradients(model.student)
+        assert all(torch.isfinite(gradient).all() for gradient in found.values())
+        for part in ('backbone.', 'decode_head.'):
+            moved = [name for name, g in found.items() if name.startswith(part) and g.abs().max() > 0]
+            assert moved, f'{term}loss gives the {part[:-1]} no gradient'
+        outside = [name for name in gradients(model) if not name.startswith('student.')]
+        assert not outside, f'gradients outside the student: {outside}'
+
+    @pytest.mark.parametrize(
+        'counts, ignored', [((1, 1), False), ((1, 3), False), ((3, 1), False), ((2, 2), True), ((1, 1), True)]
+    )
+    def test_any_batch_gives_finite_losses_and_gradients(self, counts, ignored):
+        model = self.build()
+        entries = model.loss(*self.batch(*counts, ignored=ignored))
+        assert all(torch.isfinite(value).all() for value in entries.values()), entries
+        losses_in(entries).backward()
+        assert all(torch.isfinite(gradient).all() for gradient in gradients(model).values())
+        if ignored:
+            assert losses_in(entries, 'sup.') == 0
+
+    @pytest.mark.parametrize('segmentor', [tiny_segmentor, tiny_resnet])
+    def test_modes_are_left_as_they_were(self, segmentor):
+        model = self.build(segmentor())
+        before = {name: module.training for name, module in model.named_modules()}
+        model.loss(*self.batch())
+        changed = [name for name, module in model.named_modules() if module.training != before[name]]
+        assert not changed
+        norms = [m for m in model.student.backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        assert not any(norm.training for norm in norms)
+        assert (len(norms) > 0) == (segmentor is tiny_resnet)
+
+    @torch.no_grad()
+    @pytest.mark.parametrize('size', [CROP, (97, 70), (40, 131)])
+    def test_prediction_fits_the_image_and_ignores_its_neighbours(self, size):
+        model = self.build().eval()
+        images = torch.randn(2, 3, *size)
+        together = model.predict(images)
+        for image, sample in zip(images, together, strict=True):
+            assert sample.seg_logits.data.shape == (CLASSES, *size)
+            assert sample.pred_sem_seg.data.shape == (1, *size)
+            (alone,) = model.predict(image[None])
+            torch.testing.assert_close(alone.seg_logits.data, sample.seg_logits.data, rtol=1e-5, atol=1e-5)
+
+    @torch.no_grad()
+    def test_raw_images_of_any_size_go_through_test_step(self):
+        model = self.build().eval()
+        sizes = [(70, 91), (65, 40)]
+        for size in sizes:
+            image = torch.randint(256, (3, *size), dtype=torch.uint8)
+            sample = SegDataSample(metainfo=dict(img_shape=size, ori_shape=size))
+            (result,) = model.test_step(dict(inputs=[image], data_samples=[sample]))
+            assert result.pred_sem_seg.data.shape == (1, *size)
+
+    def test_state_survives_saving(self):
+        model = self.build()
+        step = self.batch()
+        train_steps(model, [step])
+        file = io.BytesIO()
+        torch.save(model.state_dict(), file)
+        file.seek(0)
+        torch.manual_seed(123)
+        again = self.build()
+        with torch.no_grad():
+            for value in again.state_dict().values():
+                value.zero_()  # what is not in the file shows
+        again.load_state_dict(torch.load(file, weights_only=True))
+
+        image = torch.randn(1, 3, 70, 91)
+        with torch.no_grad():
+            predictions = [m.eval().predict(image)[0].seg_logits.data for m in (model, again)]
+        assert torch.equal(*predictions)
+        logged = [train_steps(m.train(), [step])[0][0] for m in (model, again)]
+        assert same(*logged), 'training goes on differently from a loaded state'
+
+    def test_a_missing_view_is_named(self):
+        model = self.build()
+        inputs, data_samples = self.batch()
+        for view in ('labeled', *self.views):
+            rest = {name: value for name, value in inputs.items() if name != view}
+            with pytest.raises(ValueError, match=rf'{view}=\[') as error:
+                model.loss(rest, data_samples)
+            assert str(sorted(rest)) in str(error.value) or str(list(rest)) in str(error.value)
+        with pytest.raises(ValueError, match='no views'):
+            model.loss(inputs['labeled'], data_samples['labeled'])
+
+    def test_training_follows_from_the_seed(self):
+        steps = [self.batch(), self.batch()]
+        (logged, state), (again, state_again) = (train_steps(self.build(), steps) for _ in range(2))
+        assert all(same(*pair) for pair in zip(logged, again, strict=True))
+        assert same(state, state_again)
+
+    def test_every_hyper_parameter_matters(self):
+        missing = self.keywords() - set(self.hyper_parameters)
+        assert not missing, f'hyper_parameters lacks {sorted(missing)}'
+        steps = [self.batch(), self.batch()]
+        logged, state = train_steps(self.build(), steps)
+        for name, value in self.hyper_parameters.items():
+            other, other_state = train_steps(self.build(**{name: value}), steps)
+            unchanged = all(same(*pair) for pair in zip(logged, other, strict=True))
+            assert not (unchanged and same(state, other_state)), f'{name}={value!r} changes nothing'

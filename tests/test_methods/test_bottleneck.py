@@ -1,0 +1,363 @@
+"""The bottleneck's parts against loops that are slow and plain, and what its memory promises."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from allspark_mmseg.methods.allspark import AllSparkBottleneck, SemanticMemory, group_channels
+from allspark_mmseg.methods.allspark.channel_attention import (
+    ChannelCrossAttention,
+    ChannelSelfAttention,
+    channel_attention,
+)
+
+CHANNELS, CLASSES, SIZE = 6, 3, (2, 3)
+
+
+def bottleneck(**overrides) -> AllSparkBottleneck:
+    arguments = dict(crop_size=(64, 96), channels=8, num_heads=2, dropout=0.0) | overrides
+    return AllSparkBottleneck(CHANNELS, CLASSES, **arguments)
+
+
+def semi_input(labeled: int = 1, unlabeled: int = 2) -> tuple[torch.Tensor, int, torch.Tensor]:
+    return torch.randn(labeled + unlabeled, CHANNELS, *SIZE), labeled, torch.randn(unlabeled, CLASSES, 16, 24)
+
+
+class NaiveMemory:
+    """The ring of the paper, a write at a time."""
+
+    def __init__(self, rows: torch.Tensor):
+        self.rows = rows.clone()
+        self.pointer = [0] * len(rows)
+        self.written = [0] * len(rows)
+
+    def update(self, tokens: torch.Tensor, classes: torch.Tensor) -> None:
+        capacity = self.rows.shape[1]
+        for image, owners in zip(tokens, classes.tolist(), strict=True):
+            for channel, owner in enumerate(owners):
+                self.rows[owner, self.pointer[owner]] = image[:, channel]
+                self.pointer[owner] = (self.pointer[owner] + 1) % capacity
+                self.written[owner] = min(self.written[owner] + 1, capacity)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.integers(1, 4),  # classes
+    st.integers(1, 5),  # slots for each class, and channels of an image
+    st.lists(st.integers(1, 4), min_size=1, max_size=4),  # images of each update
+    st.booleans(),  # all channels of one class: more than it has slots
+    st.integers(0, 2**31),
+)
+def test_memory_equals_one_write_at_a_time(num_classes, capacity, updates, one_class, seed):
+    torch.manual_seed(seed)
+    memory = SemanticMemory(num_classes, capacity, 2)
+    naive = NaiveMemory(memory.rows)
+    for images in updates:
+        tokens = torch.randn(images, 2, capacity)
+        classes = torch.randint(num_classes, (images, capacity))
+        if one_class:
+            classes.fill_(classes[0, 0])
+        memory.update(tokens, classes)
+        naive.update(tokens, classes)
+        assert torch.equal(memory.rows, naive.rows)
+        assert memory.pointer.tolist() == naive.pointer
+        assert memory.written.tolist() == naive.written
+    torch.testing.assert_close(memory.filled, torch.tensor(naive.written) / capacity)
+
+
+def test_memory_reads_a_copy_of_tokens():
+    memory = SemanticMemory(2, 3, 4)
+    read = memory.read()
+    assert torch.equal(read, memory.rows.transpose(1, 2))
+    before = read.clone()
+    memory.update(torch.randn(1, 4, 3), torch.zeros(1, 3, dtype=torch.int64))
+    assert torch.equal(read, before)
+
+
+def naive_resize(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bilinear, align_corners False, without antialiasing."""
+    out = np.empty(size)
+    for y in range(size[0]):
+        for x in range(size[1]):
+            corners = []
+            for position, target, source in ((y, size[0], plane.shape[0]), (x, size[1], plane.shape[1])):
+                place = max((position + 0.5) * source / target - 0.5, 0.0)
+                low = int(place)
+                corners.append((low, min(low + 1, source - 1), place - low))
+            (top, bottom, v), (left, right, h) = corners
+            out[y, x] = (1 - v) * ((1 - h) * plane[top, left] + h * plane[top, right]) + v * (
+                (1 - h) * plane[bottom, left] + h * plane[bottom, right]
+            )
+    return out
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(2, 9), st.integers(2, 9), st.integers(0, 2**31))
+def test_grouping_equals_the_formula(num_classes, width, height_in, width_in, seed):
+    torch.manual_seed(seed)
+    logits = torch.randn(2, num_classes, height_in, width_in)
+    tokens = torch.randn(2, math.prod(SIZE), width)
+    found = group_channels(logits, tokens, SIZE)
+    assert found.shape == (2, width)
+    assert found.dtype == torch.int64
+    for b in range(2):
+        maps = [naive_resize(logits[b, k].double().numpy(), SIZE).ravel() for k in range(num_classes)]
+        for d in range(width):
+            channel = tokens[b, :, d].double().numpy()
+            similarity = [m @ channel / (np.linalg.norm(m) * np.linalg.norm(channel)) for m in maps]
+            chosen = int(found[b, d])
+            assert similarity[chosen] >= max(similarity) - 1e-5  # rounding may decide a near tie
+            assert max(similarity) - min(similarity) < 1e-5 or chosen != int(np.argmin(similarity))
+
+
+def test_grouping_gives_the_first_class_a_tie_and_survives_zeros():
+    tokens = torch.randn(1, 6, 5)
+    same = torch.randn(1, 1, 2, 3).expand(1, 4, 2, 3)
+    assert group_channels(same, tokens, SIZE).eq(0).all()
+    assert group_channels(torch.randn(1, 4, 2, 3), torch.zeros(1, 6, 5), SIZE).eq(0).all()
+
+
+def naive_attention(query: np.ndarray, key: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """One map: (M, N), (L, N), (L, N) -> (M, N), scores neither scaled nor normalised row by row."""
+    scores = query @ key.T
+    scores = (scores - scores.mean()) / np.sqrt(scores.var() + 1e-5)
+    weights = np.exp(scores)
+    return weights / weights.sum(axis=1, keepdims=True) @ value
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(2, 5), st.integers(2, 7), st.integers(1, 5)),
+    st.booleans(),
+    st.floats(1e-3, 10),
+    st.integers(0, 2**31),
+)
+def test_attention_equals_the_formula(shape, shared, scale, seed):
+    torch.manual_seed(seed)
+    images, heads, queries, keys, positions = shape
+    query = scale * torch.randn(images, heads, queries, positions)
+    key, value = torch.randn(2, 1 if shared else images, heads, keys, positions)
+    found = channel_attention(query, key, value, nn.Identity()).double().numpy()
+    for b in range(images):
+        for h in range(heads):
+            k, v = ((t[0 if shared else b, h]).double().numpy() for t in (key, value))
+            expected = naive_attention(query[b, h].double().numpy(), k, v)
+            np.testing.assert_allclose(found[b, h], expected, rtol=1e-3, atol=1e-4)
+
+
+def in_float64(linear: nn.Linear, tokens: torch.Tensor) -> np.ndarray:
+    """(N, D) -> projected (N, out)."""
+    return tokens.double().numpy() @ linear.weight.detach().double().numpy().T
+
+
+@torch.no_grad()
+def test_self_attention_is_head_by_head_and_channel_major_behind():
+    attention = ChannelSelfAttention(4, 3, dropout=0.0)
+    tokens = torch.randn(2, 5, 4)
+    found = attention(tokens)
+    for image, actual in zip(tokens, found, strict=True):
+        q, k, v = (in_float64(linear, image).T for linear in (attention.query, attention.key, attention.value))
+        mixed = np.empty((12, 5))
+        for head in range(3):
+            own = slice(4 * head, 4 * head + 4)
+            mixed[head::3] = naive_attention(q[own], k[own], v[own])  # d * H + j
+        expected = mixed.T @ attention.out.weight.double().numpy().T
+        np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('per_image', [False, True])
+def test_cross_attention_has_one_map_over_all_keys(per_image):
+    attention = ChannelCrossAttention(4, 3, dropout=0.0)
+    tokens, source = torch.randn(2, 2, 5, 4)
+    found = attention(tokens, source, per_image=per_image)
+    for i in range(2):
+        seen = source[i : i + 1] if per_image else source
+        q = in_float64(attention.query, tokens[i]).T
+        k, v = (
+            np.concatenate([in_float64(linear, image).T for image in seen])
+            for linear in (attention.key, attention.value)
+        )
+        expected = naive_attention(q, k, v).T @ attention.out.weight.double().numpy().T
+        np.testing.assert_allclose(found[i].numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_per_image_hides_the_neighbours():
+    net = bottleneck().eval()
+    feature = torch.randn(3, CHANNELS, *SIZE)
+    alone = torch.cat([net(image[None]) for image in feature])
+    torch.testing.assert_close(net(feature, per_image=True), alone, rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(net(feature), alone, atol=1e-3)
+
+
+@torch.no_grad()
+def test_evaluation_takes_maps_of_any_size_and_leaves_the_memory():
+    net = bottleneck().eval()
+    before = {name: value.clone() for name, value in net.memory.named_buffers()}
+    assert net(torch.randn(1, CHANNELS, 4, 5)).shape == (1, CHANNELS, 4, 5)
+    assert all(torch.equal(value, before[name]) for name, value in net.memory.named_buffers())
+
+
+def test_dropout_acts_in_training_alone():
+    feature = torch.randn(2, CHANNELS, *SIZE)
+    net = bottleneck(dropout=0.5)
+    assert not torch.equal(net.train()(feature), net(feature))
+    assert torch.equal(net.eval()(feature), net(feature))
+
+
+def test_streams_do_not_mix_but_by_the_keys():
+    """A labelled image changes nothing for others; an unlabelled one changes the labelled ones' keys."""
+    net = bottleneck()
+    feature, labeled, logits = semi_input(2, 2)
+
+    def outputs(changed: int | None) -> torch.Tensor:
+        changed_feature = feature.clone()
+        if changed is not None:
+            changed_feature[changed] += torch.randn(CHANNELS, *SIZE)
+        return net.forward_semi(changed_feature, labeled, logits, read_memory=False)
+
+    plain = outputs(None)
+    moved = [
+        [i for i in range(4) if not torch.allclose(outputs(changed)[i], plain[i], atol=1e-5)]
+        for changed in range(4)
+    ]
+    assert moved == [[0], [1], [0, 1, 2], [0, 1, 3]]
+
+
+@pytest.mark.parametrize('read_memory', [False, True])
+def test_gradient_reaches_unlabeled_features_in_warm_up_only(read_memory):
+    net = bottleneck()
+    feature, labeled, logits = semi_input()
+    feature.requires_grad_()
+    out = net.forward_semi(feature, labeled, logits, read_memory=read_memory)
+    out[:labeled].square().sum().backward()
+    assert feature.grad[:labeled].abs().max() > 0
+    assert (feature.grad[labeled:].abs().max() > 0) == (not read_memory)
+    for linear in (net.labeled_attention.key, net.labeled_attention.value):
+        assert linear.weight.grad.abs().max() > 0
+
+
+def test_the_batch_is_in_the_memory_that_it_reads():
+    net = bottleneck()
+    feature, labeled, logits = semi_input(1, 3)
+    with torch.no_grad():
+        tokens = net.norm_in(net.map_in(feature[labeled:]).flatten(2).transpose(1, 2))
+    naive = NaiveMemory(net.memory.rows)
+    naive.update(tokens, group_channels(logits, tokens, SIZE))
+    read = []
+    original = net.memory.read
+    net.memory.read = lambda: read.append(original()) or read[-1]
+    net.forward_semi(feature, labeled, logits, read_memory=True)
+    torch.testing.assert_close(read[0], naive.rows.transpose(1, 2))
+
+
+def test_a_second_step_leaves_the_first_one_s_graph_intact():
+    net = bottleneck()
+    outs = [net.forward_semi(*semi_input(), read_memory=True) for _ in range(2)]
+    sum(out.sum() for out in outs).backward()
+    assert all(torch.isfinite(p.grad).all() for p in net.parameters())
+
+
+@pytest.mark.parametrize(
+    'crop, stride, expected',
+    [(65, 32, (3, 3)), (64, 32, (2, 2)), ((513, 801), 32, (17, 26)), ((513, 513), 8, (65, 65))],
+)
+def test_map_size_is_rounded_up(crop, stride, expected):
+    net = AllSparkBottleneck(2, 1, crop_size=crop, stride=stride)
+    assert net.map_size == expected
+    assert net.memory.rows.shape == (1, 2, math.prod(expected))
+    net.check_map_size(torch.Size(expected))
+    with pytest.raises(ValueError, match=f'made for {expected[0]} x {expected[1]}'):
+        net.check_map_size(expected[::-1] if expected[0] != expected[1] else (expected[0], 1))
+
+
+@pytest.mark.parametrize('name', ['in_channels', 'num_classes', 'num_heads', 'stride', 'channels'])
+@pytest.mark.parametrize('value', [0, -1])
+def test_arguments_must_be_positive(name, value):
+    arguments = dict(in_channels=4, num_classes=3, crop_size=65) | {name: value}
+    with pytest.raises(ValueError, match=f'{name} must be at least 1, got {value}'):
+        AllSparkBottleneck(**arguments)
+
+
+@pytest.mark.parametrize('crop', [0, (65, 0), (-1, 65)])
+def test_crop_must_be_positive(crop):
+    with pytest.raises(ValueError, match='crop_.* must be at least 1'):
+        AllSparkBottleneck(4, 3, crop_size=crop)
+
+
+@pytest.fixture
+def notices(monkeypatch):
+    """What the memory told by ``print_log``."""
+    told = []
+    monkeypatch.setattr(
+        'allspark_mmseg.methods.allspark.semantic_memory.print_log', lambda text, *_, **__: told.append(text)
+    )
+    return told
+
+
+def test_a_memory_of_another_crop_is_dropped_with_a_notice(notices):
+    stored = bottleneck(crop_size=(96, 96))
+    stored.forward_semi(torch.randn(2, CHANNELS, 3, 3), 1, torch.randn(1, CLASSES, 9, 9), read_memory=False)
+    assert stored.memory.written.sum() > 0
+    net = bottleneck()
+    own = {name: value.clone() for name, value in net.memory.named_buffers()}
+    net.load_state_dict(stored.state_dict())
+    assert all(torch.equal(value, own[name]) for name, value in net.memory.named_buffers())
+    assert torch.equal(net.map_in[0].weight, stored.map_in[0].weight)
+    assert len(notices) == 1
+    assert '(3, 8, 9)' in notices[0]
+    assert '(3, 8, 6)' in notices[0]
+
+
+def test_a_memory_of_the_same_crop_is_loaded_quietly(notices):
+    stored, net = bottleneck(), bottleneck()
+    stored.forward_semi(*semi_input(), read_memory=False)
+    net.load_state_dict(stored.state_dict())
+    for name, value in net.memory.named_buffers():
+        assert torch.equal(value, stored.memory.get_buffer(name))
+    assert not notices
+
+
+WORLD = 2
+
+
+def _write_on_one_rank(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=WORLD
+    )
+    torch.manual_seed(0)
+    net = bottleneck()
+    torch.manual_seed(10 + rank)
+    feature, labeled, logits = semi_input(1, 2)
+    with torch.no_grad():
+        tokens = net.norm_in(net.map_in(feature[labeled:]).flatten(2).transpose(1, 2))
+    start = net.memory.rows.clone()
+    net.forward_semi(feature, labeled, logits, read_memory=True).sum().backward()
+    torch.save(
+        dict(memory=net.memory.state_dict(), start=start, tokens=tokens, logits=logits),
+        f'{folder}/{rank}.pth',
+    )
+    torch.distributed.destroy_process_group()
+
+
+def test_ranks_share_their_channels(tmp_path):
+    # forked, as data loaders fork their workers: a spawned process would import everything again
+    torch.multiprocessing.start_processes(
+        _write_on_one_rank, (str(tmp_path),), nprocs=WORLD, start_method='fork'
+    )
+    ranks = [torch.load(tmp_path / f'{rank}.pth', weights_only=True) for rank in range(WORLD)]
+    assert not torch.equal(ranks[0]['tokens'], ranks[1]['tokens'])
+    naive = NaiveMemory(ranks[0]['start'])
+    for rank in ranks:  # in the order of the ranks
+        naive.update(rank['tokens'], group_channels(rank['logits'], rank['tokens'], SIZE))
+    for rank in ranks:
+        torch.testing.assert_close(rank['memory']['rows'], naive.rows, rtol=0, atol=0)
+        assert rank['memory']['pointer'].tolist() == naive.pointer
+        assert rank['memory']['written'].tolist() == naive.written

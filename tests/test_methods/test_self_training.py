@@ -1,0 +1,52 @@
+"""Self-training against its formula."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ..method_contract import CROP, MethodContract, losses_in
+
+
+class TestSelfTraining(MethodContract):
+    method = 'allspark_mmseg.SelfTraining'
+    hyper_parameters = dict(labeled_weight=0.7, unlabeled_weight=0.7)
+
+    def test_loss_is_the_paper_s(self):
+        model = self.build()
+        inputs, data_samples = self.batch(1, 2)
+        student = model.student
+        with torch.no_grad():
+            logits = student.eval().encode_decode(inputs['weak'], [dict(img_shape=CROP)] * 2)
+        logits = F.interpolate(logits, CROP, mode='bilinear')
+        student.train()
+        joint = student.decode_head(student.extract_feat(torch.cat([inputs['labeled'], inputs['weak']])))
+        joint = F.interpolate(joint, CROP, mode='bilinear')
+        mask = data_samples['labeled'][0].gt_sem_seg.data
+
+        model = self.build()  # batch norm has moved
+        entries = model.loss(inputs, data_samples)
+        supervised = 0.5 * F.cross_entropy(joint[:1], mask, ignore_index=255)
+        unsupervised = 0.5 * F.cross_entropy(joint[1:], logits.argmax(1))
+        torch.testing.assert_close(entries['sup.decode.loss_ce'], supervised)
+        torch.testing.assert_close(entries['unsup.loss_ce'], unsupervised)
+        confidence = logits.softmax(1).amax(1).mean()
+        torch.testing.assert_close(entries['pseudo.confidence'], confidence)
+        share = F.one_hot(logits.argmax(1), 4).float().mean((0, 1, 2))
+        torch.testing.assert_close(model.pseudo_share, share)
+        assert entries['pseudo.classes'] == (share > 1e-3).sum()
+
+    @pytest.mark.parametrize('name, term', [('labeled_weight', 'sup.'), ('unlabeled_weight', 'unsup.')])
+    def test_weights_scale_their_own_losses_alone(self, name, term):
+        step = self.batch()
+        half, whole = (self.build(**{name: weight}).loss(*step) for weight in (0.5, 1.0))
+        for entry, value in half.items():
+            factor = 2 if 'loss' in entry and entry.startswith(term) else 1
+            torch.testing.assert_close(whole[entry], factor * value)
+        assert losses_in(half, term) > 0
+
+    def test_masks_of_unlabeled_images_are_not_read(self):
+        inputs, data_samples = self.batch()
+        with_masks = dict(data_samples, weak=data_samples['labeled'])
+        assert torch.equal(
+            losses_in(self.build().loss(inputs, data_samples)), losses_in(self.build().loss(inputs, with_masks))
+        )
