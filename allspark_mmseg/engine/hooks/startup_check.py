@@ -73,8 +73,8 @@ class StartupCheckHook(Hook):
         if not any(key in own and own[key].shape == value.shape for key, value in adopted.items()):
             raise ValueError(
                 f'checkpoint {source} fills no parameter of the {type(model).__name__}: it has keys '
-                f'like {list(stored)[:3]}, expected {list(own)[:3]}. Convert it first (tools/model_converters), or '
-                'name another file in load_from or on the command line.'
+                f'like {list(stored)[:3]}, expected {list(own)[:3]}. Convert it first '
+                '(tools/model_converters), or name another file in load_from or on the command line.'
             )
         if runner._resume:
             _check_memory(source, stored, own)
