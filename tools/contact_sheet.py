@@ -22,6 +22,8 @@ from mmseg.apis import init_model
 from mmseg.registry import DATASETS
 from PIL import Image, ImageDraw, ImageFont
 
+from allspark_mmseg.engine import use_safe_loading
+
 IGNORE_INDEX = 255
 IGNORE_COLOUR = (200, 200, 200)
 CELL_WIDTH = 176
@@ -322,6 +324,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     """Compare the models of the command line: print the table, write the picture."""
     args = parse_args(arguments)
+    use_safe_loading()
     datasets = [build_val_dataset(entry.config) for entry in args.models]
     check_same_data(args.models, datasets)
     first = datasets[0]

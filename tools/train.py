@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.device import get_device
 from mmengine.runner import Runner
 
 from allspark_mmseg.engine import prepare_launch
@@ -51,6 +52,8 @@ def read_config(args: argparse.Namespace) -> Config:
         cfg.merge_from_dict(args.cfg_options)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     if args.amp:
+        if get_device() == 'cpu':
+            raise ValueError("--amp: MMEngine's mixed precision needs an accelerator, none was found.")
         if cfg.optim_wrapper.type not in ('OptimWrapper', 'AmpOptimWrapper'):
             raise ValueError(
                 f'--amp works with optim_wrapper.type OptimWrapper, found {cfg.optim_wrapper.type}.'

@@ -1,7 +1,13 @@
 """Training machinery: hooks, start-up, checkpoints."""
 
 from .checkpoint import AtomicLocalBackend, load_checkpoint_file, use_safe_loading
-from .hooks import ClassStatisticsHook, MemoryWarmUpHook, PseudoLabelPicturesHook, StartupCheckHook
+from .hooks import (
+    ClassStatisticsHook,
+    MemoryWarmUpHook,
+    PseudoLabelPicturesHook,
+    StartupCheckHook,
+    SyncNormStatisticsHook,
+)
 from .startup import prepare_launch
 
 __all__ = [
@@ -10,6 +16,7 @@ __all__ = [
     'MemoryWarmUpHook',
     'PseudoLabelPicturesHook',
     'StartupCheckHook',
+    'SyncNormStatisticsHook',
     'load_checkpoint_file',
     'prepare_launch',
     'use_safe_loading',

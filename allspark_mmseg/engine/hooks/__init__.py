@@ -4,5 +4,12 @@ from .class_statistics import ClassStatisticsHook
 from .memory_warm_up import MemoryWarmUpHook
 from .pseudo_label_pictures import PseudoLabelPicturesHook
 from .startup_check import StartupCheckHook
+from .sync_norm_statistics import SyncNormStatisticsHook
 
-__all__ = ['ClassStatisticsHook', 'MemoryWarmUpHook', 'PseudoLabelPicturesHook', 'StartupCheckHook']
+__all__ = [
+    'ClassStatisticsHook',
+    'MemoryWarmUpHook',
+    'PseudoLabelPicturesHook',
+    'StartupCheckHook',
+    'SyncNormStatisticsHook',
+]

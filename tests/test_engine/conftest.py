@@ -1,0 +1,127 @@
+"""Small data on disk and the config of a run on it."""
+
+import copy
+import itertools
+import logging
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from mmengine.runner import Runner
+from PIL import Image
+
+from ..method_contract import CLASSES, CROP, tiny_segmentor
+
+NAMES = ('sky', 'road', 'tree', 'car')
+_number = itertools.count()
+
+
+@pytest.fixture(scope='session')
+def data_root(tmp_path_factory):
+    """Eight images of 80 x 72 pixels, all with masks: 0..2 labelled, 3..7 unlabelled."""
+    root = tmp_path_factory.mktemp('data')
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(8):
+        Image.fromarray(rng.integers(0, 256, (72, 80, 3), dtype=np.uint8)).save(root / f'{i}.png')
+        mask = rng.integers(0, CLASSES, (72, 80), dtype=np.uint8)
+        mask[0, :5] = 255
+        Image.fromarray(mask).save(root / f'{i}_mask.png')
+        rows.append(f'{i}.png {i}_mask.png')
+    (root / 'labeled.txt').write_text('\n'.join(rows[:3]))
+    (root / 'unlabeled.txt').write_text('\n'.join(rows[3:]))
+    return root
+
+
+def split(data_root, name: str, pipeline: list, **overrides) -> dict:
+    return dict(
+        type='allspark_mmseg.SplitListDataset',
+        data_root=str(data_root),
+        ann_file=f'{name}.txt',
+        labeled=name != 'unlabeled',
+        metainfo=dict(classes=NAMES, palette=[[60 * i, 0, 0] for i in range(CLASSES)]),
+        pipeline=pipeline,
+    ) | overrides
+
+
+@pytest.fixture
+def config(data_root, tmp_path) -> Config:
+    """Two epochs of two iterations of AllSpark, without validation; each test may change it."""
+    crop = dict(type='RandomCrop', crop_size=CROP)
+    pack = dict(type='PackSegInputs')
+    load = [dict(type='LoadImageFromFile')]
+    labels = [*load, dict(type='LoadAnnotations')]
+    segmentor = tiny_segmentor()
+    segmentor['decode_head'] = dict(
+        type='allspark_mmseg.AllSparkHead',
+        bottleneck=dict(in_channels=64, channels=16, crop_size=CROP),
+        decoder=segmentor['decode_head'],
+    )
+    parts = [
+        split(data_root, 'labeled', [*labels, crop, dict(type='allspark_mmseg.Views', labeled=[pack])]),
+        split(data_root, 'unlabeled', [*load, crop, dict(type='allspark_mmseg.Views', weak=[pack])]),
+    ]
+    return Config(
+        dict(
+            default_scope='mmseg',
+            model=dict(type='allspark_mmseg.AllSpark', segmentor=segmentor),
+            work_dir=str(tmp_path / 'work'),
+            experiment_name=f'test_{next(_number)}',
+            train_dataloader=dict(
+                batch_size=3,
+                num_workers=0,
+                sampler=dict(type='allspark_mmseg.DualStreamSampler', labeled=1, unlabeled=2),
+                dataset=dict(type='ConcatDataset', datasets=parts),
+            ),
+            train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=2),
+            optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01)),
+            default_hooks=dict(
+                logger=dict(type='LoggerHook', interval=1),
+                checkpoint=dict(type='CheckpointHook', backend_args=dict(backend='allspark_mmseg.atomic')),
+            ),
+            custom_hooks=[dict(type='allspark_mmseg.StartupCheckHook')],
+            visualizer=dict(
+                type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name=f'v_{next(_number)}'
+            ),
+            log_level='ERROR',
+            randomness=dict(seed=0),
+        )
+    )
+
+
+@pytest.fixture
+def with_validation(config, data_root) -> Config:
+    """The config, validating on its labelled images at the end."""
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
+    loader = dict(
+        batch_size=1,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        dataset=split(data_root, 'labeled', pipeline),
+    )
+    evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+    for stage in ('val', 'test'):
+        config[f'{stage}_dataloader'] = copy.deepcopy(loader)
+        config[f'{stage}_evaluator'] = dict(evaluator)
+        config[f'{stage}_cfg'] = dict(type=f'{stage.title()}Loop')
+    config.train_cfg.val_interval = 2
+    return config
+
+
+@pytest.fixture
+def runner_of(monkeypatch):
+    """Build a Runner; its log file is closed at the end."""
+    # it asks the compilers for their versions, half a second a Runner
+    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
+    built = []
+
+    def build(config: Config) -> Runner:
+        built.append(Runner.from_cfg(config))
+        return built[-1]
+
+    yield build
+    for runner in built:
+        runner.visualizer.close()
+        for handler in runner.logger.handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.close()

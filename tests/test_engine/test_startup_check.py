@@ -1,0 +1,230 @@
+"""What StartupCheckHook refuses, in real runs."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from PIL import Image
+
+from allspark_mmseg.engine import load_checkpoint_file
+
+from ..method_contract import tiny_segmentor
+
+
+@pytest.fixture
+def refused(runner_of):
+    """Start training by a config and return the sentence it stops with, before the first iteration."""
+
+    def start(config) -> str:
+        runner = runner_of(config)
+        with pytest.raises(ValueError) as error:
+            runner.train()
+        assert runner.iter == 0
+        return str(error.value)
+
+    return start
+
+
+def parts(config) -> list:
+    return config.train_dataloader.dataset.datasets
+
+
+def test_a_sound_run_passes_and_writes_checkpoints(with_validation, runner_of):
+    runner = runner_of(with_validation)
+    runner.train()
+    assert runner.iter == 4
+    checkpoint = load_checkpoint_file(f'{runner.work_dir}/epoch_2.pth')
+    assert 'student.decode_head.bottleneck.memory.rows' in checkpoint['state_dict']
+
+
+def test_classes_of_the_training_data(config, refused):
+    for part in parts(config):
+        part.metainfo = dict(classes=('sky', 'road', 'tree'), palette=[[0, 0, 0]] * 3)
+    told = refused(config)
+    assert 'train_dataloader: the data set (SplitListDataset) has 3 classes' in told
+    assert 'num_classes=4' in told
+
+
+def test_classes_of_the_validation_data(with_validation, refused):
+    with_validation.val_dataloader.dataset.metainfo = dict(classes=('sky',), palette=[[0, 0, 0]])
+    assert 'val_dataloader: the data set (SplitListDataset) has 1 classes' in refused(with_validation)
+
+
+def test_classes_of_the_test_data(with_validation, runner_of):
+    with_validation.test_dataloader.dataset.metainfo = dict(classes=('sky',), palette=[[0, 0, 0]])
+    with pytest.raises(ValueError, match='test_dataloader: .* has 1 classes'):
+        runner_of(with_validation).test()
+
+
+def test_batch_size_against_the_sampler(config, refused):
+    config.train_dataloader.batch_size = 4
+    told = refused(config)
+    assert 'batch_size is 4' in told
+    assert '1 labelled + 2 unlabelled' in told
+    assert 'set batch_size=3' in told
+
+
+def test_another_sampler(config, refused):
+    config.train_dataloader.sampler = ConfigDict(type='DefaultSampler', shuffle=True)
+    told = refused(config)
+    assert 'sampler is a DefaultSampler' in told
+    assert 'allspark_mmseg.DualStreamSampler' in told
+
+
+def test_views_of_different_sizes(config, refused):
+    config.model.segmentor.data_preprocessor.size = None
+    config.model.segmentor.data_preprocessor.size_divisor = 1
+    parts(config)[1].pipeline[-2].crop_size = (33, 65)
+    told = refused(config)
+    assert "'labeled': (65, 65)" in told
+    assert "'weak': (33, 65)" in told
+
+
+def test_the_crop_against_the_memory(config, refused):
+    config.model.segmentor.decode_head.bottleneck.crop_size = (97, 65)
+    told = refused(config)
+    assert 'the feature map is 3 x 3' in told
+    assert 'bottleneck.crop_size=(97, 65)' in told
+
+
+@pytest.fixture
+def strange_mask(config, tmp_path):
+    """One more labelled image, whose mask holds 7 and 200."""
+    root = parts(config)[0].data_root
+    mask = np.zeros((72, 80), dtype=np.uint8)
+    mask[3, 3], mask[4, 4] = 7, 200
+    Image.fromarray(mask).save(tmp_path / 'strange.png')
+    rows = [f'{root}/{i}.png {root}/{i}_mask.png' for i in range(2)] + [f'{root}/2.png {tmp_path}/strange.png']
+    (tmp_path / 'labeled.txt').write_text('\n'.join(rows))
+    parts(config)[0].ann_file = str(tmp_path / 'labeled.txt')
+    return tmp_path / 'strange.png'
+
+
+def test_strange_labels_name_the_file(config, strange_mask, refused):
+    told = refused(config)
+    assert f'{strange_mask}: [7, 200]' in told
+    assert told.startswith('1 labelled mask(s) hold labels outside 0..3 and 255')
+
+
+def test_masks_of_unlabeled_images_are_not_opened(config, tmp_path, runner_of):
+    root = parts(config)[1].data_root
+    rows = [f'{root}/{i}.png {tmp_path}/nowhere.png' for i in range(3, 8)]
+    (tmp_path / 'unlabeled.txt').write_text('\n'.join(rows))
+    parts(config)[1].ann_file = str(tmp_path / 'unlabeled.txt')
+    config.train_cfg.max_epochs = 1
+    runner_of(config).train()
+
+
+def test_looking_at_masks_can_be_switched_off(config, strange_mask, runner_of):
+    config.custom_hooks[0].masks = False
+    runner = runner_of(config)
+    hook = next(hook for hook in runner.hooks if type(hook).__name__ == 'StartupCheckHook')
+    runner._train_loop = runner.build_train_loop(config.train_cfg)
+    runner.model.train()
+    hook.before_train(runner)
+    assert runner.model.training
+    hook.masks = True
+    with pytest.raises(ValueError, match=r'strange\.png'):
+        hook.before_train(runner)
+
+
+def test_datasets_may_be_nested(config, runner_of):
+    """DualStreamSampler's error asks for it: more than two datasets go into a ConcatDataset of their own."""
+    outer = config.train_dataloader.dataset
+    for i, part in enumerate(outer.datasets):
+        halves = [copy.deepcopy(part) for _ in range(2)]
+        size = (3, 5)[i]
+        halves[0].indices, halves[1].indices = [0], list(range(1, size))
+        outer.datasets[i] = ConfigDict(type='ConcatDataset', datasets=halves)
+    runner = runner_of(config)
+    runner.train()
+    assert runner.iter == 4
+
+
+def test_supervised_training_is_checked_too(config, strange_mask, refused):
+    part = parts(config)[0]
+    part.pipeline[-1] = ConfigDict(type='PackSegInputs')
+    config.model = ConfigDict(tiny_segmentor())
+    config.train_dataloader.dataset = part
+    config.train_dataloader.sampler = ConfigDict(type='InfiniteSampler')
+    config.train_cfg = ConfigDict(type='IterBasedTrainLoop', max_iters=2)
+    assert str(strange_mask) in refused(config)
+
+
+@pytest.mark.parametrize('keys', [['encoder.weight'], ['backbone.layers.0.0.projection.weight']])
+def test_a_checkpoint_that_fills_nothing(config, tmp_path, refused, keys):
+    """Strange names, or known ones of another shape."""
+    torch.save(dict(state_dict={key: torch.zeros(1, 2) for key in keys}), tmp_path / 'other.pth')
+    config.load_from = str(tmp_path / 'other.pth')
+    told = refused(config)
+    assert str(tmp_path / 'other.pth') in told
+    assert 'fills no parameter of the AllSpark' in told
+    assert keys[0] in told
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.', 'student.'])
+def test_a_plain_checkpoint_is_accepted(config, tmp_path, runner_of, prefix):
+    runner = runner_of(config)
+    state = runner.model.student.state_dict()
+    plain = {
+        prefix + name.replace('decode_head.decoder.', 'decode_head.'): torch.ones_like(value)
+        for name, value in state.items()
+        if '.bottleneck.' not in name and name.endswith('weight')
+    }
+    if prefix == 'student.':
+        plain = {f'student.{name}': torch.ones_like(value) for name, value in state.items()}
+    torch.save(dict(state_dict=plain), tmp_path / 'plain.pth')
+    runner.load_checkpoint(str(tmp_path / 'plain.pth'))
+    for name, value in runner.model.student.named_parameters():
+        if name.endswith('weight') and '.bottleneck.' not in name:
+            assert value.eq(1).all(), name
+
+
+@pytest.fixture
+def stored(config, runner_of, tmp_path) -> str:
+    """Checkpoint of a run of one epoch."""
+    first = copy.deepcopy(config)
+    first.train_cfg.max_epochs = 1
+    first.work_dir = str(tmp_path / 'first')
+    first.experiment_name += '_first'
+    first.custom_hooks = []
+    runner_of(first).train()
+    return str(tmp_path / 'first' / 'epoch_1.pth')
+
+
+def other_crop(config) -> None:
+    crop = (49, 64)
+    config.model.segmentor.decode_head.bottleneck.crop_size = crop
+    config.model.segmentor.data_preprocessor.size = crop
+    for part in parts(config):
+        part.pipeline[-2].crop_size = crop
+
+
+def test_a_resumed_memory_of_another_shape(config, stored, refused):
+    other_crop(config)
+    config.load_from, config.resume = stored, True
+    told = refused(config)
+    assert stored in told
+    assert '(4, 16, 9)' in told
+    assert '(4, 16, 4)' in told
+
+
+def test_weights_of_a_run_with_another_crop_can_be_started_from(config, stored, runner_of):
+    other_crop(config)
+    config.load_from = stored
+    runner = runner_of(config)
+    runner.train()
+    assert runner.iter == 4
+
+
+def test_resuming_goes_on(config, stored, runner_of):
+    config.load_from, config.resume = stored, True
+    runner = runner_of(config)
+    runner.train()
+    assert runner.iter == 4
+    before = load_checkpoint_file(stored)['state_dict']['student.decode_head.bottleneck.memory.rows']
+    kept = (runner.model.memory.rows == before).all(dim=-1)
+    assert kept.any(), 'the memory started anew'
+    assert not kept.all()

@@ -1,0 +1,222 @@
+"""The real tools as a user starts them: subprocesses, two of them over gloo, on a few tiny images."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import mmseg
+import numpy as np
+import pytest
+from PIL import Image
+
+from allspark_mmseg.engine import load_checkpoint_file
+
+from .conftest import ROOT
+
+STOCK = Path(mmseg.__file__).parent / '.mim' / 'tools'
+EPOCHS = 2
+
+# ruff: noqa: E501
+CONFIG = """
+_base_ = [
+    '{root}/configs/_base_/models/segformer_mit-b0.py',
+    '{root}/configs/_base_/schedules/adamw_poly_20e.py',
+    '{root}/configs/_base_/default_runtime.py',
+]
+metainfo = dict(classes=('sky', 'road', 'car'), palette=[[0, 0, 255], [90, 90, 90], [255, 0, 0]])
+crop = (65, 65)
+geometry = [
+    dict(type='allspark_mmseg.RandomResizeLongSide', ratio_range=(0.5, 2.0)),
+    dict(type='Pad', size=crop, pad_val=dict(img=0, seg=255)),
+    dict(type='RandomCrop', crop_size=crop, cat_max_ratio=1.0),
+]
+pack = dict(type='PackSegInputs')
+test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), pack]
+common = dict(type='allspark_mmseg.SplitListDataset', data_root='{data}', metainfo=metainfo)
+train_dataloader = dict(
+    batch_size=3, num_workers=0,
+    sampler=dict(type='allspark_mmseg.DualStreamSampler', labeled=1, unlabeled=2),
+    dataset=dict(type='ConcatDataset', datasets=[
+        dict(ann_file='labeled.txt', **common, pipeline=[
+            dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *geometry,
+            dict(type='allspark_mmseg.Views', labeled=[pack])]),
+        dict(data_prefix=dict(img_path='unlabeled'), labeled=False, **common, pipeline=[
+            dict(type='LoadImageFromFile'), *geometry, dict(type='allspark_mmseg.Views', weak=[pack])]),
+    ]))
+val_dataloader = dict(
+    batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(data_prefix=dict(img_path='val', seg_map_path='val_masks'), pipeline=test_pipeline, **common))
+test_dataloader = val_dataloader
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator
+segmentor = _base_.model
+segmentor.data_preprocessor.size = crop
+segmentor.backbone.update(embed_dims=8, num_layers=[1, 1, 1, 1], init_cfg=None)
+segmentor.decode_head.update(in_channels=[8, 16, 40, 64], channels=16, num_classes=3)
+segmentor.decode_head = dict(
+    type='allspark_mmseg.AllSparkHead', bottleneck=dict(in_channels=64, crop_size=crop),
+    decoder=segmentor.decode_head)
+model = dict(_delete_=True, type='allspark_mmseg.AllSpark', segmentor=segmentor)
+param_scheduler = [dict(_base_.param_scheduler[0], end=8)]
+train_cfg = dict(max_epochs={epochs}, val_interval=1)
+default_hooks = dict(logger=dict(interval=1))
+custom_hooks = [
+    dict(type='allspark_mmseg.StartupCheckHook'),
+    dict(type='allspark_mmseg.SyncNormStatisticsHook'),
+    dict(type='allspark_mmseg.ClassStatisticsHook', interval=2),
+    dict(type='allspark_mmseg.MemoryWarmUpHook', epochs=1),
+    dict(type='allspark_mmseg.PseudoLabelPicturesHook', interval=2, num=1),
+]
+auto_scale_lr = dict(enable=False, base_batch_size=12)
+"""
+
+
+def write_images(folder: Path, count: int, masks: Path | None = None) -> None:
+    rng = np.random.default_rng(len(str(folder)))
+    for target in filter(None, (folder, masks)):
+        target.mkdir(parents=True)
+    for i in range(count):
+        mask = rng.integers(0, 3, (5, 6), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
+        pixels = (mask[..., None] * 80 + rng.integers(0, 60, (*mask.shape, 3))).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f'{i}.jpg')
+        if masks:
+            Image.fromarray(mask).save(masks / f'{i}.png')
+
+
+@pytest.fixture(scope='module')
+def project(tmp_path_factory) -> Path:
+    """A folder with data, a config and, after the first test, a work dir."""
+    folder = tmp_path_factory.mktemp('project')
+    data = folder / 'data'
+    write_images(data / 'labeled', 3, data / 'masks')
+    write_images(data / 'unlabeled', 9)
+    write_images(data / 'val', 3, data / 'val_masks')
+    (data / 'labeled.txt').write_text(''.join(f'labeled/{i}.jpg masks/{i}.png\n' for i in range(3)))
+    (folder / 'config.py').write_text(CONFIG.format(root=ROOT, data=data, epochs=EPOCHS))
+    return folder
+
+
+def call(*command, expect: int = 0) -> str:
+    """Run a command with this interpreter first on the PATH; return what it printed."""
+    environment = {
+        **os.environ,
+        'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
+        'OMP_NUM_THREADS': '1',
+        'PYTHONPATH': str(ROOT),
+    }
+    done = subprocess.run(
+        [str(part) for part in command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    output = done.stdout + done.stderr
+    assert (done.returncode == 0) == (expect == 0), output[-5000:]
+    return output
+
+
+def miou(output: str) -> list[float]:
+    return [float(number) for number in re.findall(r'mIoU: ([\d.]+)', output)]
+
+
+def iterations(output: str) -> list[tuple[int, int]]:
+    return [(int(e), int(i)) for e, i in re.findall(r'Epoch\(train\) +\[(\d+)\]\[(\d+)/\d+\]', output)]
+
+
+@pytest.fixture(scope='module')
+def trained(project) -> str:
+    """Two processes over gloo train two epochs."""
+    return call(ROOT / 'tools/dist_train.sh', project / 'config.py', 2, '--work-dir', project / 'work')
+
+
+def test_distributed_training_shows_itself(project, trained):
+    # 9 unlabelled images, 2 a batch on each of 2 processes: two iterations an epoch
+    assert iterations(trained) == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert 'SyncBN becomes BN' in trained
+    assert 'eta:' in trained and 'unsup.loss_ce' in trained and 'sup.decode.loss_ce' in trained
+    assert re.search(r'pseudo\.share: sky [\d.]+%, road [\d.]+%, car', trained)
+    assert re.search(r'memory\.filled: sky [\d.]+%', trained)
+    assert 'The semantic memory is read from iteration 2 on' in trained
+    assert len(miou(trained)) >= EPOCHS
+    assert list(project.glob('work/*/vis_data/events.out.tfevents*'))
+    assert list(project.glob('work/*/vis_data/vis_image/pseudo_label_*.png'))
+
+
+def test_resume_goes_on_where_it_stopped(project, trained):
+    output = call(
+        ROOT / 'tools/dist_train.sh', project / 'config.py', 2, '--work-dir', project / 'work',
+        '--resume', '--cfg-options', f'train_cfg.max_epochs={EPOCHS + 1}',
+    )  # fmt: skip
+    assert f'resumed epoch: {EPOCHS}, iter: 4' in output
+    assert iterations(output) == [(3, 1), (3, 2)]
+    # what an older run left is a checkpoint of its own, complete and readable without executing it
+    state = load_checkpoint_file(str(project / 'work' / 'epoch_3.pth'))['state_dict']
+    assert state['memory_ready'] and state['student.decode_head.bottleneck.memory.written'].sum() > 0
+
+
+def test_evaluation_is_the_same_in_one_process_and_in_two(project, trained):
+    checkpoint = project / 'work' / 'epoch_2.pth'
+    one = call(
+        'python', ROOT / 'tools/test.py', project / 'config.py', checkpoint, '--work-dir', project / 'test',
+        '--show-dir', project / 'shown',
+    )  # fmt: skip
+    two = call(
+        ROOT / 'tools/dist_test.sh', project / 'config.py', checkpoint, 2, '--work-dir', project / 'test2'
+    )
+    assert miou(one)[-1] == miou(two)[-1] == miou(trained)[-1]
+    assert len(list((project / 'shown').rglob('*.png'))) == 3
+
+
+def test_truncated_checkpoint_is_named_and_the_previous_one_survives(project, trained, tmp_path):
+    work = tmp_path / 'work'
+    work.mkdir()
+    complete = (project / 'work' / 'epoch_2.pth').read_bytes()
+    newest = work / 'epoch_3.pth'
+    (work / 'epoch_2.pth').write_bytes(complete)
+    newest.write_bytes(complete[:5000])
+    (work / 'last_checkpoint').write_text(str(newest))
+    command = ['python', ROOT / 'tools/train.py', project / 'config.py', '--work-dir', work, '--resume']
+    output = call(*command, expect=1)
+    assert 'epoch_3.pth (5000 bytes) cannot be read: it is truncated' in output
+    assert f'resume with --resume {work}/epoch_2.pth' in output
+    assert (work / 'epoch_2.pth').read_bytes() == complete
+    assert 'resumed epoch: 2' in call(*command, work / 'epoch_2.pth')
+
+
+@pytest.mark.skipif(not STOCK.is_dir(), reason='this build of MMSegmentation does not carry its tools')
+def test_stock_launchers_run_the_same_config(project, trained, tmp_path):
+    command = ['python', STOCK / 'train.py', project / 'config.py', '--work-dir', tmp_path / 'work']
+    options = ['--cfg-options', 'train_cfg.max_epochs=1']
+    assert iterations(call(*command, *options)) == [(1, i + 1) for i in range(4)]
+    resumed = call(*command, '--resume', '--cfg-options', 'train_cfg.max_epochs=2')
+    assert 'resumed epoch: 1' in resumed
+    tested = call(
+        'python', STOCK / 'test.py', project / 'config.py', tmp_path / 'work' / 'epoch_2.pth',
+        '--work-dir', tmp_path / 'test',
+    )  # fmt: skip
+    assert miou(tested)[-1] == miou(resumed)[-1]
+
+
+@pytest.mark.parametrize(
+    'arguments, complaint',
+    [
+        (['--cfg-options', 'train_dataloader.batch_size=4'], r'train_dataloader\.batch_size is 4.+set batch_size=3'),
+        (['--cfg-options', 'train_dataloader.sampler.unlabeled=0'], r'unlabeled must be at least 1, found 0'),
+        (['--cfg-options', 'model.segmentor.decode_head.bottleneck.crop_size=97'], r'feature map is 3 x 3.+crop_size'),
+        (['--cfg-options', 'auto_scale_lr.base_batch_size=6', '--auto-scale-lr'], r''),
+    ],
+)  # fmt: skip
+def test_arguments(project, arguments, complaint, tmp_path):
+    output = call(
+        'python', ROOT / 'tools/train.py', project / 'config.py', '--work-dir', tmp_path, *arguments,
+        expect=1 if complaint else 0,
+    )  # fmt: skip
+    if complaint:
+        assert re.search(complaint, output.splitlines()[-1]), output[-3000:]
+        assert not iterations(output)
+    else:
+        assert 'Scaling the original LR by 0.5' in output
