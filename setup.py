@@ -40,6 +40,6 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['allspark_mmseg', 'allspark_mmseg.*']),
-    install_requires=['numpy', 'opencv-python', 'packaging', 'pillow', 'torch>=2.0'],
+    install_requires=['numpy', 'opencv-python', 'packaging', 'pillow', 'torch>=2.6'],
     extras_require={'onedl': ONEDL, 'openmmlab': OPENMMLAB, 'demo': DEMO, 'tests': TESTS},
 )

@@ -8,6 +8,8 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
+pytest.register_assert_rewrite('tests.method_contract')
+
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = Path(os.environ.get('ALLSPARK_GOLDEN', ROOT.parent / 'shared' / 'golden'))
 
@@ -27,6 +29,10 @@ def golden():
             }
 
     return load
+
+
+# tiny networks: a second thread costs more than it brings, far more when cores are shared
+torch.set_num_threads(1)
 
 
 def under(vectors: dict, prefix: str) -> dict:

@@ -32,26 +32,29 @@ def tiny_head(widths: list[int] | None = None, **overrides) -> dict:
 
 def tiny_segmentor(**overrides) -> dict:
     """Config of a plain SegFormer of four blocks; its deepest feature has 64 channels and stride 32."""
-    return dict(
-        type='EncoderDecoder',
-        data_preprocessor=dict(
-            type='SegDataPreProcessor',
-            mean=[120.0, 110.0, 100.0],
-            std=[60.0, 55.0, 50.0],
-            bgr_to_rgb=True,
-            size=CROP,
-            pad_val=0,
-            seg_pad_val=255,
-        ),
-        backbone=dict(
-            type='allspark_mmseg.MixVisionTransformer',
-            embed_dims=8,
-            num_layers=[1, 1, 1, 1],
-            num_heads=[1, 2, 5, 8],
-        ),
-        decode_head=tiny_head(),
-        test_cfg=dict(mode='whole'),
-    ) | overrides
+    return (
+        dict(
+            type='EncoderDecoder',
+            data_preprocessor=dict(
+                type='SegDataPreProcessor',
+                mean=[120.0, 110.0, 100.0],
+                std=[60.0, 55.0, 50.0],
+                bgr_to_rgb=True,
+                size=CROP,
+                pad_val=0,
+                seg_pad_val=255,
+            ),
+            backbone=dict(
+                type='allspark_mmseg.MixVisionTransformer',
+                embed_dims=8,
+                num_layers=[1, 1, 1, 1],
+                num_heads=[1, 2, 5, 8],
+            ),
+            decode_head=tiny_head(),
+            test_cfg=dict(mode='whole'),
+        )
+        | overrides
+    )
 
 
 def tiny_resnet(**overrides) -> dict:

@@ -80,7 +80,9 @@ def test_a_stock_model_becomes_allspark(stock, ready):
     losses_in(entries).backward()
     found = gradients(model)
     for part in ('backbone', 'decode_head.decoder', 'decode_head.bottleneck', 'auxiliary_head'):
-        assert any(g.abs().max() > 0 for name, g in found.items() if name.startswith(f'student.{part}.')), part
+        assert any(g.abs().max() > 0 for name, g in found.items() if name.startswith(f'student.{part}.')), (
+            part
+        )
     assert all(torch.isfinite(gradient).all() for gradient in found.values())
     with torch.no_grad():
         (result,) = model.eval().predict(torch.randn(1, 3, 70, 91))
@@ -123,7 +125,9 @@ def test_the_head_predicts_in_a_plain_segmentor(stock):
 
 
 def test_slide_inference_goes_through_the_wrapper():
-    segmentor = behind_bottleneck(tiny_segmentor(test_cfg=dict(mode='slide', crop_size=CROP, stride=(43, 43))))
+    segmentor = behind_bottleneck(
+        tiny_segmentor(test_cfg=dict(mode='slide', crop_size=CROP, stride=(43, 43)))
+    )
     model = build_model(dict(type='allspark_mmseg.AllSpark', segmentor=segmentor)).eval()
     image = torch.randn(1, 3, 97, 120)
     with torch.no_grad():
@@ -145,7 +149,9 @@ def write_config(path) -> None:
 def test_mmseg_s_inference_interface(tmp_path, from_file):
     write_config(tmp_path / 'allspark.py')
     trained = build_model(Config.fromfile(tmp_path / 'allspark.py').model).eval()
-    meta = dict(dataset_meta=dict(classes=('a', 'b', 'c', 'd'), palette=[[i * 60, 0, 0] for i in range(CLASSES)]))
+    meta = dict(
+        dataset_meta=dict(classes=('a', 'b', 'c', 'd'), palette=[[i * 60, 0, 0] for i in range(CLASSES)])
+    )
     torch.save(dict(state_dict=trained.state_dict(), meta=meta), tmp_path / 'trained.pth')
 
     model = init_model(str(tmp_path / 'allspark.py'), str(tmp_path / 'trained.pth'), device='cpu')

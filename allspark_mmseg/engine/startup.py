@@ -38,7 +38,7 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
     cfg.model_wrapper_cfg = {**wrapper, 'device_ids': None}
-    if cfg.get('sync_bn') or _without_sync_bn(cfg.model):
+    if _without_sync_bn(cfg.model) or cfg.get('sync_bn'):
         cfg.sync_bn = None
         print_log('No accelerator: SyncBN becomes BN, each process normalises by its own images.', 'current')
 

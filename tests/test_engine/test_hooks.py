@@ -55,7 +55,7 @@ def test_hooks_in_a_run(trained):
         listed = [line for line in lines_told(trained) if f'{what}: sky ' in line]
         assert len(listed) == 2
         assert all(name in listed[0] for name in NAMES)
-    share = [row for row in scalars if 'pseudo.share/sky' in row][0]
+    share = next(row for row in scalars if 'pseudo.share/sky' in row)
     assert sum(share[f'pseudo.share/{name}'] for name in NAMES) == pytest.approx(1)
 
     # PseudoLabelPicturesHook: iteration 3 of 4

@@ -54,7 +54,7 @@ def test_classes_of_the_validation_data(with_validation, refused):
 
 def test_classes_of_the_test_data(with_validation, runner_of):
     with_validation.test_dataloader.dataset.metainfo = dict(classes=('sky',), palette=[[0, 0, 0]])
-    with pytest.raises(ValueError, match='test_dataloader: .* has 1 classes'):
+    with pytest.raises(ValueError, match=r'test_dataloader: .* has 1 classes'):
         runner_of(with_validation).test()
 
 
@@ -96,7 +96,9 @@ def strange_mask(config, tmp_path):
     mask = np.zeros((72, 80), dtype=np.uint8)
     mask[3, 3], mask[4, 4] = 7, 200
     Image.fromarray(mask).save(tmp_path / 'strange.png')
-    rows = [f'{root}/{i}.png {root}/{i}_mask.png' for i in range(2)] + [f'{root}/2.png {tmp_path}/strange.png']
+    rows = [f'{root}/{i}.png {root}/{i}_mask.png' for i in range(2)] + [
+        f'{root}/2.png {tmp_path}/strange.png'
+    ]
     (tmp_path / 'labeled.txt').write_text('\n'.join(rows))
     parts(config)[0].ann_file = str(tmp_path / 'labeled.txt')
     return tmp_path / 'strange.png'

@@ -26,9 +26,7 @@ BOTTLENECK_ARGUMENTS = ('channels', 'num_heads', 'dropout', 'crop_size')
 
 def behind_bottleneck(segmentor: dict, **bottleneck) -> dict:
     arguments = dict(in_channels=64, crop_size=CROP, num_heads=2, dropout=0.0) | bottleneck
-    head = dict(
-        type='allspark_mmseg.AllSparkHead', bottleneck=arguments, decoder=segmentor['decode_head']
-    )
+    head = dict(type='allspark_mmseg.AllSparkHead', bottleneck=arguments, decoder=segmentor['decode_head'])
     return segmentor | dict(decode_head=head)
 
 
@@ -127,7 +125,7 @@ class TestAllSpark(MethodContract):
         assert same(memory_of(model), before)
 
     def test_other_heads_are_refused(self):
-        with pytest.raises(ValueError, match='decode_head is a AllMLPHead.*AllSparkHead'):
+        with pytest.raises(ValueError, match=r'decode_head is a AllMLPHead.*AllSparkHead'):
             build_model(dict(type=self.method, segmentor=tiny_segmentor()))
 
 
@@ -151,7 +149,9 @@ def test_the_bottleneck_can_replace_any_feature():
     assert model.memory.written.sum() > 0
 
 
-@pytest.mark.parametrize('name', ['num_classes', 'out_channels', 'align_corners', 'threshold', 'ignore_index'])
+@pytest.mark.parametrize(
+    'name', ['num_classes', 'out_channels', 'align_corners', 'threshold', 'ignore_index']
+)
 def test_the_head_answers_like_its_decoder(name):
     head = build_model(behind_bottleneck(tiny_segmentor())).decode_head
     assert getattr(head, name) == getattr(head.decoder, name)

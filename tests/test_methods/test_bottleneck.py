@@ -161,7 +161,9 @@ def test_self_attention_is_head_by_head_and_channel_major_behind():
     tokens = torch.randn(2, 5, 4)
     found = attention(tokens)
     for image, actual in zip(tokens, found, strict=True):
-        q, k, v = (in_float64(linear, image).T for linear in (attention.query, attention.key, attention.value))
+        q, k, v = (
+            in_float64(linear, image).T for linear in (attention.query, attention.key, attention.value)
+        )
         mixed = np.empty((12, 5))
         for head in range(3):
             own = slice(4 * head, 4 * head + 4)
@@ -287,7 +289,7 @@ def test_arguments_must_be_positive(name, value):
 
 @pytest.mark.parametrize('crop', [0, (65, 0), (-1, 65)])
 def test_crop_must_be_positive(crop):
-    with pytest.raises(ValueError, match='crop_.* must be at least 1'):
+    with pytest.raises(ValueError, match=r'crop_.* must be at least 1'):
         AllSparkBottleneck(4, 3, crop_size=crop)
 
 

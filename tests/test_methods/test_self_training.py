@@ -48,5 +48,6 @@ class TestSelfTraining(MethodContract):
         inputs, data_samples = self.batch()
         with_masks = dict(data_samples, weak=data_samples['labeled'])
         assert torch.equal(
-            losses_in(self.build().loss(inputs, data_samples)), losses_in(self.build().loss(inputs, with_masks))
+            losses_in(self.build().loss(inputs, data_samples)),
+            losses_in(self.build().loss(inputs, with_masks)),
         )

@@ -7,6 +7,7 @@ from mmengine.config import ConfigDict
 from mmengine.runner import Runner
 from mmseg.models import SegDataPreProcessor
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 
 from allspark_mmseg.datasets import SemiSegDataPreProcessor
 
@@ -50,7 +51,9 @@ def stock_resnet() -> dict:
 def randomised(model: torch.nn.Module) -> torch.nn.Module:
     """Every tensor other than any fresh model's, buffers included."""
     for value in model.state_dict().values():
-        value.copy_(torch.randint(1, 99, value.shape) if not value.is_floating_point() else torch.rand(value.shape))
+        value.copy_(
+            torch.randint(1, 99, value.shape) if not value.is_floating_point() else torch.rand(value.shape)
+        )
     return model
 
 
@@ -140,8 +143,10 @@ def assert_preprocesses_like(model, mean: list[float]) -> None:
 def test_data_preprocessor_is_made_from_the_segmentor_s():
     model = build_model(self_training())
     assert_preprocesses_like(model, [120.0, 110.0, 100.0])
-    assert model.data_preprocessor._channel_conversion
-    assert model.data_preprocessor.size == CROP
+    pixel = torch.tensor([100, 165, 180], dtype=torch.uint8)[:, None, None]  # BGR
+    batch = model.data_preprocessor(dict(inputs=[pixel], data_samples=[SegDataSample()]), training=True)
+    assert batch['inputs'].shape == (1, 3, *CROP)
+    assert batch['inputs'][0, :, 0, 0].tolist() == [1.0, 1.0, 0.0]  # RGB, normalised
     assert type(model.student.data_preprocessor) is SegDataPreProcessor
 
 

@@ -40,9 +40,7 @@ class PseudoLabelPicturesHook(Hook):
         with torch.no_grad():
             pseudo = model.pseudo_label(images)
         for i, (pixels, label) in enumerate(zip(raw, pseudo.label.cpu(), strict=True)):
-            picture = pixels.cpu().permute(1, 2, 0).numpy()
-            if model.data_preprocessor._channel_conversion:
-                picture = mmcv.bgr2rgb(picture)
+            picture = mmcv.bgr2rgb(pixels.cpu().permute(1, 2, 0).numpy())
             sample = SegDataSample(pred_sem_seg=PixelData(data=label[None]))
             runner.visualizer.add_datasample(
                 f'pseudo_label_{i}', picture, sample, draw_gt=False, with_labels=False, step=runner.iter + 1

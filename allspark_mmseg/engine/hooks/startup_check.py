@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from mmengine.dataset import ConcatDataset, pseudo_collate
+from mmengine.dataset import pseudo_collate
 from mmengine.dist import get_dist_info
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -41,18 +41,18 @@ class StartupCheckHook(Hook):
         """Check the training set-up."""
         model = _unwrapped(runner.model)
         loader = runner.train_loop.dataloader
-        parts = loader.dataset.datasets if isinstance(loader.dataset, ConcatDataset) else [loader.dataset]
-        for key, dataset in [('train_dataloader', part) for part in parts]:
-            _check_classes(key, dataset, model)
+        for part in _parts(loader.dataset):
+            _check_classes('train_dataloader', part, model)
         if runner.val_loop is not None:
             _check_classes('val_dataloader', runner.val_loop.dataloader.dataset, model)
+        labeled = loader.dataset
         if isinstance(model, SemiSegmentor):
             _check_sampler(loader)
             _check_views(loader.dataset, model)
+            labeled = loader.dataset.datasets[0]
         if self.masks:
-            for part in parts:
-                if getattr(part, 'labeled', True):
-                    _check_masks(part, model.num_classes)
+            for part in _parts(labeled):
+                _check_masks(part, model.num_classes)
 
     def before_test(self, runner) -> None:
         """Check the data set against the model."""
@@ -82,6 +82,12 @@ class StartupCheckHook(Hook):
 
 def _unwrapped(model):
     return model.module if is_model_wrapper(model) else model
+
+
+def _parts(dataset) -> list:
+    """The data sets inside nested ConcatDatasets and RepeatDatasets."""
+    inner = getattr(dataset, 'datasets', None) or ([dataset.dataset] if hasattr(dataset, 'dataset') else [])
+    return [part for one in inner for part in _parts(one)] or [dataset]
 
 
 def _check_classes(key: str, dataset, model) -> None:

@@ -47,6 +47,7 @@ class AllSparkHead(BaseModule):
             )
         self.bottleneck = AllSparkBottleneck(**bottleneck)
         self.bottleneck_index = bottleneck_index
+        _check_channels(self.decoder, bottleneck['in_channels'], bottleneck_index)
         self._register_load_state_dict_pre_hook(self._adopt_plain_head)
 
     @property
@@ -136,3 +137,19 @@ class AllSparkHead(BaseModule):
         if not any(key.startswith((f'{prefix}decoder.', f'{prefix}bottleneck.')) for key in own):
             for key in own:
                 state_dict[f'{prefix}decoder.{key[len(prefix) :]}'] = state_dict.pop(key)
+
+
+def _check_channels(decoder, in_channels: int, index: int) -> None:
+    """Compare the bottleneck's channels with what the decoder expects of the same feature, if it takes it."""
+    indices = decoder.in_index if isinstance(decoder.in_index, (list, tuple)) else [decoder.in_index]
+    widths = decoder.in_channels if isinstance(decoder.in_channels, (list, tuple)) else [decoder.in_channels]
+    if len(indices) != len(widths):  # features concatenated by the decoder: only the sum is known
+        return
+    expected = dict(zip(indices, widths, strict=True))
+    deepest = max(indices)
+    width = expected.get(deepest if index == -1 and deepest >= 0 else index, in_channels)
+    if width != in_channels:
+        raise ValueError(
+            f'AllSparkHead: bottleneck.in_channels is {in_channels}, but the decoder takes {width} channels '
+            f'of that feature (in_channels={decoder.in_channels}, in_index={decoder.in_index}).'
+        )

@@ -1,0 +1,357 @@
+"""Every config of a run is a case: it says what its name says, and its parts fit together."""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.runner import Runner
+from mmseg.registry import MODELS
+from PIL import Image
+
+from allspark_mmseg.methods import AllSpark, SelfTraining
+
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+LEAVES = sorted(path for path in CONFIGS.glob('*/*.py') if path.parent.name != '_base_')
+METHODS = {
+    'allspark': 'allspark_mmseg.AllSpark',
+    'self_training': 'allspark_mmseg.SelfTraining',
+    'supervised': 'EncoderDecoder',
+}
+# data set -> its folder, and the number of processes that its batches are meant for
+DATASETS = {'camvid': ('data/camvid', 2), 'voc': ('data/VOC2012', 4), 'demo': ('data/demo', 1)}
+# words in a file name -> type of backbone; no word: the default of the data set
+BACKBONES = {
+    'swin-t': 'SwinTransformer',
+    'r50-d8': 'ResNetV1c',
+    'mit-b0': 'allspark_mmseg.MixVisionTransformer',
+    'camvid': 'allspark_mmseg.EfficientNetLite0',
+    'demo': 'allspark_mmseg.EfficientNetLite0',
+    'voc': 'allspark_mmseg.MixVisionTransformer',
+}
+HEADS = {'upernet': 'UPerHead', 'fcn': 'FCNHead', '': 'allspark_mmseg.AllMLPHead'}
+
+
+class Leaf:
+    """A config, and what its path promises: ``METHOD/DATASET[_SPLIT][_HEAD][_BACKBONE][_scratch].py``."""
+
+    def __init__(self, path: Path):
+        self.name = str(path.relative_to(CONFIGS))
+        self.method = path.parent.name
+        self.words = path.stem.split('_')
+        self.dataset = self.words[0]
+        self.folder, self.processes = DATASETS[self.dataset]
+        self.split = next((word for word in self.words if 'over' in word), None)
+        self.cfg = Config.fromfile(path)
+
+    @property
+    def segmentor(self) -> ConfigDict:
+        return self.cfg.model.get('segmentor', self.cfg.model)
+
+    @property
+    def decoder(self) -> ConfigDict:
+        head = self.segmentor.decode_head
+        return head.get('decoder', head)
+
+    @property
+    def training_sets(self) -> list[ConfigDict]:
+        dataset = self.cfg.train_dataloader.dataset
+        return list(dataset.datasets) if dataset.type == 'ConcatDataset' else [dataset]
+
+
+@pytest.fixture(scope='module', params=LEAVES, ids=lambda path: f'{path.parent.name}/{path.stem}')
+def leaf(request) -> Leaf:
+    return Leaf(request.param)
+
+
+def dicts(node) -> Iterator[dict]:
+    """All dicts of a config, from the outside in."""
+    if isinstance(node, dict):
+        yield node
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for part in node:
+            yield from dicts(part)
+
+
+def test_there_are_configs():
+    assert {path.parent.name for path in LEAVES} >= set(METHODS)
+
+
+def test_name_and_method(leaf):
+    assert leaf.cfg.model.type == METHODS[leaf.method]
+    assert (leaf.split is None) == (leaf.dataset == 'demo')
+
+
+def test_name_and_data(leaf):
+    datasets = [*leaf.training_sets, leaf.cfg.val_dataloader.dataset, leaf.cfg.test_dataloader.dataset]
+    assert {dataset.data_root for dataset in datasets} == {leaf.folder}
+    labeled, *unlabeled = leaf.training_sets
+    assert labeled.get('labeled', True)
+    assert Path(labeled.ann_file).name == 'labeled.txt'
+    for dataset in unlabeled:
+        assert dataset.labeled is False
+        assert Path(dataset.ann_file).name == 'unlabeled.txt'
+    assert len(unlabeled) == (leaf.method != 'supervised')
+    if leaf.split:
+        for dataset in leaf.training_sets:
+            folder = Path(dataset.ann_file).parent
+            assert folder.name.replace('_', 'over') == leaf.split, f'{dataset.ann_file} in {leaf.name}'
+
+
+def test_lists_in_the_repository_exist_and_are_apart(leaf):
+    lists = [Path(dataset.ann_file) for dataset in leaf.training_sets]
+    if not any(path.resolve().is_relative_to(CONFIGS) for path in lists):
+        pytest.skip('the lists come with the data')
+    images = [{line.split()[0] for line in path.read_text().splitlines()} for path in lists]
+    assert all(images)
+    assert not set.intersection(*images) or len(images) == 1
+    if leaf.dataset == 'camvid' and len(images) == 2:
+        assert len(images[0]) == -(-(len(images[0]) + len(images[1])) // 8)  # every 8th, the first included
+
+
+def test_name_and_network(leaf):
+    backbone = next(kind for word, kind in BACKBONES.items() if word in leaf.words)
+    assert leaf.segmentor.backbone.type == backbone
+    assert leaf.decoder.type == next(kind for word, kind in HEADS.items() if word in leaf.words or not word)
+    weights = leaf.segmentor.get('pretrained') or leaf.segmentor.backbone.get('init_cfg')
+    assert (weights is None) == ('scratch' in leaf.words)
+
+
+def test_classes(leaf):
+    classes = leaf.cfg.metainfo.classes
+    assert len(set(classes)) == len(classes) == len(leaf.cfg.metainfo.palette)
+    assert {node['num_classes'] for node in dicts(leaf.cfg.model) if 'num_classes' in node} == {len(classes)}
+    for node in dicts(leaf.cfg):
+        if node.get('type') == 'allspark_mmseg.SplitListDataset':
+            assert node['metainfo'] == leaf.cfg.metainfo
+
+
+def test_crop_sizes(leaf):
+    crop = tuple(leaf.cfg.crop_size)
+    assert tuple(leaf.segmentor.data_preprocessor.size) == crop
+    steps = [node for dataset in leaf.training_sets for node in dicts(dataset.pipeline)]
+    for kind, key in (('Pad', 'size'), ('RandomCrop', 'crop_size')):
+        found = [tuple(step[key]) for step in steps if step.get('type') == kind]
+        assert found == [crop] * len(leaf.training_sets), f'{kind}: {found}'
+    if leaf.method == 'allspark':
+        assert tuple(leaf.segmentor.decode_head.bottleneck.crop_size) == crop
+
+
+def test_pipelines(leaf):
+    pipelines = [[step.type for step in dataset.pipeline] for dataset in leaf.training_sets]
+    assert ['LoadAnnotations' in steps for steps in pipelines] == [True, False][: len(pipelines)]
+    last = [dataset.pipeline[-1] for dataset in leaf.training_sets]
+    if leaf.method == 'supervised':
+        assert last[0].type == 'PackSegInputs'
+    else:
+        assert [sorted(step) for step in last] == [['labeled', 'type'], ['type', 'weak']]
+        assert all(
+            steps[-1].type == 'PackSegInputs'
+            for step in last
+            for steps in (step.get('labeled') or step.weak,)
+        )
+    jitter = 'allspark_mmseg.ColorJitter'
+    coloured = [jitter in str(dataset.pipeline) for dataset in leaf.training_sets]
+    assert coloured == [True, False][: len(coloured)]
+    assert [step.type for step in leaf.cfg.test_pipeline] == [
+        'LoadImageFromFile',
+        'LoadAnnotations',
+        'PackSegInputs',
+    ]
+    assert leaf.cfg.test_dataloader.dataset.pipeline == leaf.cfg.test_pipeline
+
+
+def test_loaders(leaf):
+    for stage in ('train', 'val', 'test'):
+        loader = leaf.cfg[f'{stage}_dataloader']
+        # without it every epoch repeats the random draws of the first
+        assert loader.get('persistent_workers', False) == (loader.num_workers > 0), stage
+    train = leaf.cfg.train_dataloader
+    if leaf.method == 'supervised':
+        assert train.sampler == dict(type='InfiniteSampler')
+    else:
+        assert train.sampler.type == 'allspark_mmseg.DualStreamSampler'
+        assert train.batch_size == train.sampler.labeled + train.sampler.unlabeled
+    assert leaf.cfg.val_dataloader.sampler == dict(type='DefaultSampler', shuffle=False)
+
+
+def test_learning_rate_belongs_to_the_batch(leaf):
+    assert leaf.cfg.auto_scale_lr.base_batch_size == leaf.processes * leaf.cfg.train_dataloader.batch_size
+    assert leaf.cfg.auto_scale_lr.enable is False
+
+
+def test_schedule_lasts_as_long_as_training(leaf):
+    loop = leaf.cfg.train_cfg
+    epochs = loop.type == 'EpochBasedTrainLoop'
+    assert epochs == (leaf.method != 'supervised')
+    length = loop.max_epochs if epochs else loop.max_iters
+    last = leaf.cfg.param_scheduler[-1]
+    assert last.end == length
+    assert (last.by_epoch, last.get('convert_to_iter_based', False)) == (epochs, epochs)
+    assert length % loop.val_interval == 0, 'the last weights are validated'
+    assert leaf.cfg.log_processor.by_epoch == epochs
+    checkpoint = leaf.cfg.default_hooks.checkpoint
+    assert checkpoint.get('by_epoch', True) == epochs
+    assert checkpoint.backend_args == dict(backend='allspark_mmseg.atomic')
+    # save_best looks for the checkpoint of the iteration that was validated
+    assert loop.val_interval % checkpoint.interval == 0
+
+
+def test_hooks(leaf):
+    hooks = [hook.type.removeprefix('allspark_mmseg.') for hook in leaf.cfg.custom_hooks]
+    assert 'StartupCheckHook' in hooks
+    assert ('MemoryWarmUpHook' in hooks) == (leaf.method == 'allspark')
+    if leaf.method == 'allspark':
+        (warm_up,) = [hook for hook in leaf.cfg.custom_hooks if hook.type.endswith('MemoryWarmUpHook')]
+        assert 0 < warm_up.epochs < leaf.cfg.train_cfg.max_epochs
+
+
+def counted(path: Path) -> int:
+    return len(path.read_text().split('\n')) - path.read_text().endswith('\n')
+
+
+@pytest.mark.parametrize(
+    'path',
+    [path for path in LEAVES if path.parent.name == 'supervised' and path.stem.startswith('camvid')],
+    ids=lambda p: p.stem,
+)
+def test_supervised_training_is_as_long_as_its_counterpart(path):
+    """In iterations, and in the images of a step; the demo compares equal times instead."""
+    supervised, other = Leaf(path), Leaf(CONFIGS / 'allspark' / path.name)
+    unlabeled = counted(Path(other.training_sets[1].ann_file))
+    per_epoch = unlabeled // other.processes // other.cfg.train_dataloader.sampler.unlabeled
+    assert supervised.cfg.train_cfg.max_iters == other.cfg.train_cfg.max_epochs * per_epoch
+    shares = other.cfg.train_dataloader.sampler
+    assert supervised.cfg.train_dataloader.batch_size == shares.labeled + shares.unlabeled
+
+
+def test_counterparts_differ_in_the_method_alone():
+    """Self-training is AllSpark without the bottleneck, and nothing else."""
+    for path in (path for path in LEAVES if path.parent.name == 'self_training'):
+        baseline, other = Leaf(path), Leaf(CONFIGS / 'allspark' / path.name)
+        assert baseline.decoder == other.decoder
+        assert baseline.segmentor.backbone == other.segmentor.backbone
+        for key in (
+            'train_dataloader',
+            'val_dataloader',
+            'optim_wrapper',
+            'param_scheduler',
+            'train_cfg',
+            'randomness',
+        ):
+            assert baseline.cfg[key] == other.cfg[key], f'{path.stem}: {key}'
+
+
+def shrink(model: ConfigDict) -> None:
+    """No weights to fetch, one block a stage, BN in place of SyncBN; widths stay."""
+    for node in dicts(model):
+        for key in ('init_cfg', 'pretrained'):
+            if key in node:
+                node[key] = None
+        for key in ('num_layers', 'depths'):
+            if key in node:
+                node[key] = [1, 1, 1, 1]
+        if node.get('type') == 'SyncBN':
+            node['type'] = 'BN'
+
+
+def test_model_builds_and_fits_its_features(leaf):
+    """On features of one pixel, at real widths: every head takes what the backbone gives."""
+    model = copy.deepcopy(leaf.cfg.model)
+    shrink(model)
+    segmentor = model.get('segmentor', model)
+    if segmentor.backbone.type.endswith('EfficientNetLite0'):
+        pytest.importorskip('efficientnet_lite_pytorch')
+    if leaf.method == 'allspark':
+        side = 2 * segmentor.decode_head.bottleneck.get('stride', 32)
+        segmentor.decode_head.bottleneck.crop_size = (side, side)
+    model = MODELS.build(model).eval()
+    expected = dict(allspark=AllSpark, self_training=SelfTraining)
+    assert isinstance(model, expected.get(leaf.method, object))
+    image = torch.zeros(1, 3, 64, 64)
+    with torch.no_grad():
+        (result,) = model.predict(image)
+        if leaf.method == 'allspark':
+            feature = model.extract_feat(image)[model.decode_head.bottleneck_index]
+            stride = 64 // feature.shape[-1]
+            assert leaf.segmentor.decode_head.bottleneck.get('stride', 32) == stride
+    assert result.seg_logits.data.shape == (len(leaf.cfg.metainfo.classes), 64, 64)
+
+
+def resized(node, old: tuple, new: tuple):
+    """The node with every ``old`` size replaced; lists and tuples of the same numbers count."""
+    if isinstance(node, list | tuple) and tuple(node) == old:
+        return type(node)(new)
+    if isinstance(node, dict):
+        return type(node)({key: resized(value, old, new) for key, value in node.items()})
+    if isinstance(node, list | tuple):
+        return type(node)(resized(value, old, new) for value in node)
+    return node
+
+
+def test_resized():
+    node = dict(a=(5, 5), b=[dict(c=[5, 5], d=(5, 6)), ((5, 5), 1)])
+    assert resized(node, (5, 5), (3, 4)) == dict(a=(3, 4), b=[dict(c=[3, 4], d=(5, 6)), ((3, 4), 1)])
+
+
+@pytest.fixture
+def voc_like(tmp_path) -> Path:
+    """Ten images laid out as Pascal VOC, and lists of 2 labelled, 6 unlabelled and 2 to validate on."""
+    rng = np.random.default_rng(0)
+    for folder in ('JPEGImages', 'SegmentationClass'):
+        (tmp_path / folder).mkdir()
+    rows = []
+    for i in range(10):
+        size = (60, 80) if i % 2 else (81, 56)
+        name = f'2007_{i:06d}'
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(
+            tmp_path / f'JPEGImages/{name}.jpg'
+        )
+        mask = rng.integers(0, 21, size, dtype=np.uint8)
+        mask[:2] = 255
+        Image.fromarray(mask).save(tmp_path / f'SegmentationClass/{name}.png')
+        rows.append(f'JPEGImages/{name}.jpg SegmentationClass/{name}.png')
+    for name, chosen in dict(labeled=rows[:2], unlabeled=rows[2:8], val=rows[8:]).items():
+        (tmp_path / f'{name}.txt').write_text('\n'.join(chosen))
+    return tmp_path
+
+
+def test_pascal_voc_runs(voc_like, monkeypatch):
+    """The published protocol on small data: two iterations and a validation."""
+    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
+    monkeypatch.setattr(Config, 'pretty_text', property(lambda self: repr(self.to_dict())))
+    cfg = Config.fromfile(CONFIGS / 'allspark' / 'voc_1over16.py')
+    crop = tuple(cfg.crop_size)
+    cfg = Config(resized(cfg.to_dict(), crop, (65, 65)))
+    shrink(cfg.model)
+    segmentor = cfg.model.segmentor
+    segmentor.backbone.update(embed_dims=8, drop_path_rate=0.0)
+    segmentor.decode_head.decoder.update(in_channels=[8, 16, 40, 64], channels=16)
+    segmentor.decode_head.bottleneck.in_channels = 64
+    for node in dicts(cfg.to_dict()):
+        assert node.get('crop_size', (65, 65)) == (65, 65)
+    loaders = [cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader]
+    for loader in loaders:
+        loader.update(num_workers=0, persistent_workers=False)
+    for dataset in [*cfg.train_dataloader.dataset.datasets, cfg.val_dataloader.dataset]:
+        dataset.data_root = str(voc_like)
+        dataset.ann_file = str(voc_like / Path(dataset.ann_file).name)
+    cfg.train_dataloader.sampler.epoch_length = 2
+    cfg.train_cfg.max_epochs = 1
+    cfg.custom_hooks[-1].epochs = 0
+    cfg.visualizer.name = 'voc'
+    cfg.visualizer.vis_backends = [dict(type='LocalVisBackend')]
+    cfg.work_dir = str(voc_like / 'work')
+    cfg.experiment_name = 'voc'
+    cfg.log_level = 'ERROR'
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert runner.iter == 2
+    assert bool(runner.model.memory_ready)
+    assert runner.model.memory.filled.max() > 0
+    assert 0 <= runner.message_hub.get_scalar('val/mIoU').current() <= 100
+    assert list((voc_like / 'work').glob('best_mIoU_epoch_1.pth'))
