@@ -1,4 +1,4 @@
-# The labelled images of the demo data alone, for as long as allspark/demo.py takes.
+# The labelled images of the demo data alone, 8 a step, for about the minutes that allspark/demo.py takes.
 _base_ = [
     '../_base_/models/efficientnet-lite0.py',
     '../_base_/datasets/demo.py',
@@ -6,6 +6,10 @@ _base_ = [
     '../_base_/schedules/adamw_poly_1600i.py',
 ]
 
+max_iters = 1100
+param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
+train_cfg = dict(max_iters=max_iters, val_interval=275)
+default_hooks = dict(checkpoint=dict(interval=275))
 model = dict(data_preprocessor=dict(size=_base_.crop_size))
 labeled_dataset = _base_.labeled_dataset
 labeled_dataset.pipeline = [*_base_.load_labeled, *_base_.colour, _base_.pack]

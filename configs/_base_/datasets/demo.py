@@ -36,10 +36,10 @@ unlabeled_dataset = dict(
     pipeline=[*load_unlabeled, dict(type='allspark_mmseg.Views', weak=[pack])],
 )
 train_dataloader = dict(
-    batch_size=16,
+    batch_size=12,
     num_workers=2,
     persistent_workers=True,
-    sampler=dict(type='allspark_mmseg.DualStreamSampler', labeled=8, unlabeled=8),
+    sampler=dict(type='allspark_mmseg.DualStreamSampler', labeled=8, unlabeled=4),
     dataset=dict(type='ConcatDataset', datasets=[labeled_dataset, unlabeled_dataset]),
 )
 val_dataloader = dict(
