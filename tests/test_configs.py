@@ -14,7 +14,8 @@ from PIL import Image
 
 from allspark_mmseg.methods import AllSpark, SelfTraining
 
-CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / 'configs'
 LEAVES = sorted(path for path in CONFIGS.glob('*/*.py') if path.parent.name != '_base_')
 METHODS = {
     'allspark': 'allspark_mmseg.AllSpark',
@@ -355,3 +356,16 @@ def test_pascal_voc_runs(voc_like, monkeypatch):
     assert runner.model.memory.filled.max() > 0
     assert 0 <= runner.message_hub.get_scalar('val/mIoU').current() <= 100
     assert list((voc_like / 'work').glob('best_mIoU_epoch_1.pth'))
+
+
+def test_the_readme_s_config_for_own_data_builds(tmp_path):
+    blocks = (ROOT / 'README.md').read_text().split('```python\n')[1:]
+    source = next(block.split('```')[0] for block in blocks if '# configs/allspark/mine.py' in block)
+    path = tmp_path / 'mine.py'
+    path.write_text(source.replace("'../_base_/", f"'{CONFIGS}/_base_/"))
+    cfg = Config.fromfile(path)
+    cfg.model.segmentor.backbone.update(init_cfg=None, num_layers=[1, 1, 1, 1])
+    model = MODELS.build(cfg.model)
+    assert isinstance(model, AllSpark) and model.num_classes == len(cfg.metainfo.classes)
+    assert cfg.train_dataloader.batch_size == 8 and len(cfg.train_dataloader.dataset.datasets) == 2
+    assert [hook.type for hook in cfg.custom_hooks][-1] == 'allspark_mmseg.MemoryWarmUpHook'
