@@ -70,6 +70,11 @@ class EfficientNetLite0(BaseModule):
     the package: TensorFlow's SAME padding is worked out for the image at hand (the package fixes it for
     224 x 224, which shifts the features of odd sizes), and drop connect is off unless asked for.
 
+    SAME padding is symmetric where a size is odd and one-sided where it is even, so features lie half a
+    stride apart between images of odd and of even size. Train and test on sizes of one kind, best all one
+    more than a multiple of 32: AllSpark trained on crops of 193 gained 1.1 mIoU on CamVid when the test
+    images were resized from 480 x 360 to 481 x 361.
+
     Args:
         drop_connect_rate: In [0, 1). In training, block i of 16 (from 0) drops its residual branch for an
             image with the probability drop_connect_rate * i / 16. ImageNet training used 0.2.

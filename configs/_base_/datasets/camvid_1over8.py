@@ -20,7 +20,14 @@ geometry = [
 load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *geometry]
 load_unlabeled = [dict(type='LoadImageFromFile'), *geometry]
 pack = dict(type='PackSegInputs')
-test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), pack]
+# 480 x 360 plus one: like the crop one more than a multiple of the strides, so that EfficientNet-Lite, whose padding
+# depends on the parity of a size, aligns its features in evaluation as in training
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(481, 361), keep_ratio=False),
+    dict(type='LoadAnnotations'),
+    pack,
+]
 
 labeled_dataset = dict(
     type='allspark_mmseg.SplitListDataset',
