@@ -79,6 +79,9 @@ class EfficientNetLite0(BaseModule):
         drop_connect_rate: In [0, 1). In training, block i of 16 (from 0) drops its residual branch for an
             image with the probability drop_connect_rate * i / 16. ImageNet training used 0.2.
         norm_eval: Keep the batch norms at their running statistics during training.
+        norm_momentum: Share of a new batch in the running statistics. ImageNet training used 0.01, which
+            lags behind a network that changes within hundreds of iterations: evaluation, and pseudo-labels,
+            then see another network than training does. 0.1 is PyTorch's default.
         init_cfg: MMEngine's initialisation config.
 
     Raises:
@@ -89,7 +92,11 @@ class EfficientNetLite0(BaseModule):
     out_channels = (24, 40, 112, 320)
 
     def __init__(
-        self, drop_connect_rate: float = 0.0, norm_eval: bool = False, init_cfg: dict | list | None = None
+        self,
+        drop_connect_rate: float = 0.0,
+        norm_eval: bool = False,
+        norm_momentum: float = 0.01,
+        init_cfg: dict | list | None = None,
     ):
         super().__init__(init_cfg)
         if not 0 <= drop_connect_rate < 1:
@@ -103,6 +110,9 @@ class EfficientNetLite0(BaseModule):
         self._blocks = network._blocks
         self.drop_connect_rate = drop_connect_rate
         self.norm_eval = norm_eval
+        for module in self.modules():
+            if isinstance(module, _BatchNorm):
+                module.momentum = norm_momentum
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Compute the four feature maps.

@@ -9,6 +9,7 @@ _base_ = [
 max_epochs = 4
 segmentor = _base_.model
 segmentor.data_preprocessor.size = _base_.crop_size
+segmentor.backbone.norm_momentum = 0.1
 segmentor.decode_head = dict(
     type='allspark_mmseg.AllSparkHead',
     bottleneck=dict(in_channels=320, channels=64, crop_size=_base_.crop_size),

@@ -10,7 +10,7 @@ max_iters = 1100
 param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
 train_cfg = dict(max_iters=max_iters, val_interval=275)
 default_hooks = dict(checkpoint=dict(interval=275))
-model = dict(data_preprocessor=dict(size=_base_.crop_size))
+model = dict(data_preprocessor=dict(size=_base_.crop_size), backbone=dict(norm_momentum=0.1))
 labeled_dataset = _base_.labeled_dataset
 labeled_dataset.pipeline = [*_base_.load_labeled, *_base_.colour, _base_.pack]
 train_dataloader = dict(
