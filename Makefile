@@ -8,7 +8,7 @@ UPSTREAM := .venv-openmmlab
 TORCH := torch==2.13.0
 BIN := $(abspath $(VENV))/bin
 DEMO := work_dirs/demo
-# Small networks on small crops: several threads of one process cost more than they bring when cores are few.
+# For a machine of 2 cores; more threads than free cores slow small networks down severalfold.
 export OMP_NUM_THREADS ?= 2
 
 .PHONY: help setup demo test lint unit launchers format test-openmmlab clean

@@ -2,10 +2,10 @@
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
 from ...methods import AllSpark, SelfTraining
 from ...registry import HOOKS
+from .unwrapping import unwrapped
 
 
 @HOOKS.register_module()
@@ -27,7 +27,7 @@ class ClassStatisticsHook(Hook):
     @master_only
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Log every ``interval`` iterations."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         if not isinstance(model, SelfTraining) or not self.every_n_train_iters(runner, self.interval):
             return
         names = runner.train_dataloader.dataset.metainfo['classes']

@@ -1,11 +1,11 @@
 """When AllSpark's memory starts being read."""
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop
 
 from ...methods.allspark import AllSpark
 from ...registry import HOOKS
+from .unwrapping import unwrapped
 
 
 @HOOKS.register_module()
@@ -36,7 +36,7 @@ class MemoryWarmUpHook(Hook):
 
     def before_train(self, runner) -> None:
         """Check the hook against the model and the loop."""
-        model = _unwrapped(runner.model)
+        model = unwrapped(runner.model)
         if not isinstance(model, AllSpark):
             raise ValueError(
                 f'MemoryWarmUpHook: model is a {type(model).__name__}, expected allspark_mmseg.AllSpark; '
@@ -51,12 +51,8 @@ class MemoryWarmUpHook(Hook):
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Start reading once the time has come; tells so once."""
         ready = runner.epoch >= self.epochs if self.epochs is not None else runner.iter >= self.iters
-        buffer = _unwrapped(runner.model).memory_ready
+        buffer = unwrapped(runner.model).memory_ready
         if ready != bool(buffer):
             buffer.fill_(ready)
             if ready:
                 runner.logger.info(f'The semantic memory is read from iteration {runner.iter} on.')
-
-
-def _unwrapped(model):
-    return model.module if is_model_wrapper(model) else model

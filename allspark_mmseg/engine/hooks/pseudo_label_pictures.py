@@ -4,12 +4,12 @@ import mmcv
 import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from ...methods import SelfTraining
 from ...registry import HOOKS
+from .unwrapping import unwrapped
 
 
 @HOOKS.register_module()
@@ -32,7 +32,7 @@ class PseudoLabelPicturesHook(Hook):
     @master_only
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Draw every ``interval`` iterations."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         if not isinstance(model, SelfTraining) or not self.every_n_train_iters(runner, self.interval):
             return
         raw = [views.weak for views in data_batch['inputs'] if 'weak' in views][: self.num]

@@ -7,12 +7,12 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import get_dist_info
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmseg.datasets.transforms import LoadAnnotations
 
 from ...datasets import DualStreamSampler
 from ...methods import AllSpark, SemiSegmentor
 from ...registry import HOOKS
+from .unwrapping import unwrapped
 
 _EXAMPLES = 5
 
@@ -39,7 +39,7 @@ class StartupCheckHook(Hook):
 
     def before_train(self, runner) -> None:
         """Check the training set-up."""
-        model = _unwrapped(runner.model)
+        model = unwrapped(runner.model)
         loader = runner.train_loop.dataloader
         for part in _parts(loader.dataset):
             _check_classes('train_dataloader', part, model)
@@ -56,11 +56,11 @@ class StartupCheckHook(Hook):
 
     def before_test(self, runner) -> None:
         """Check the data set against the model."""
-        _check_classes('test_dataloader', runner.test_loop.dataloader.dataset, _unwrapped(runner.model))
+        _check_classes('test_dataloader', runner.test_loop.dataloader.dataset, unwrapped(runner.model))
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Check that the checkpoint belongs to the model, before it is loaded."""
-        model = _unwrapped(runner.model)
+        model = unwrapped(runner.model)
         source = runner._load_from or f'in {runner.work_dir}'
         stored = {
             key.removeprefix('module.'): value
@@ -78,10 +78,6 @@ class StartupCheckHook(Hook):
             )
         if runner._resume:
             _check_memory(source, stored, own)
-
-
-def _unwrapped(model):
-    return model.module if is_model_wrapper(model) else model
 
 
 def _parts(dataset) -> list:
