@@ -26,17 +26,21 @@ class PseudoLabel:
     logits: Tensor
 
     @classmethod
-    def from_logits(cls, logits: Tensor, threshold: float = 0.0) -> 'PseudoLabel':
+    def from_logits(
+        cls, logits: Tensor, threshold: float = 0.0, padding: Tensor | None = None
+    ) -> 'PseudoLabel':
         """Make pseudo-labels from logits.
 
         Args:
             logits: (N, K, H, W).
             threshold: pixels whose confidence is below it do not count; in [0, 1].
+            padding: (N, H, W) bool, pixels that do not count because they are no part of the image.
         """
         logits = logits.detach()
         highest, label = logits.max(dim=1)
         confidence = (highest - logits.logsumexp(dim=1)).exp()
-        return cls(label, confidence, confidence >= threshold, logits)
+        valid = confidence >= threshold
+        return cls(label, confidence, valid if padding is None else valid & ~padding, logits)
 
     @property
     def target(self) -> Tensor:
@@ -49,6 +53,26 @@ class PseudoLabel:
         ones = torch.ones((), device=counts.device).expand(self.label.numel())
         # scatter_add_ rather than bincount, which waits for the device
         return counts.scatter_add_(0, self.label.flatten(), ones) / self.label.numel()
+
+
+def padded_pixels(data_samples: list) -> Tensor:
+    """Pixels that padding added to unlabelled images, as ``BlankSegMap`` marks them.
+
+    Args:
+        data_samples: N samples whose ``gt_sem_seg`` is 255 on padding, and 0 elsewhere.
+
+    Returns:
+        Tensor: (N, H, W) bool.
+
+    Raises:
+        ValueError: a sample has no such map.
+    """
+    if not all('gt_sem_seg' in sample for sample in data_samples):
+        raise ValueError(
+            'ignore_padding=True, but the unlabelled samples do not tell what is padding. Put '
+            "dict(type='allspark_mmseg.BlankSegMap') behind LoadImageFromFile in the unlabelled pipeline."
+        )
+    return torch.cat([sample.gt_sem_seg.data for sample in data_samples]) == IGNORE_INDEX
 
 
 def masked_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:

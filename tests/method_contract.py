@@ -70,6 +70,13 @@ def build_model(config: dict) -> torch.nn.Module:
     return MODELS.build(ConfigDict(config))
 
 
+def padding_marks(size: tuple[int, int]) -> PixelData:
+    """What ``BlankSegMap`` gives an unlabelled crop whose lower half is padding."""
+    data = torch.zeros(1, *size, dtype=torch.int64)
+    data[:, size[0] // 2 :] = 255
+    return PixelData(data=data)
+
+
 def samples(count: int, size: tuple[int, int] = CROP, *, ignored: bool = False) -> list[SegDataSample]:
     """Random masks with some ignored pixels, or with nothing else."""
     made = []
@@ -94,7 +101,10 @@ def batch(
     data_samples = dict(labeled=samples(labeled, size, ignored=ignored))
     for view in views:
         inputs[view] = torch.randn(unlabeled, 3, *size)
-        data_samples[view] = [SegDataSample(metainfo=dict(img_shape=size)) for _ in range(unlabeled)]
+        data_samples[view] = [
+            SegDataSample(gt_sem_seg=padding_marks(size), metainfo=dict(img_shape=size))
+            for _ in range(unlabeled)
+        ]
     return inputs, data_samples
 
 

@@ -157,6 +157,8 @@ def test_pipelines(leaf):
     jitter = 'allspark_mmseg.ColorJitter'
     coloured = [jitter in str(dataset.pipeline) for dataset in leaf.training_sets]
     assert coloured == [True, False][: len(coloured)]
+    marked = ['allspark_mmseg.BlankSegMap' in steps for steps in pipelines]
+    assert marked == [False, True][: len(marked)]
     # CamVid's images get odd sides, for its backbone; a mask is loaded after any resizing of the image
     resized = ['Resize'] if leaf.dataset == 'camvid' else []
     expected = ['LoadImageFromFile', *resized, 'LoadAnnotations', 'PackSegInputs']

@@ -4,7 +4,7 @@ import torch
 from mmseg.models.utils import resize
 from torch import Tensor
 
-from ..pseudo_label import PseudoLabel, masked_cross_entropy
+from ..pseudo_label import PseudoLabel, masked_cross_entropy, padded_pixels
 from ..registry import MODELS
 from .semi_segmentor import SemiSegmentor
 
@@ -20,15 +20,24 @@ class SelfTraining(SemiSegmentor):
         segmentor: config of the student.
         labeled_weight: weight of the supervised losses; the paper's is 0.5.
         unlabeled_weight: weight of the loss on pseudo-labels; the paper's is 0.5.
+        ignore_padding: leave pixels that padding added out of the loss on pseudo-labels; the releases of
+            AllSpark and its baseline train on them. Needs ``BlankSegMap`` in the unlabelled pipeline.
         kwargs: as in ``SemiSegmentor``.
     """
 
     def __init__(
-        self, segmentor: dict, *, labeled_weight: float = 0.5, unlabeled_weight: float = 0.5, **kwargs
+        self,
+        segmentor: dict,
+        *,
+        labeled_weight: float = 0.5,
+        unlabeled_weight: float = 0.5,
+        ignore_padding: bool = False,
+        **kwargs,
     ):
         super().__init__(segmentor, **kwargs)
         self.labeled_weight = labeled_weight
         self.unlabeled_weight = unlabeled_weight
+        self.ignore_padding = ignore_padding
         # the latest pseudo-labels' class shares, for the log alone
         self.register_buffer('pseudo_share', torch.zeros(self.num_classes), persistent=False)
 
@@ -37,14 +46,16 @@ class SelfTraining(SemiSegmentor):
 
         Args:
             inputs: views ``labeled`` (Bl, 3, H, W) and ``weak`` (Bu, 3, H, W).
-            data_samples: {view: samples}; those of ``labeled`` hold masks.
+            data_samples: {view: samples}; those of ``labeled`` hold masks, those of ``weak`` hold
+                ``BlankSegMap``'s maps if padding is to be ignored.
 
         Returns:
             dict: ``sup.*`` and ``unsup.loss_ce``, weighted; ``pseudo.confidence`` (mean, in [0, 1]) and
             ``pseudo.classes`` (number of classes that more than 0.1 % of the pixels have).
         """
         labeled, weak = self.views(inputs, 'labeled', 'weak')
-        pseudo = self.pseudo_label(weak)
+        padding = padded_pixels(data_samples['weak']) if self.ignore_padding else None
+        pseudo = self.pseudo_label(weak, padding)
         features = self.extract_feat(torch.cat([labeled, weak]))
         logits = self.decode(features, len(labeled), pseudo)
 
@@ -73,11 +84,12 @@ class SelfTraining(SemiSegmentor):
         return self.decode_head(features)
 
     @torch.no_grad()
-    def pseudo_label(self, images: Tensor) -> PseudoLabel:
+    def pseudo_label(self, images: Tensor, padding: Tensor | None = None) -> PseudoLabel:
         """Label images by the student in eval mode.
 
         Args:
             images: (N, 3, H, W).
+            padding: (N, H, W) bool, pixels that are no part of the image.
 
         Returns:
             PseudoLabel: at the size of the images.
@@ -86,6 +98,5 @@ class SelfTraining(SemiSegmentor):
         self.student.eval()
         logits = self.decode_unlabeled(self.extract_feat(images))
         self.student.train(was_training)
-        return PseudoLabel.from_logits(
-            resize(logits, images.shape[2:], mode='bilinear', align_corners=self.align_corners)
-        )
+        logits = resize(logits, images.shape[2:], mode='bilinear', align_corners=self.align_corners)
+        return PseudoLabel.from_logits(logits, padding=padding)

@@ -104,6 +104,15 @@ def strange_mask(config, tmp_path):
     return tmp_path / 'strange.png'
 
 
+def test_padding_to_ignore_must_be_marked(config, refused, runner_of):
+    config.model.ignore_padding = True
+    told = refused(config)
+    assert 'ignore_padding=True' in told
+    assert 'BlankSegMap' in told
+    parts(config)[1].pipeline.insert(1, dict(type='allspark_mmseg.BlankSegMap'))
+    runner_of(config).train()
+
+
 def test_strange_labels_name_the_file(config, strange_mask, refused):
     told = refused(config)
     assert f'{strange_mask}: [7, 200]' in told

@@ -21,7 +21,7 @@ from ..method_contract import (
     tiny_segmentor,
 )
 
-BOTTLENECK_ARGUMENTS = ('channels', 'num_heads', 'dropout', 'crop_size')
+BOTTLENECK_ARGUMENTS = ('channels', 'num_heads', 'dropout', 'crop_size', 'grouping', 'memory_init')
 
 
 def behind_bottleneck(segmentor: dict, **bottleneck) -> dict:
@@ -37,7 +37,15 @@ def memory_of(model) -> dict:
 class TestAllSpark(MethodContract):
     method = 'allspark_mmseg.AllSpark'
     hyper_parameters = dict(
-        labeled_weight=0.7, unlabeled_weight=0.7, pseudo_keys='image', channels=32, num_heads=1, dropout=0.5
+        labeled_weight=0.7,
+        unlabeled_weight=0.7,
+        ignore_padding=True,
+        pseudo_keys='image',
+        channels=32,
+        num_heads=1,
+        dropout=0.5,
+        grouping='probabilities',
+        memory_init='zeros',
     )
 
     def wrapped(self, segmentor: dict, **overrides) -> dict:

@@ -143,8 +143,8 @@ def train_four_steps(model, vectors):
         ]
         pseudo = []
         original = model.pseudo_label
-        model.pseudo_label = lambda images, original=original, pseudo=pseudo: (
-            pseudo.append(original(images)) or pseudo[0]
+        model.pseudo_label = lambda *args, original=original, pseudo=pseudo: (
+            pseudo.append(original(*args)) or pseudo[0]
         )
         losses = model.loss(inputs, dict(labeled=samples))
         model.pseudo_label = original

@@ -329,13 +329,13 @@ def test_a_memory_of_the_same_crop_is_loaded_quietly(notices):
 WORLD = 2
 
 
-def _write_on_one_rank(rank: int, folder: str) -> None:
+def _write_on_one_rank(rank: int, folder: str, memory_sync: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=WORLD
     )
     torch.manual_seed(0)
-    net = bottleneck()
+    net = bottleneck(memory_sync=memory_sync)
     torch.manual_seed(10 + rank)
     feature, labeled, logits = semi_input(1, 2)
     with torch.no_grad():
@@ -349,17 +349,51 @@ def _write_on_one_rank(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-def test_ranks_share_their_channels(tmp_path):
+@pytest.mark.parametrize('memory_sync', ['all', 'rank'])
+def test_memory_of_two_ranks(memory_sync, tmp_path):
     # forked, as data loaders fork their workers: a spawned process would import everything again
     torch.multiprocessing.start_processes(
-        _write_on_one_rank, (str(tmp_path),), nprocs=WORLD, start_method='fork'
+        _write_on_one_rank, (str(tmp_path), memory_sync), nprocs=WORLD, start_method='fork'
     )
     ranks = [torch.load(tmp_path / f'{rank}.pth', weights_only=True) for rank in range(WORLD)]
     assert not torch.equal(ranks[0]['tokens'], ranks[1]['tokens'])
-    naive = NaiveMemory(ranks[0]['start'])
-    for rank in ranks:  # in the order of the ranks
-        naive.update(rank['tokens'], group_channels(rank['logits'], rank['tokens'], SIZE))
-    for rank in ranks:
-        torch.testing.assert_close(rank['memory']['rows'], naive.rows, rtol=0, atol=0)
-        assert rank['memory']['pointer'].tolist() == naive.pointer
-        assert rank['memory']['written'].tolist() == naive.written
+    for own in ranks:
+        naive = NaiveMemory(own['start'])
+        for rank in ranks if memory_sync == 'all' else [own]:  # in the order of the ranks
+            naive.update(rank['tokens'], group_channels(rank['logits'], rank['tokens'], SIZE))
+        assert torch.equal(own['memory']['rows'], naive.rows)
+        assert own['memory']['pointer'].tolist() == naive.pointer
+        assert own['memory']['written'].tolist() == naive.written
+    equal = torch.equal(ranks[0]['memory']['rows'], ranks[1]['memory']['rows'])
+    assert equal == (memory_sync == 'all')
+
+
+def test_grouping_by_probabilities():
+    """Softmax over the classes at full size, then as with logits; the two group differently."""
+    feature, labeled, logits = semi_input(1, 3)
+    nets = {}
+    for grouping in ('logits', 'probabilities'):
+        torch.manual_seed(5)
+        nets[grouping] = bottleneck(grouping=grouping)
+        nets[grouping].forward_semi(feature, labeled, logits, read_memory=False)
+    net = nets['probabilities']
+    with torch.no_grad():
+        tokens = net.norm_in(net.map_in(feature[labeled:]).flatten(2).transpose(1, 2))
+    owners = group_channels(logits.softmax(1), tokens, SIZE)
+    assert net.memory.written.tolist() == owners.flatten().bincount(minlength=CLASSES).clamp(max=8).tolist()
+    assert not torch.equal(owners, group_channels(logits, tokens, SIZE))
+    assert not torch.equal(net.memory.rows, nets['logits'].memory.rows)
+
+
+def test_an_empty_memory_of_zeros_adds_nothing():
+    net = bottleneck(memory_init='zeros')
+    assert net.memory.rows.eq(0).all()
+    attended = net.labeled_attention(torch.randn(1, 6, 8), net.memory.read())
+    assert attended.eq(0).all()
+    assert bottleneck().memory.rows.std() > 0.5
+
+
+@pytest.mark.parametrize('name', ['grouping', 'memory_sync', 'memory_init'])
+def test_unknown_words_are_named(name):
+    with pytest.raises(ValueError, match=f"{name} is 'both', expected one of"):
+        bottleneck(**{name: 'both'})

@@ -9,7 +9,7 @@ from ..method_contract import CROP, MethodContract, losses_in
 
 class TestSelfTraining(MethodContract):
     method = 'allspark_mmseg.SelfTraining'
-    hyper_parameters = dict(labeled_weight=0.7, unlabeled_weight=0.7)
+    hyper_parameters = dict(labeled_weight=0.7, unlabeled_weight=0.7, ignore_padding=True)
 
     def test_loss_is_the_paper_s(self):
         model = self.build()
@@ -51,3 +51,27 @@ class TestSelfTraining(MethodContract):
             losses_in(self.build().loss(inputs, data_samples)),
             losses_in(self.build().loss(inputs, with_masks)),
         )
+
+    def test_padding_is_learned_from_unless_it_is_ignored(self):
+        inputs, data_samples = self.batch(1, 2)
+        model = self.build(ignore_padding=True)
+        logits = []
+        model.student.decode_head.register_forward_hook(lambda *args: logits.append(args[-1].detach()))
+        losses = model.loss(inputs, data_samples)
+        pseudo, joint = (F.interpolate(each, CROP, mode='bilinear') for each in logits)
+        inside = slice(0, CROP[0] // 2)
+        expected = F.cross_entropy(joint[1:, :, inside], pseudo[:, :, inside].argmax(1))
+        torch.testing.assert_close(losses['unsup.loss_ce'], 0.5 * expected)
+        everywhere = self.build().loss(inputs, data_samples)
+        torch.testing.assert_close(everywhere['sup.decode.loss_ce'], losses['sup.decode.loss_ce'])
+        torch.testing.assert_close(
+            everywhere['unsup.loss_ce'], 0.5 * F.cross_entropy(joint[1:], pseudo.argmax(1))
+        )
+
+    def test_ignoring_padding_needs_its_marks(self):
+        inputs, data_samples = self.batch()
+        for sample in data_samples['weak']:
+            del sample.gt_sem_seg
+        self.build().loss(inputs, data_samples)
+        with pytest.raises(ValueError, match=r'ignore_padding=True.*BlankSegMap'):
+            self.build(ignore_padding=True).loss(inputs, data_samples)

@@ -10,7 +10,8 @@ from mmengine.hooks import Hook
 from mmseg.datasets.transforms import LoadAnnotations
 
 from ...datasets import DualStreamSampler
-from ...methods import AllSpark, SemiSegmentor
+from ...methods import AllSpark, SelfTraining, SemiSegmentor
+from ...pseudo_label import padded_pixels
 from ...registry import HOOKS
 from .unwrapping import unwrapped
 
@@ -114,10 +115,13 @@ def _check_sampler(loader) -> None:
 def _check_views(dataset, model) -> None:
     first_unlabeled = dataset.cumulative_sizes[0]
     batch = pseudo_collate([dataset[0], dataset[first_unlabeled]])
-    inputs = model.data_preprocessor(batch, training=True)['inputs']
+    batch = model.data_preprocessor(batch, training=True)
+    inputs = batch['inputs']
     sizes = {view: tuple(images.shape[2:]) for view, images in inputs.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(f'the views of a batch differ in size (height, width): {sizes}; crop them alike.')
+    if isinstance(model, SelfTraining) and model.ignore_padding and 'weak' in inputs:
+        padded_pixels(batch['data_samples']['weak'])
     if isinstance(model, AllSpark):
         was_training = model.training
         model.eval()

@@ -13,21 +13,21 @@ _NORM_EPS = 1e-6
 
 
 @torch.no_grad()
-def group_channels(pseudo_logits: Tensor, tokens: Tensor, size: tuple[int, int]) -> Tensor:
+def group_channels(class_maps: Tensor, tokens: Tensor, size: tuple[int, int]) -> Tensor:
     """Channel-wise semantic grouping: give each channel the class whose map it resembles most.
 
     Both the class maps and the channels are scaled to unit L2 norm over the positions; the class of a
     channel is the one with the largest inner product (section 3.3; the first wins a tie).
 
     Args:
-        pseudo_logits: (B, K, H, W), any size; resized to ``size``.
+        class_maps: (B, K, H, W), logits or probabilities of any size; resized to ``size``.
         tokens: (B, N, D), N = h * w.
         size: (h, w) of the tokens' map.
 
     Returns:
         Tensor: (B, D) int64, 0..K-1.
     """
-    maps = F.interpolate(pseudo_logits.float(), size=size, mode='bilinear', align_corners=False)
+    maps = F.interpolate(class_maps.float(), size=size, mode='bilinear', align_corners=False)
     classes = F.normalize(maps.flatten(2), dim=2)  # (B, K, N)
     channels = F.normalize(tokens.float(), dim=1)  # (B, N, D)
     return (classes @ channels).argmax(dim=1)
@@ -48,9 +48,15 @@ class AllSparkBottleneck(BaseModule):
         num_heads: heads H of the attention.
         stride: pixels between positions of the feature; 32 for the deepest stage of most backbones.
         dropout: probability in the attention.
+        grouping: the maps that channels are compared with: ``'logits'``, as released, or
+            ``'probabilities'``, as the paper says; once normalised the two group differently.
+        memory_sync: in distributed training, ``'all'``: every rank writes the channels of all ranks, so that
+            all memories are equal; ``'rank'``: each rank writes its own (a checkpoint then holds rank 0's).
+        memory_init: rows not yet written are ``'noise'``, as released, or ``'zeros'``, which add nothing to
+            the keys and values.
 
     Raises:
-        ValueError: an argument is not positive.
+        ValueError: a number is not positive, or a word is unknown.
     """
 
     def __init__(
@@ -63,6 +69,9 @@ class AllSparkBottleneck(BaseModule):
         num_heads: int = 2,
         stride: int = 32,
         dropout: float = 0.1,
+        grouping: str = 'logits',
+        memory_sync: str = 'all',
+        memory_init: str = 'noise',
     ):
         super().__init__()
         channels = in_channels if channels is None else channels
@@ -73,6 +82,15 @@ class AllSparkBottleneck(BaseModule):
         ).items():  # fmt: skip
             if number < 1:
                 raise ValueError(f'AllSparkBottleneck: {name} must be at least 1, got {number}.')
+        for name, word, known in (
+            ('grouping', grouping, ('logits', 'probabilities')),
+            ('memory_sync', memory_sync, ('all', 'rank')),
+            ('memory_init', memory_init, ('noise', 'zeros')),
+        ):
+            if word not in known:
+                raise ValueError(f'AllSparkBottleneck: {name} is {word!r}, expected one of {known}.')
+        self.grouping = grouping
+        self.memory_sync = memory_sync
         self.crop_size = crop_size
         self.num_classes = num_classes
         self.map_size = tuple(-(-side // stride) for side in crop_size)
@@ -80,7 +98,9 @@ class AllSparkBottleneck(BaseModule):
         self.norm_in = nn.LayerNorm(channels, eps=_NORM_EPS)
         self.unlabeled_attention = ChannelSelfAttention(channels, num_heads, dropout)
         self.labeled_attention = ChannelCrossAttention(channels, num_heads, dropout)
-        self.memory = SemanticMemory(num_classes, channels, self.map_size[0] * self.map_size[1])
+        self.memory = SemanticMemory(
+            num_classes, channels, self.map_size[0] * self.map_size[1], init=memory_init
+        )
         self.norm_out = nn.LayerNorm(channels, eps=_NORM_EPS)
         self.map_out = nn.Sequential(nn.Conv2d(channels, in_channels, 1), nn.GELU())
 
@@ -119,8 +139,9 @@ class AllSparkBottleneck(BaseModule):
         self.check_map_size(size)
         tokens, normed = self._tokens(feature)
         labeled, unlabeled = normed[:num_labeled], normed[num_labeled:]
+        class_maps = pseudo_logits if self.grouping == 'logits' else pseudo_logits.float().softmax(dim=1)
         # before the attention: the batch is already in the memory that it reads
-        self._remember(unlabeled.detach(), group_channels(pseudo_logits, unlabeled, size))
+        self._remember(unlabeled.detach(), group_channels(class_maps, unlabeled, size))
         source = self.memory.read() if read_memory else unlabeled
         attended = torch.cat([self.labeled_attention(labeled, source), self.unlabeled_attention(unlabeled)])
         return self._map(tokens, attended, feature)
@@ -143,9 +164,9 @@ class AllSparkBottleneck(BaseModule):
             )
 
     def _remember(self, tokens: Tensor, classes: Tensor) -> None:
-        # All ranks write all ranks' channels, in rank order: MMEngine does not broadcast buffers, so each
-        # rank would otherwise remember its own images only.
-        self.memory.update(torch.cat(all_gather(tokens.contiguous())), torch.cat(all_gather(classes)))
+        if self.memory_sync == 'all':  # in rank order; MMEngine does not broadcast buffers
+            tokens, classes = (torch.cat(all_gather(part)) for part in (tokens.contiguous(), classes))
+        self.memory.update(tokens, classes)
 
     def _tokens(self, feature: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, h, w) -> tokens (B, h*w, D), the same after the layer norm."""

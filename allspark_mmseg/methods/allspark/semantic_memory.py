@@ -9,17 +9,20 @@ class SemanticMemory(nn.Module):
     """A first-in-first-out ring of ``channels`` rows for each class.
 
     A row is one channel of one unlabelled image: its value at each of the ``num_tokens`` positions.
-    Rows start as standard normal noise, as released, and are attended to until they are overwritten.
+    Rows are attended to before they are written, too; they start as standard normal noise, as released, or
+    as zeros.
 
     Args:
         num_classes: number of classes K.
         channels: rows for each class, D (the width of the bottleneck).
         num_tokens: length N of a row: positions of the deepest feature map of a training crop.
+        init: ``'noise'`` or ``'zeros'``.
     """
 
-    def __init__(self, num_classes: int, channels: int, num_tokens: int):
+    def __init__(self, num_classes: int, channels: int, num_tokens: int, *, init: str = 'noise'):
         super().__init__()
-        self.register_buffer('rows', torch.randn(num_classes, channels, num_tokens))
+        make = torch.randn if init == 'noise' else torch.zeros
+        self.register_buffer('rows', make(num_classes, channels, num_tokens))
         self.register_buffer('pointer', torch.zeros(num_classes, dtype=torch.int64))
         self.register_buffer('written', torch.zeros(num_classes, dtype=torch.int64))
 

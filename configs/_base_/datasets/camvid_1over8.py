@@ -18,7 +18,8 @@ geometry = [
     dict(type='RandomFlip', prob=0.5),
 ]
 load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *geometry]
-load_unlabeled = [dict(type='LoadImageFromFile'), *geometry]
+# the blank map tells what is padding
+load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.BlankSegMap'), *geometry]
 pack = dict(type='PackSegInputs')
 # 480 x 360 plus one: like the crop one more than a multiple of the strides, so that EfficientNet-Lite, whose padding
 # depends on the parity of a size, aligns its features in evaluation as in training

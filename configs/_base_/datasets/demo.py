@@ -16,7 +16,8 @@ geometry = [
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=1.0),
 ]
 load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *geometry]
-load_unlabeled = [dict(type='LoadImageFromFile'), *geometry]
+# the blank map tells what is padding
+load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.BlankSegMap'), *geometry]
 pack = dict(type='PackSegInputs')
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), pack]
 
