@@ -1,8 +1,10 @@
-"""SegFormer's backbone with the layer-norm epsilons of its official weights."""
+"""SegFormer's backbone with the layer-norm epsilons and the initialisation of its authors."""
 
-from mmseg.models.backbones.mit import EfficientMultiheadAttention
+from mmengine.model.weight_init import trunc_normal_init
+from mmseg.models.backbones.mit import EfficientMultiheadAttention, MixFFN
 from mmseg.models.backbones.mit import MixVisionTransformer as _MixVisionTransformer
 from mmseg.models.utils import PatchEmbed
+from torch import nn
 
 from ..registry import MODELS
 
@@ -15,7 +17,9 @@ class MixVisionTransformer(_MixVisionTransformer):
 
     The official network normalises with an epsilon of 1e-5 in the patch embeddings and after the
     reduction of keys and values, and with 1e-6 elsewhere; MMSegmentation's has one value for all. Where
-    activations are faint this changes the result. Arguments and state dict are the parent's.
+    activations are faint this changes the result. From scratch, what is a linear layer there starts as one
+    (truncated normal of 0.02), also where MMSegmentation writes it as a 1x1 convolution or leaves it to
+    PyTorch. Arguments and state dict are the parent's.
     """
 
     def __init__(self, *args, **kwargs):
@@ -25,3 +29,16 @@ class MixVisionTransformer(_MixVisionTransformer):
                 isinstance(module, EfficientMultiheadAttention) and module.sr_ratio > 1
             ):
                 module.norm.eps = _EMBEDDING_EPS
+
+    def init_weights(self) -> None:
+        """Initialise as NVlabs, or load the weights that ``init_cfg`` names."""
+        super().init_weights()
+        if self.init_cfg is not None:
+            return
+        for module in self.modules():
+            if isinstance(module, MixFFN):
+                for linear in (module.layers[0], module.layers[4]):
+                    trunc_normal_init(linear, std=0.02, bias=0.0)
+            elif isinstance(module, nn.MultiheadAttention):
+                nn.init.trunc_normal_(module.in_proj_weight, std=0.02)
+                nn.init.zeros_(module.in_proj_bias)
