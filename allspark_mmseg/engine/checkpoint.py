@@ -44,7 +44,7 @@ def allow_mmengine_checkpoints() -> None:
     Beside tensors they hold the log's history: numpy arrays and scalars in a ``HistoryBuffer``, whose
     methods are stored as ``getattr(HistoryBuffer, name)``; of ``getattr`` no other use is allowed.
     """
-    core = getattr(np, '_core', None) or np.core
+    multiarray = (getattr(np, '_core', None) or np.core).multiarray
     dtypes = {type(np.dtype(name)) for name in ('bool', 'int32', 'int64', 'uint8', 'float32', 'float64')}
     torch.serialization.add_safe_globals(
         [
@@ -53,22 +53,28 @@ def allow_mmengine_checkpoints() -> None:
             slice,
             np.ndarray,
             np.dtype,
-            core.multiarray._reconstruct,
-            core.multiarray.scalar,
+        ]
+        # NumPy 2 moved these, and files name them by the place they had when written
+        + [
+            (function, f'numpy.{place}.multiarray.{function.__name__}')
+            for function in (multiarray._reconstruct, multiarray.scalar)
+            for place in ('core', '_core')
         ]
         + sorted(dtypes, key=str)
     )
 
 
 def _other_checkpoints(path: Path) -> str:
-    def number(other: Path) -> int:
-        return max(map(int, re.findall(r'\d+', other.stem)), default=-1)
-
-    others = sorted((other for other in path.parent.glob('*.pth') if other != path), key=number)
+    """A sentence about checkpoints of the same run, when ``path`` is named as one of a run."""
+    numbered = re.compile(r'.*(?:epoch|iter)_(\d+)\.pth')
+    if not numbered.fullmatch(path.name):
+        return ''
+    found = [other for other in path.parent.glob('*.pth') if other != path and numbered.fullmatch(other.name)]
+    others = sorted(found, key=lambda other: int(numbered.fullmatch(other.name)[1]))
     if not others:
-        return 'There is no other checkpoint beside it'
+        return ' There is no other checkpoint beside it.'
     return (
-        f'Beside it lie {", ".join(other.name for other in others[-3:])}: resume with --resume {others[-1]}'
+        f' Beside it lie {", ".join(other.name for other in others[-3:])}: resume with --resume {others[-1]}.'
     )
 
 
@@ -97,7 +103,7 @@ def load_checkpoint_file(filename: str, map_location=None) -> dict:
     """
     path = Path(filename).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f'checkpoint {path} not found. {_other_checkpoints(path)}.')
+        raise FileNotFoundError(f'checkpoint {path} not found.{_other_checkpoints(path)}')
     allow_mmengine_checkpoints()  # the OneDL fork takes the names back after each loading of its own
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
@@ -105,7 +111,7 @@ def load_checkpoint_file(filename: str, map_location=None) -> dict:
         reason = _reason(error)
         raise ValueError(
             f'checkpoint {path} ({path.stat().st_size} bytes) cannot be read: it is truncated, not a PyTorch '
-            f'checkpoint, or holds more than weights ({reason}). {_other_checkpoints(path)}.'
+            f'checkpoint, or holds more than weights ({reason}).{_other_checkpoints(path)}'
         ) from error
 
 

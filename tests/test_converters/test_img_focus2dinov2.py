@@ -131,17 +131,6 @@ def test_unreadable_files_are_named(converter, tmp_path):
         converter.read_weights(tmp_path / 'text.onnx')
 
 
-def test_a_broken_write_leaves_nothing_behind(converter, tmp_path, monkeypatch):
-    def fail(_, path):
-        Path(path).write_bytes(b'half')
-        raise OSError('disk full')
-
-    monkeypatch.setattr(torch, 'save', fail)
-    with pytest.raises(OSError, match='disk full'):
-        converter.save({}, tmp_path / 'out.pth')
-    assert list(tmp_path.iterdir()) == []
-
-
 def cut_graph(model, output: str):
     """The part of an ONNX model that computes ``output`` from ``input_image``."""
     from onnx import TensorProto, helper
@@ -172,7 +161,7 @@ def test_command_line_gives_the_features_of_the_onnx_graph(converter, tmp_path, 
     out = tmp_path / 'new' / 'dinov2.pth'
     monkeypatch.setattr(sys, 'argv', [str(SCRIPT), str(out)])
     converter.main()
-    assert '175 tensors, 22.06 M parameters' in capsys.readouterr().out
+    assert '175 tensors, 22.06 M values' in capsys.readouterr().out
     assert [path.name for path in out.parent.iterdir()] == ['dinov2.pth']
 
     backbone = DINOv2('small', out_indices=(11,), interpolate_offset=0).eval()

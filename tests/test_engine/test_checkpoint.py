@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import zipfile
 
 import numpy as np
@@ -179,6 +180,23 @@ def test_a_missing_file_is_named_with_its_neighbours(tmp_path):
         load_checkpoint_file(tmp_path / 'epoch_3.pth')
     assert 'epoch_2.pth, epoch_9.pth, epoch_10.pth' in str(error.value)
     assert f'--resume {tmp_path / "epoch_10.pth"}' in str(error.value)
+
+
+def test_weights_of_no_run_are_named_without_advice_for_runs(tmp_path):
+    mmengine_checkpoint(tmp_path / 'epoch_2.pth')
+    with pytest.raises(FileNotFoundError) as error:
+        load_checkpoint_file(tmp_path / 'mit_b5.pth')
+    assert str(error.value) == f'checkpoint {tmp_path / "mit_b5.pth"} not found.'
+
+
+@pytest.mark.parametrize('place', ['core', '_core'])
+def test_a_numpy_scalar_of_another_numpy_is_read(tmp_path, place):
+    """NumPy 2 renamed the module that a file of the other version names."""
+    content = pickle.dumps(np.float64(78.25), 2)
+    content = re.sub(rb'numpy\._?core\.multiarray', f'numpy.{place}.multiarray'.encode(), content)
+    assert f'numpy.{place}.multiarray'.encode() in content
+    write_pickle(tmp_path / 'best.pth', content)
+    assert load_checkpoint_file(tmp_path / 'best.pth') == 78.25
 
 
 @pytest.mark.parametrize('share', [0.0, 0.01, 0.5, 0.99])

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from allspark_mmseg.backbones import DINOv2
+from allspark_mmseg.converters.files import as_checkpoint, summary, write_checkpoint
 
 DEPTH = 12
 # Name in a transformer layer of the ONNX file -> official name; query, key and value are joined apart.
@@ -175,23 +175,6 @@ def _in_official_shape(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: state[key] for key in expected}
 
 
-def save(state: dict[str, Tensor], path: str | Path) -> None:
-    """Write ``{'state_dict': state}`` at once: a broken run leaves no half-written file behind.
-
-    Args:
-        state: Key -> tensor; nothing else, so that the file loads with ``weights_only=True``.
-        path: Where to; missing folders are made, an existing file is replaced.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
-    try:
-        torch.save({'state_dict': state}, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def main() -> None:
     """Read the command line, convert, and say what was written."""
     parser = argparse.ArgumentParser(
@@ -204,9 +187,8 @@ def main() -> None:
         state = convert(read_weights(arguments.onnx or installed_onnx()))
     except (FileNotFoundError, ImportError, ValueError) as error:
         parser.error(str(error))
-    save(state, arguments.out)
-    count = sum(tensor.numel() for tensor in state.values())
-    print(f'{arguments.out}: {len(state)} tensors, {count / 1e6:.2f} M parameters')
+    write_checkpoint(as_checkpoint(state), arguments.out)
+    print(summary(arguments.out, state))
 
 
 if __name__ == '__main__':
