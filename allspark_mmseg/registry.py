@@ -9,6 +9,7 @@ from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import PARAM_SCHEDULERS as MMENGINE_PARAM_SCHEDULERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
@@ -23,6 +24,7 @@ MODELS = _child(
     MMENGINE_MODELS,
     'allspark_mmseg.methods',
     'allspark_mmseg.heads',
+    'allspark_mmseg.losses',
     'allspark_mmseg.backbones',
     'allspark_mmseg.datasets',
 )
@@ -30,3 +32,4 @@ DATASETS = _child(MMENGINE_DATASETS, 'allspark_mmseg.datasets')
 DATA_SAMPLERS = _child(MMENGINE_DATA_SAMPLERS, 'allspark_mmseg.datasets')
 TRANSFORMS = _child(MMENGINE_TRANSFORMS, 'allspark_mmseg.datasets')
 HOOKS = _child(MMENGINE_HOOKS, 'allspark_mmseg.engine')
+PARAM_SCHEDULERS = _child(MMENGINE_PARAM_SCHEDULERS, 'allspark_mmseg.engine')

@@ -8,11 +8,13 @@ from .hooks import (
     StartupCheckHook,
     SyncNormStatisticsHook,
 )
+from .schedulers import LaggedPolyLR
 from .startup import prepare_launch
 
 __all__ = [
     'AtomicLocalBackend',
     'ClassStatisticsHook',
+    'LaggedPolyLR',
     'MemoryWarmUpHook',
     'PseudoLabelPicturesHook',
     'StartupCheckHook',

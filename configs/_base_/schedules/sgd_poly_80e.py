@@ -1,4 +1,5 @@
-# The reference's schedule on Pascal: SGD, backbone at lr, everything else at 10 lr, poly 0.9 every iteration.
+# The reference's schedule on Pascal: SGD, backbone at lr, everything else at 10 lr, poly 0.9 every iteration,
+# set after the step (so steps 0 and 1 have the full rate).
 max_epochs = 80
 optim_wrapper = dict(
     type='OptimWrapper',
@@ -7,7 +8,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(
-        type='PolyLR',
+        type='allspark_mmseg.LaggedPolyLR',
         power=0.9,
         eta_min=0.0,
         begin=0,

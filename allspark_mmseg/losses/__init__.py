@@ -1,0 +1,5 @@
+"""Losses that MMSegmentation lacks."""
+
+from .ohem import OHEMCrossEntropyLoss
+
+__all__ = ['OHEMCrossEntropyLoss']

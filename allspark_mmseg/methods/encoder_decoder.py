@@ -1,0 +1,121 @@
+"""MMSegmentation's plain segmentor with one more way to test: sliding windows as UniMatch released them."""
+
+import torch
+from mmseg.models import EncoderDecoder as MMSegEncoderDecoder
+from torch import Tensor
+
+from ..registry import MODELS
+
+MODES = ('whole', 'slide', 'slide_clipped')
+
+
+@MODELS.register_module()
+class EncoderDecoder(MMSegEncoderDecoder):
+    """MMSegmentation's ``EncoderDecoder``, which can also test by windows clipped at the border.
+
+    .. code-block:: python
+
+        segmentor=dict(
+            type='allspark_mmseg.EncoderDecoder', ...,
+            test_cfg=dict(mode='slide_clipped', crop_size=(801, 801), stride=(534, 534)))
+
+    This is how the released code of UniMatch (arXiv 2208.09910) and AllSpark (arXiv 2403.01818) evaluates
+    on Cityscapes, its stride int(2/3 crop). In each direction a window starts at 0, s, 2s, ... while that is
+    inside the image, and ends at the border if it would cross it; the softmax probabilities of the windows
+    over a pixel are averaged (released: added, the same argmax). MMSegmentation's ``slide`` moves the last
+    window back inside and averages logits.
+
+    So windows differ in size. One may lie inside another: of an image larger than the stride, but not than
+    the crop, the border is seen twice. The last may be one pixel wide, so the network must take windows as
+    small as the images leave (MiT: 29 pixels or more); 1024 x 2048 leaves 490 x 446.
+
+    Modes ``whole`` and ``slide`` are MMSegmentation's own.
+
+    Args:
+        kwargs: as in MMSegmentation; ``test_cfg`` of ``slide_clipped`` has ``crop_size`` and ``stride``, both
+            (height, width) in pixels.
+
+    Raises:
+        ValueError: ``test_cfg`` has an unknown mode; or, in mode ``slide_clipped``, no proper ``crop_size``
+            or ``stride``, a stride that leaves gaps, or a decode head with a single, sigmoid channel.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        mode = (self.test_cfg or {}).get('mode', 'whole')
+        if mode not in MODES:
+            raise ValueError(f'EncoderDecoder: test_cfg.mode is {mode!r}, expected one of {MODES}.')
+        if mode == 'slide_clipped':
+            self._check_windows()
+
+    def _check_windows(self) -> None:
+        crop_size, stride = (self._pair(key) for key in ('crop_size', 'stride'))
+        if any(step > size for step, size in zip(stride, crop_size, strict=True)):
+            raise ValueError(
+                f'EncoderDecoder: test_cfg.stride {stride} is larger than test_cfg.crop_size {crop_size}, so '
+                'the windows would leave gaps; choose a stride of at most the crop size.'
+            )
+        if self.out_channels == 1:
+            raise ValueError(
+                "EncoderDecoder: test_cfg.mode 'slide_clipped' averages softmax probabilities, but "
+                "decode_head.out_channels is 1 (a sigmoid); use mode 'slide', or two channels."
+            )
+
+    def _pair(self, key: str) -> tuple[int, int]:
+        value = self.test_cfg.get(key)
+        proper = isinstance(value, list | tuple) and len(value) == 2
+        if not (proper and all(isinstance(side, int) and side > 0 for side in value)):
+            raise ValueError(
+                f"EncoderDecoder: test_cfg.{key} is {value!r}; mode 'slide_clipped' expects "
+                '(height, width), two positive numbers of pixels.'
+            )
+        return tuple(value)
+
+    def inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """Logits (N, K, H, W) of images (N, 3, H, W), in the mode that ``test_cfg`` names.
+
+        Args:
+            inputs: (N, 3, H, W), normalised.
+            batch_img_metas: meta information of each image, as in MMSegmentation.
+        """
+        if (self.test_cfg or {}).get('mode') == 'slide_clipped':
+            return self.slide_clipped_inference(inputs, batch_img_metas)
+        return super().inference(inputs, batch_img_metas)
+
+    def slide_clipped_inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """Predict window by window.
+
+        Args:
+            inputs: (N, 3, H, W), normalised.
+            batch_img_metas: meta information of each image.
+
+        Returns:
+            Tensor: (N, K, H, W) float32, the logarithm of the probability averaged over the windows, so its
+            softmax is that average.
+        """
+        height, width = inputs.shape[2:]
+        total = inputs.new_zeros((len(inputs), self.out_channels, height, width), dtype=torch.float32)
+        count = total.new_zeros((height, width))
+        (crop_height, crop_width), (down, right) = self.test_cfg['crop_size'], self.test_cfg['stride']
+        for rows in clipped_windows(height, crop_height, down):
+            for columns in clipped_windows(width, crop_width, right):
+                window = inputs[:, :, rows, columns]
+                # a torch.Size tells MMSegmentation's heads to give logits of this size
+                metas = [{**meta, 'img_shape': window.shape[2:]} for meta in batch_img_metas]
+                logits = self.encode_decode(window, metas)
+                total[:, :, rows, columns] += logits.softmax(dim=1, dtype=torch.float32)
+                count[rows, columns] += 1
+        # in place: at 1024 x 2048 pixels and 19 classes each copy takes 160 MB. A probability that
+        # underflowed to 0 must not become -inf, which the resize to the original size would make NaN.
+        return total.div_(count).clamp_(min=torch.finfo(total.dtype).tiny).log_()
+
+
+def clipped_windows(size: int, crop: int, stride: int) -> list[slice]:
+    """Windows along one direction: from 0, stride, 2 stride, ... while inside, clipped at the end.
+
+    Args:
+        size: of the image, in pixels.
+        crop: of a window.
+        stride: from one start to the next.
+    """
+    return [slice(start, min(start + crop, size)) for start in range(0, size, stride)]

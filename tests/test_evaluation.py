@@ -1,0 +1,153 @@
+"""mIoU as the configs measure it equals plain NumPy, on one process and on two that share 7 images."""
+
+import json
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from mmengine.structures import PixelData
+from PIL import Image
+
+from .conftest import ROOT
+
+DATASETS = ROOT / 'configs' / '_base_' / 'datasets'
+CLASSES = 6
+UNSEEN = 4  # in no mask and no prediction
+IMAGES = 7
+STEP = 40  # grey levels between classes, in the images that say what is predicted
+WORLD = 2
+
+
+class Reader(BaseModel):
+    """Predicts for a pixel the class that its grey level stands for."""
+
+    def __init__(self, data_preprocessor=None):
+        super().__init__(dict(type='SegDataPreProcessor'))
+
+    def forward(self, inputs, data_samples=None, mode='predict'):
+        for image, sample in zip(inputs, data_samples, strict=True):
+            sample.pred_sem_seg = PixelData(data=(image[:1] / STEP).long())
+        return data_samples
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory) -> Path:
+    """Images, in which predictions are written, and masks; the first is the largest, and badly predicted."""
+    root = tmp_path_factory.mktemp('evaluation')
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(IMAGES):
+        size = (60, 80) if i == 0 else (20 + 3 * i, 45 - 4 * i)
+        mask = rng.choice([0, 1, 2, 3, 5, 255], size, p=[0.5, 0.2, 0.1, 0.05, 0.05, 0.1]).astype(np.uint8)
+        guess = rng.choice([0, 1, 2, 3, 5], size).astype(np.uint8)
+        right = rng.random(size) < (0.1 if i == 0 else 0.8)
+        prediction = np.where(right & (mask != 255), mask, guess)
+        Image.fromarray(np.stack([prediction * STEP] * 3, axis=-1)).save(root / f'{i}.png')
+        Image.fromarray(mask).save(root / f'{i}_mask.png')
+        rows.append(f'{i}.png {i}_mask.png')
+    (root / 'val.txt').write_text('\n'.join(rows))
+    return root
+
+
+def naive(folder: Path, indices) -> np.ndarray:
+    """IoU of each class (K,) in percent, NaN for one never seen: pixels counted over all images."""
+    confusion = np.zeros((CLASSES, CLASSES), dtype=np.int64)
+    for i in indices:
+        prediction = np.array(Image.open(folder / f'{i}.png'))[..., 0] // STEP
+        mask = np.array(Image.open(folder / f'{i}_mask.png'))
+        valid = mask != 255
+        np.add.at(confusion, (mask[valid], prediction[valid]), 1)
+    right = np.diag(confusion)
+    union = confusion.sum(0) + confusion.sum(1) - right
+    return 100 * np.array([hit / all_ if all_ else np.nan for hit, all_ in zip(right, union, strict=True)])
+
+
+def as_in_configs(folder: Path, work_dir: Path, **evaluator) -> Config:
+    """The evaluation of ``voc_1over16.py``, on other images."""
+    released = Config.fromfile(DATASETS / 'voc_1over16.py')
+    loader = released.val_dataloader
+    loader.update(num_workers=0, persistent_workers=False)
+    loader.dataset.update(
+        data_root=str(folder),
+        ann_file='val.txt',
+        metainfo=dict(classes=tuple('abcdef'), palette=[[i, i, i] for i in range(CLASSES)]),
+    )
+    return Config(
+        dict(
+            default_scope='mmseg',
+            model=dict(type=Reader),
+            val_dataloader=loader,
+            val_evaluator=released.val_evaluator | evaluator,
+            val_cfg=dict(type='ValLoop'),
+            work_dir=str(work_dir),
+            experiment_name=work_dir.name,
+            default_hooks=dict(logger=None, timer=None, checkpoint=None, param_scheduler=None),
+            log_level='ERROR',
+        )
+    )
+
+
+def evaluate(cfg: Config) -> dict[str, float]:
+    with mock.patch('mmengine.runner.runner.collect_env', dict):  # it asks the compilers for their versions
+        return Runner.from_cfg(cfg).val()
+
+
+def test_the_configs_evaluate_alike():
+    """So that what is shown here of one holds for all: each image once, all classes alike."""
+    evaluations = {}
+    for path in sorted(DATASETS.glob('*.py')):
+        cfg = Config.fromfile(path)
+        for stage in ('val', 'test'):
+            found = cfg[f'{stage}_dataloader'].sampler, cfg[f'{stage}_evaluator']
+            evaluations[f'{stage}_dataloader, {stage}_evaluator of {path.name}'] = found
+    expected = dict(type='DefaultSampler', shuffle=False), dict(type='IoUMetric', iou_metrics=['mIoU'])
+    assert evaluations
+    assert {name: found for name, found in evaluations.items() if found != expected} == {}
+
+
+def test_on_one_process(folder, tmp_path):
+    """A class in no mask and no prediction is left out of the mean; the reference counts it as 0.
+
+    ``nan_to_num=0`` in the evaluator counts as the reference does.
+    """
+    iou = naive(folder, range(IMAGES))
+    assert np.isnan(iou).nonzero()[0].tolist() == [UNSEEN]
+    metrics = evaluate(as_in_configs(folder, tmp_path))
+    assert metrics['mIoU'] == pytest.approx(np.nanmean(iou), abs=0.00501)  # it rounds to two decimals
+    metrics = evaluate(as_in_configs(folder, tmp_path / 'as_the_reference', nan_to_num=0))
+    assert metrics['mIoU'] == pytest.approx(np.nansum(iou) / CLASSES, abs=0.00501)
+
+
+def _evaluate_on_one_rank(rank: int, folder: str, work_dir: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{work_dir}/rendezvous', rank=rank, world_size=WORLD
+    )
+    seen = []
+    forward = Reader.forward
+
+    def noting(self, inputs, data_samples=None, mode='predict'):
+        seen.extend(int(Path(sample.img_path).stem) for sample in data_samples)
+        return forward(self, inputs, data_samples, mode)
+
+    with mock.patch.object(Reader, 'forward', noting):
+        metrics = evaluate(as_in_configs(Path(folder), Path(work_dir)))
+    (Path(work_dir) / f'{rank}.json').write_text(json.dumps([float(metrics['mIoU']), seen]))
+    torch.distributed.destroy_process_group()
+
+
+def test_on_two_processes_no_image_counts_twice(folder, tmp_path):
+    """The sampler gives the second process the first image once more, to make the shares equal."""
+    torch.multiprocessing.start_processes(
+        _evaluate_on_one_rank, (str(folder), str(tmp_path)), nprocs=WORLD, start_method='fork'
+    )
+    ranks = [json.loads((tmp_path / f'{rank}.json').read_text()) for rank in range(WORLD)]
+    assert [seen for _, seen in ranks] == [[0, 2, 4, 6], [1, 3, 5, 0]]
+    expected = np.nanmean(naive(folder, range(IMAGES)))
+    assert abs(np.nanmean(naive(folder, [*range(IMAGES), 0])) - expected) > 1  # were it counted twice
+    assert [value for value, _ in ranks] == pytest.approx([expected] * WORLD, abs=0.00501)
