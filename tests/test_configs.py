@@ -1,16 +1,14 @@
 """Every config of a run is a case: it says what its name says, and its parts fit together."""
 
 import copy
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.runner import Runner
 from mmseg.registry import MODELS
-from PIL import Image
 
 from allspark_mmseg.methods import AllSpark, SelfTraining
 
@@ -18,26 +16,36 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs'
 LEAVES = sorted(path for path in CONFIGS.glob('*/*.py') if path.parent.name != '_base_')
 METHODS = {
-    'allspark': 'allspark_mmseg.AllSpark',
-    'self_training': 'allspark_mmseg.SelfTraining',
-    'supervised': 'EncoderDecoder',
+    'allspark': ('allspark_mmseg.AllSpark',),
+    'self_training': ('allspark_mmseg.SelfTraining',),
+    'supervised': ('EncoderDecoder', 'allspark_mmseg.EncoderDecoder'),
 }
 # data set -> its folder, and the number of processes that its batches are meant for
-DATASETS = {'camvid': ('data/camvid', 2), 'voc': ('data/VOC2012', 4), 'demo': ('data/demo', 1)}
+DATASETS = {
+    'camvid': ('data/camvid', 2),
+    'voc': ('data/VOC2012', 4),
+    'cityscapes': ('data/cityscapes', 4),
+    'coco': ('data/coco', 4),
+    'demo': ('data/demo', 1),
+}
+PUBLISHED = ('voc', 'cityscapes', 'coco')
 # words in a file name -> type of backbone; no word: the default of the data set
 BACKBONES = {
     'swin-t': 'SwinTransformer',
     'r50-d8': 'ResNetV1c',
     'mit-b0': 'allspark_mmseg.MixVisionTransformer',
+    'mit-b4': 'allspark_mmseg.MixVisionTransformer',
     'camvid': 'allspark_mmseg.EfficientNetLite0',
     'demo': 'allspark_mmseg.EfficientNetLite0',
     'voc': 'allspark_mmseg.MixVisionTransformer',
+    'cityscapes': 'allspark_mmseg.MixVisionTransformer',
+    'coco': 'allspark_mmseg.MixVisionTransformer',
 }
 HEADS = {'upernet': 'UPerHead', 'fcn': 'FCNHead', '': 'allspark_mmseg.AllMLPHead'}
 
 
 class Leaf:
-    """A config, and what its path promises: ``METHOD/DATASET[_SPLIT][_HEAD][_BACKBONE][_scratch].py``."""
+    """A config, and what its path promises: METHOD/DATASET[_u2pl][_SPLIT][_HEAD][_BACKBONE][_scratch].py."""
 
     def __init__(self, path: Path):
         self.name = str(path.relative_to(CONFIGS))
@@ -45,7 +53,8 @@ class Leaf:
         self.words = path.stem.split('_')
         self.dataset = self.words[0]
         self.folder, self.processes = DATASETS[self.dataset]
-        self.split = next((word for word in self.words if 'over' in word), None)
+        split = next((word for word in self.words if 'over' in word or word.isdigit()), None)
+        self.split = f'u2pl_{split}' if 'u2pl' in self.words else split
         self.cfg = Config.fromfile(path)
 
     @property
@@ -56,6 +65,11 @@ class Leaf:
     def decoder(self) -> ConfigDict:
         head = self.segmentor.decode_head
         return head.get('decoder', head)
+
+    @property
+    def by_epoch(self) -> bool:
+        """Supervised training on our own data sets lasts as many steps as the other methods'."""
+        return self.method != 'supervised' or self.dataset in PUBLISHED
 
     @property
     def training_sets(self) -> list[ConfigDict]:
@@ -83,7 +97,7 @@ def test_there_are_configs():
 
 
 def test_name_and_method(leaf):
-    assert leaf.cfg.model.type == METHODS[leaf.method]
+    assert leaf.cfg.model.type in METHODS[leaf.method]
     assert (leaf.split is None) == (leaf.dataset == 'demo')
 
 
@@ -100,7 +114,7 @@ def test_name_and_data(leaf):
     if leaf.split:
         for dataset in leaf.training_sets:
             folder = Path(dataset.ann_file).parent
-            assert folder.name.replace('_', 'over') == leaf.split, f'{dataset.ann_file} in {leaf.name}'
+            assert re.sub(r'(\d)_(\d)', r'\1over\2', folder.name) == leaf.split, dataset.ann_file
 
 
 @pytest.mark.parametrize('path', [p for p in LEAVES if p.stem.startswith('camvid')], ids=str)
@@ -172,8 +186,11 @@ def test_loaders(leaf):
         # without it every epoch repeats the random draws of the first
         assert loader.get('persistent_workers', False) == (loader.num_workers > 0), stage
     train = leaf.cfg.train_dataloader
-    if leaf.method == 'supervised':
+    if not leaf.by_epoch:
         assert train.sampler == dict(type='InfiniteSampler')
+    elif leaf.method == 'supervised':
+        assert train.sampler == dict(type='DefaultSampler', shuffle=True)
+        assert train.drop_last is True
     else:
         assert train.sampler.type == 'allspark_mmseg.DualStreamSampler'
         assert train.batch_size == train.sampler.labeled + train.sampler.unlabeled
@@ -188,7 +205,7 @@ def test_learning_rate_belongs_to_the_batch(leaf):
 def test_schedule_lasts_as_long_as_training(leaf):
     loop = leaf.cfg.train_cfg
     epochs = loop.type == 'EpochBasedTrainLoop'
-    assert epochs == (leaf.method != 'supervised')
+    assert epochs == leaf.by_epoch
     length = loop.max_epochs if epochs else loop.max_iters
     last = leaf.cfg.param_scheduler[-1]
     assert last.end == length
@@ -244,7 +261,10 @@ def test_counterparts_differ_in_the_method_alone():
             'train_cfg',
             'randomness',
         ):
-            assert baseline.cfg[key] == other.cfg[key], f'{path.stem}: {key}'
+            same = copy.deepcopy(other.cfg[key])
+            if key == 'optim_wrapper' and other.dataset == 'cityscapes':
+                same.optimizer.lr = 0.001  # as released: a fifth of AllSpark's
+            assert baseline.cfg[key] == same, f'{path.stem}: {key}'
 
 
 def shrink(model: ConfigDict) -> None:
@@ -297,65 +317,6 @@ def resized(node, old: tuple, new: tuple):
 def test_resized():
     node = dict(a=(5, 5), b=[dict(c=[5, 5], d=(5, 6)), ((5, 5), 1)])
     assert resized(node, (5, 5), (3, 4)) == dict(a=(3, 4), b=[dict(c=[3, 4], d=(5, 6)), ((3, 4), 1)])
-
-
-@pytest.fixture
-def voc_like(tmp_path) -> Path:
-    """Ten images laid out as Pascal VOC, and lists of 2 labelled, 6 unlabelled and 2 to validate on."""
-    rng = np.random.default_rng(0)
-    for folder in ('JPEGImages', 'SegmentationClass'):
-        (tmp_path / folder).mkdir()
-    rows = []
-    for i in range(10):
-        size = (60, 80) if i % 2 else (81, 56)
-        name = f'2007_{i:06d}'
-        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(
-            tmp_path / f'JPEGImages/{name}.jpg'
-        )
-        mask = rng.integers(0, 21, size, dtype=np.uint8)
-        mask[:2] = 255
-        Image.fromarray(mask).save(tmp_path / f'SegmentationClass/{name}.png')
-        rows.append(f'JPEGImages/{name}.jpg SegmentationClass/{name}.png')
-    for name, chosen in dict(labeled=rows[:2], unlabeled=rows[2:8], val=rows[8:]).items():
-        (tmp_path / f'{name}.txt').write_text('\n'.join(chosen))
-    return tmp_path
-
-
-def test_pascal_voc_runs(voc_like, monkeypatch):
-    """The published protocol on small data: two iterations and a validation."""
-    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
-    monkeypatch.setattr(Config, 'pretty_text', property(lambda self: repr(self.to_dict())))
-    cfg = Config.fromfile(CONFIGS / 'allspark' / 'voc_1over16.py')
-    crop = tuple(cfg.crop_size)
-    cfg = Config(resized(cfg.to_dict(), crop, (65, 65)))
-    shrink(cfg.model)
-    segmentor = cfg.model.segmentor
-    segmentor.backbone.update(embed_dims=8, drop_path_rate=0.0)
-    segmentor.decode_head.decoder.update(in_channels=[8, 16, 40, 64], channels=16)
-    segmentor.decode_head.bottleneck.in_channels = 64
-    for node in dicts(cfg.to_dict()):
-        assert node.get('crop_size', (65, 65)) == (65, 65)
-    loaders = [cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader]
-    for loader in loaders:
-        loader.update(num_workers=0, persistent_workers=False)
-    for dataset in [*cfg.train_dataloader.dataset.datasets, cfg.val_dataloader.dataset]:
-        dataset.data_root = str(voc_like)
-        dataset.ann_file = str(voc_like / Path(dataset.ann_file).name)
-    cfg.train_dataloader.sampler.epoch_length = 2
-    cfg.train_cfg.max_epochs = 1
-    cfg.custom_hooks[-1].epochs = 0
-    cfg.visualizer.name = 'voc'
-    cfg.visualizer.vis_backends = [dict(type='LocalVisBackend')]
-    cfg.work_dir = str(voc_like / 'work')
-    cfg.experiment_name = 'voc'
-    cfg.log_level = 'ERROR'
-    runner = Runner.from_cfg(cfg)
-    runner.train()
-    assert runner.iter == 2
-    assert bool(runner.model.memory_ready)
-    assert runner.model.memory.filled.max() > 0
-    assert 0 <= runner.message_hub.get_scalar('val/mIoU').current() <= 100
-    assert list((voc_like / 'work').glob('best_mIoU_epoch_1.pth'))
 
 
 def test_the_readme_s_config_for_own_data_builds(tmp_path):

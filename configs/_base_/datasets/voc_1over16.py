@@ -19,11 +19,13 @@ geometry = [
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=1.0),
     dict(type='RandomFlip', prob=0.5),
 ]
-load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *geometry]
+# as stored, like the masks, whatever the EXIF orientation says
+load_image = dict(type='LoadImageFromFile', color_type='color_ignore_orientation')
+load_labeled = [load_image, dict(type='LoadAnnotations'), *geometry]
 # the blank map tells what is padding
-load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.BlankSegMap'), *geometry]
+load_unlabeled = [load_image, dict(type='allspark_mmseg.BlankSegMap'), *geometry]
 pack = dict(type='PackSegInputs')
-test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), pack]
+test_pipeline = [load_image, dict(type='LoadAnnotations'), pack]
 
 labeled_dataset = dict(
     type='allspark_mmseg.SplitListDataset',

@@ -1,0 +1,69 @@
+# Cityscapes, 2048 x 1024: 2975 training images, 1/16 of them labelled (186); masks are labelTrainIds.
+_base_ = '../colour.py'
+
+data_root = 'data/cityscapes'
+splits = '{{ fileDirname }}/../../../data/splits/cityscapes'
+crop_size = (801, 801)
+metainfo = dict(
+    classes=('road', 'sidewalk', 'building', 'wall', 'fence', 'pole', 'traffic light', 'traffic sign',
+             'vegetation', 'terrain', 'sky', 'person', 'rider', 'car', 'truck', 'bus', 'train',
+             'motorcycle', 'bicycle'),
+    palette=[[128, 64, 128], [244, 35, 232], [70, 70, 70], [102, 102, 156], [190, 153, 153],
+             [153, 153, 153], [250, 170, 30], [220, 220, 0], [107, 142, 35], [152, 251, 152],
+             [70, 130, 180], [220, 20, 60], [255, 0, 0], [0, 0, 142], [0, 0, 70], [0, 60, 100],
+             [0, 80, 100], [0, 0, 230], [119, 11, 32]],
+)  # fmt: skip
+
+geometry = [
+    dict(type='allspark_mmseg.RandomResizeLongSide', ratio_range=(0.5, 2.0)),
+    dict(type='Pad', size=crop_size, pad_val=dict(img=0, seg=255)),
+    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=1.0),
+    dict(type='RandomFlip', prob=0.5),
+]
+# as stored, like the masks, whatever the EXIF orientation says
+load_image = dict(type='LoadImageFromFile', color_type='color_ignore_orientation')
+load_labeled = [load_image, dict(type='LoadAnnotations'), *geometry]
+# the blank map tells what is padding
+load_unlabeled = [load_image, dict(type='allspark_mmseg.BlankSegMap'), *geometry]
+pack = dict(type='PackSegInputs')
+test_pipeline = [load_image, dict(type='LoadAnnotations'), pack]
+
+labeled_dataset = dict(
+    type='allspark_mmseg.SplitListDataset',
+    data_root=data_root,
+    ann_file=f'{splits}/1_16/labeled.txt',
+    metainfo=metainfo,
+    pipeline=[*load_labeled, dict(type='allspark_mmseg.Views', labeled=[*_base_.colour, pack])],
+)
+unlabeled_dataset = dict(
+    type='allspark_mmseg.SplitListDataset',
+    data_root=data_root,
+    ann_file=f'{splits}/1_16/unlabeled.txt',
+    labeled=False,
+    metainfo=metainfo,
+    pipeline=[*load_unlabeled, dict(type='allspark_mmseg.Views', weak=[pack])],
+)
+# for 4 GPUs: 8 labelled and 8 unlabelled images a step; iterations an epoch are counted as released
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='allspark_mmseg.DualStreamSampler', labeled=2, unlabeled=2, round_up=True),
+    dataset=dict(type='ConcatDataset', datasets=[labeled_dataset, unlabeled_dataset]),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='allspark_mmseg.SplitListDataset',
+        data_root=data_root,
+        ann_file=f'{splits}/val.txt',
+        metainfo=metainfo,
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator

@@ -1,0 +1,74 @@
+# COCO 2017, its instances as 81 classes: 118 287 training images, 1/512 of them labelled (232).
+_base_ = '../colour.py'
+
+data_root = 'data/coco'
+splits = '{{ fileDirname }}/../../../data/splits/coco'
+crop_size = (513, 513)
+metainfo = dict(
+    classes=('background', 'person', 'bicycle', 'car', 'motorcycle', 'airplane', 'bus', 'train', 'truck',
+             'boat', 'traffic light', 'fire hydrant', 'stop sign', 'parking meter', 'bench', 'bird', 'cat',
+             'dog', 'horse', 'sheep', 'cow', 'elephant', 'bear', 'zebra', 'giraffe', 'backpack', 'umbrella',
+             'handbag', 'tie', 'suitcase', 'frisbee', 'skis', 'snowboard', 'sports ball', 'kite',
+             'baseball bat', 'baseball glove', 'skateboard', 'surfboard', 'tennis racket', 'bottle',
+             'wine glass', 'cup', 'fork', 'knife', 'spoon', 'bowl', 'banana', 'apple', 'sandwich', 'orange',
+             'broccoli', 'carrot', 'hot dog', 'pizza', 'donut', 'cake', 'chair', 'couch', 'potted plant',
+             'bed', 'dining table', 'toilet', 'tv', 'laptop', 'mouse', 'remote', 'keyboard', 'cell phone',
+             'microwave', 'oven', 'toaster', 'sink', 'refrigerator', 'book', 'clock', 'vase', 'scissors',
+             'teddy bear', 'hair drier', 'toothbrush'),
+    # the colours of Pascal VOC, which go by the bits of the class's number, for more classes
+    palette=[[sum((i >> 3 * bit + c & 1) << 7 - bit for bit in range(3)) for c in range(3)] for i in range(81)],
+)  # fmt: skip
+
+geometry = [
+    dict(type='allspark_mmseg.RandomResizeLongSide', ratio_range=(0.5, 2.0)),
+    dict(type='Pad', size=crop_size, pad_val=dict(img=0, seg=255)),
+    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=1.0),
+    dict(type='RandomFlip', prob=0.5),
+]
+# as stored, like the masks, whatever the EXIF orientation says
+load_image = dict(type='LoadImageFromFile', color_type='color_ignore_orientation')
+load_labeled = [load_image, dict(type='LoadAnnotations'), *geometry]
+# the blank map tells what is padding
+load_unlabeled = [load_image, dict(type='allspark_mmseg.BlankSegMap'), *geometry]
+pack = dict(type='PackSegInputs')
+test_pipeline = [load_image, dict(type='LoadAnnotations'), pack]
+
+labeled_dataset = dict(
+    type='allspark_mmseg.SplitListDataset',
+    data_root=data_root,
+    ann_file=f'{splits}/1_512/labeled.txt',
+    metainfo=metainfo,
+    pipeline=[*load_labeled, dict(type='allspark_mmseg.Views', labeled=[*_base_.colour, pack])],
+)
+unlabeled_dataset = dict(
+    type='allspark_mmseg.SplitListDataset',
+    data_root=data_root,
+    ann_file=f'{splits}/1_512/unlabeled.txt',
+    labeled=False,
+    metainfo=metainfo,
+    pipeline=[*load_unlabeled, dict(type='allspark_mmseg.Views', weak=[pack])],
+)
+# for 4 GPUs: 16 labelled and 16 unlabelled images a step; iterations an epoch are counted as released
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='allspark_mmseg.DualStreamSampler', labeled=4, unlabeled=4, round_up=True),
+    dataset=dict(type='ConcatDataset', datasets=[labeled_dataset, unlabeled_dataset]),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='allspark_mmseg.SplitListDataset',
+        data_root=data_root,
+        ann_file=f'{splits}/val.txt',
+        metainfo=metainfo,
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator
