@@ -371,12 +371,18 @@ def test_which_members_of_an_archive_are_lists(member, path):
     assert tool._list_name(member) == path
 
 
-def test_a_broken_write_leaves_the_old_file(tmp_path, monkeypatch):
-    tool.write(tmp_path / 'a/list.txt', b'old')
-    monkeypatch.setattr(Path, 'replace', lambda *_: (_ for _ in ()).throw(OSError('disk full')))
+def test_a_broken_write_leaves_no_half_of_a_list(tmp_path, monkeypatch):
+    def fail(self, obj, filepath):
+        Path(filepath).parent.mkdir(parents=True, exist_ok=True)
+        Path(filepath).write_bytes(obj[:2])
+        raise OSError('disk full')
+
+    monkeypatch.setattr('mmengine.fileio.LocalBackend.put', fail)
+    lists = tool.Collection('pascal')
+    lists.made['pascal/val.txt'] = tool.Made(b'a list', 'imported', 'sha256 equal')
     with pytest.raises(OSError, match='disk full'):
-        tool.write(tmp_path / 'a/list.txt', b'new')
-    assert lists_below(tmp_path) == {'a/list.txt': b'old'}
+        tool.store(tmp_path, lists)
+    assert lists_below(tmp_path) == {}
 
 
 # ---- new splits

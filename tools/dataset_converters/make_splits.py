@@ -47,6 +47,7 @@ from allspark_mmseg.datasets.benchmark_splits import (
     voc_line,
 )
 from allspark_mmseg.datasets.split_list import first_five
+from allspark_mmseg.engine.checkpoint import AtomicLocalBackend
 
 DRAWS = 100  # random completions of a new split, of which the most representative is kept
 
@@ -63,17 +64,6 @@ class Made(NamedTuple):
     content: bytes
     origin: str
     check: str
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file at once: a broken run leaves no half-written list behind."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 # ---- the copy of the reference repository
@@ -308,7 +298,7 @@ def store(out: Path, lists: Collection) -> None:
             lists.problems[path] = f'{file} is there, with other images: remove it, or choose another --out'
             del lists.made[path]
         elif origin != 'there already':
-            write(file, content)
+            AtomicLocalBackend().put(content, file)
 
 
 def missing_files(root: Path, lists: Collection) -> tuple[list[str], list[str]]:
@@ -542,7 +532,7 @@ def new_split(args: argparse.Namespace) -> bool:
         if file.exists() and file.read_text() != content:
             raise FileExistsError(f'{file} is there, with other contents: remove it, or choose another --out')
     for file, content in contents.items():
-        write(file, content.encode())
+        AtomicLocalBackend().put(content.encode(), file)
     print(f'{args.out}: {count} labelled and {len(rows) - count} unlabelled images, seed {args.seed}')
     print(class_table(classes, pixels, labeled))
     if len(lacking := classes[~pixels[labeled].any(axis=0)]):
