@@ -27,10 +27,11 @@ def group_channels(class_maps: Tensor, tokens: Tensor, size: tuple[int, int]) ->
     Returns:
         Tensor: (B, D) int64, 0..K-1.
     """
-    maps = F.interpolate(class_maps.float(), size=size, mode='bilinear', align_corners=False)
-    classes = F.normalize(maps.flatten(2), dim=2)  # (B, K, N)
-    channels = F.normalize(tokens.float(), dim=1)  # (B, N, D)
-    return (classes @ channels).argmax(dim=1)
+    with torch.autocast(tokens.device.type, enabled=False):
+        maps = F.interpolate(class_maps.float(), size=size, mode='bilinear', align_corners=False)
+        classes = F.normalize(maps.flatten(2), dim=2)  # (B, K, N)
+        channels = F.normalize(tokens.float(), dim=1)  # (B, N, D)
+        return (classes @ channels).argmax(dim=1)
 
 
 class AllSparkBottleneck(BaseModule):

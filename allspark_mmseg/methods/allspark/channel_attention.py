@@ -1,26 +1,101 @@
 """Attention between channels: a token is a channel, described by its values at all positions."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from .blocked_attention import BlockedAttention
+
+_EPS = 1e-5  # of the instance normalisation
+_CHUNK = 8192  # channels that are centred at a time
 
 
-def channel_attention(query: Tensor, key: Tensor, value: Tensor, dropout: nn.Module) -> Tensor:
+class _Covariance(torch.autograd.Function):
+    """Covariance (..., N, N) of vectors (..., M, N) in float32, without a centred copy of them all."""
+
+    @staticmethod
+    def forward(ctx, vectors: Tensor, mean: Tensor) -> Tensor:
+        total = 0
+        for part in vectors.split(_CHUNK, dim=-2):
+            centred = part.float() - mean
+            total = total + centred.transpose(-2, -1) @ centred
+        ctx.save_for_backward(vectors, mean)
+        return total / vectors.shape[-2]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        # nothing flows through the mean: the centred vectors sum to zero
+        vectors, mean = ctx.saved_tensors
+        symmetric = (grad + grad.transpose(-2, -1)) / vectors.shape[-2]
+        result = torch.empty_like(vectors)
+        for part, out in zip(vectors.split(_CHUNK, -2), result.split(_CHUNK, -2), strict=True):
+            out.copy_((part.float() - mean) @ symmetric)
+        return result, None
+
+
+def score_scale(query: Tensor, key: Tensor) -> Tensor:
+    r"""Inverse standard deviation of all scores of a map, from second moments instead of the map itself.
+
+    With means q, k and covariances C_Q, C_K of the query and the key channels, the scores Q K^T have the
+    variance <C_Q, C_K> + k^T C_Q k + q^T C_K q: three terms that are not negative, so nothing cancels.
+
+    Args:
+        query: (B, H, M, N).
+        key: (B or 1, H, L, N).
+
+    Returns:
+        Tensor: (B, H, 1, 1) float32, (variance + 1e-5)^(-1/2).
+    """
+    with torch.autocast(query.device.type, enabled=False):
+        means = [channels.mean(dim=-2, keepdim=True, dtype=torch.float32) for channels in (query, key)]
+        of_query, of_key = (
+            _Covariance.apply(channels, mean.detach())
+            for channels, mean in zip((query, key), means, strict=True)
+        )
+        mean_query, mean_key = means
+
+        def along(mean: Tensor, covariance: Tensor) -> Tensor:
+            return (mean @ covariance * mean).sum(dim=(-2, -1), keepdim=True)
+
+        variance = (of_query * of_key).sum(dim=(-2, -1), keepdim=True)
+        variance = variance + along(mean_key, of_query) + along(mean_query, of_key)
+        return (variance + _EPS).rsqrt()
+
+
+def channel_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
     """Attention with instance-normalised scores (AllSpark, equation 3).
 
     Scores are not scaled by a root of the width; each map is normalised as a whole instead (mean, biased
-    variance, eps 1e-5), so that softmax sees unit variance whatever the number of keys.
+    variance, eps 1e-5), so that softmax sees unit variance whatever the number of keys. Softmax does not see
+    the mean, so it is enough to scale the queries, and the map is never built.
 
     Args:
         query: (B, H, M, N), M query channels of N positions.
         key: (B or 1, H, L, N).
         value: as ``key``.
-        dropout: applied to the attention weights.
+        dropout: probability of the attention weights, in [0, 1).
 
     Returns:
         Tensor: (B, H, M, N).
     """
-    scores = F.instance_norm(query @ key.transpose(-2, -1))
-    return dropout(scores.softmax(dim=-1)) @ value
+    scaled = query * score_scale(query, key).to(query.dtype)
+    if len(key) == 1:  # shared keys are not repeated: the images' queries stand side by side
+        scaled = scaled.transpose(0, 1).flatten(1, 2)[None]
+    mixed = _attend(scaled, key, value, dropout)
+    return mixed[0].unflatten(1, (len(query), -1)).transpose(0, 1) if len(key) == 1 else mixed
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
+    """softmax(Q K^T) V for (B, H, M, N) and (B, H, L, N)."""
+    if query.device.type == 'cpu' and torch.is_grad_enabled():
+        maps = BlockedAttention.apply(*(each.flatten(0, 1) for each in (query, key, value)), dropout)
+        return maps.unflatten(0, query.shape[:2])
+    width = query.shape[-1]
+    if query.device.type == 'cuda' and width % 8:  # what its kernels need; zeros change no product
+        query, key, value = (F.pad(each, (0, -width % 8)) for each in (query, key, value))
+    return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=1.0)[..., :width]
 
 
 class ChannelAttention(nn.Module):
@@ -30,20 +105,29 @@ class ChannelAttention(nn.Module):
         channels: width D of the tokens.
         num_heads: heads H.
         dropout: probability, on the attention weights and on the output; the reference's is 0.1.
+
+    Raises:
+        ValueError: ``dropout`` is not in [0, 1).
     """
 
     def __init__(self, channels: int, num_heads: int, dropout: float = 0.1):
         super().__init__()
+        if not 0 <= dropout < 1:
+            raise ValueError(f'AllSparkBottleneck: dropout is {dropout}, expected one in [0, 1).')
         wide = num_heads * channels
         self.num_heads = num_heads
         self.query = nn.Linear(channels, wide, bias=False)
         self.key = nn.Linear(channels, wide, bias=False)
         self.value = nn.Linear(channels, wide, bias=False)
         self.out = nn.Linear(wide, channels, bias=False)
-        self.weight_dropout = nn.Dropout(dropout)
+        self.dropout = dropout
         self.out_dropout = nn.Dropout(dropout)
         for linear in (self.query, self.key, self.value, self.out):
             nn.init.xavier_uniform_(linear.weight)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """``channel_attention``, with dropout in training."""
+        return channel_attention(query, key, value, self.dropout if self.training else 0.0)
 
 
 class ChannelSelfAttention(ChannelAttention):
@@ -62,9 +146,7 @@ class ChannelSelfAttention(ChannelAttention):
         def heads(projected: Tensor) -> Tensor:  # (B, N, H*D) -> (B, H, D, N)
             return projected.unflatten(2, (self.num_heads, -1)).permute(0, 2, 3, 1)
 
-        mixed = channel_attention(
-            heads(self.query(tokens)), heads(self.key(tokens)), heads(self.value(tokens)), self.weight_dropout
-        )
+        mixed = self.attend(heads(self.query(tokens)), heads(self.key(tokens)), heads(self.value(tokens)))
         # (B, H, D, N) -> (B, N, D*H): channel-major here, unlike the projections; released weights need it
         return self.out_dropout(self.out(mixed.permute(0, 3, 2, 1).flatten(2)))
 
@@ -89,7 +171,5 @@ class ChannelCrossAttention(ChannelAttention):
             return projected[:, None] if per_image else projected.flatten(0, 1)[None, None]
 
         query = self.query(tokens).transpose(1, 2)[:, None]  # (B, N, H*D) -> (B, 1, H*D, N)
-        mixed = channel_attention(
-            query, channels(self.key(source)), channels(self.value(source)), self.weight_dropout
-        )
+        mixed = self.attend(query, channels(self.key(source)), channels(self.value(source)))
         return self.out_dropout(self.out(mixed.squeeze(1).transpose(1, 2)))  # (B, 1, H*D, N) -> (B, N, D)
