@@ -207,7 +207,8 @@ def test_stock_launchers_run_the_same_config(project, trained, tmp_path):
         (['--cfg-options', 'train_dataloader.batch_size=4'], r'train_dataloader\.batch_size is 4.+set batch_size=3'),
         (['--cfg-options', 'train_dataloader.sampler.unlabeled=0'], r'unlabeled must be at least 1, found 0'),
         (['--cfg-options', 'model.segmentor.decode_head.bottleneck.crop_size=97'], r'feature map is 3 x 3.+crop_size'),
-        (['--cfg-options', 'auto_scale_lr.base_batch_size=6', '--auto-scale-lr'], r''),
+        (['--amp', 'fp16'], r'--amp fp16 needs an accelerator'),
+        (['--cfg-options', 'auto_scale_lr.base_batch_size=6', '--auto-scale-lr', '--amp'], r''),
     ],
 )  # fmt: skip
 def test_arguments(project, arguments, complaint, tmp_path):

@@ -8,6 +8,7 @@ import argparse
 import os
 from pathlib import Path
 
+import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.runner import Runner
@@ -26,7 +27,13 @@ def parse_args() -> argparse.Namespace:
         const='auto',
         help='go on from the last checkpoint in the work dir, or from the one named',
     )
-    parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision')
+    parser.add_argument(
+        '--amp',
+        nargs='?',
+        const='auto',
+        choices=['auto', 'bf16', 'fp16'],
+        help='train with automatic mixed precision: bfloat16 where the device has it, or what is named',
+    )
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
@@ -52,14 +59,7 @@ def read_config(args: argparse.Namespace) -> Config:
         cfg.merge_from_dict(args.cfg_options)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     if args.amp:
-        if get_device() == 'cpu':
-            raise ValueError("--amp: MMEngine's mixed precision needs an accelerator, none was found.")
-        if cfg.optim_wrapper.type not in ('OptimWrapper', 'AmpOptimWrapper'):
-            raise ValueError(
-                f'--amp works with optim_wrapper.type OptimWrapper, found {cfg.optim_wrapper.type}.'
-            )
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        use_mixed_precision(cfg, args.amp)
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise ValueError(
@@ -71,6 +71,21 @@ def read_config(args: argparse.Namespace) -> Config:
     if args.resume not in (None, 'auto'):
         cfg.load_from = args.resume
     return cfg
+
+
+def use_mixed_precision(cfg: Config, kind: str) -> None:
+    """Exchange the config's optimizer wrapper for one of mixed precision: ``auto``, ``bf16`` or ``fp16``."""
+    wrapper, device = cfg.optim_wrapper, get_device()
+    if wrapper.type != 'OptimWrapper':
+        raise ValueError(f'--amp works with optim_wrapper.type OptimWrapper, found {wrapper.type}.')
+    if kind == 'auto':
+        kind = 'fp16' if device == 'cuda' and not torch.cuda.is_bf16_supported() else 'bf16'
+    if kind == 'bf16':
+        wrapper.type = 'allspark_mmseg.BFloat16OptimWrapper'
+    elif device == 'cpu':
+        raise ValueError('--amp fp16 needs an accelerator, none was found; a CPU has --amp bf16.')
+    else:
+        wrapper.update(type='AmpOptimWrapper', dtype='float16', loss_scale='dynamic')
 
 
 def main() -> None:

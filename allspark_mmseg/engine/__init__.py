@@ -1,4 +1,4 @@
-"""Training machinery: hooks, start-up, checkpoints."""
+"""Training machinery: hooks, schedules, mixed precision, start-up, checkpoints."""
 
 from .checkpoint import AtomicLocalBackend, load_checkpoint_file, use_safe_loading
 from .hooks import (
@@ -8,11 +8,13 @@ from .hooks import (
     StartupCheckHook,
     SyncNormStatisticsHook,
 )
+from .optim import BFloat16OptimWrapper
 from .schedulers import LaggedPolyLR
 from .startup import prepare_launch
 
 __all__ = [
     'AtomicLocalBackend',
+    'BFloat16OptimWrapper',
     'ClassStatisticsHook',
     'LaggedPolyLR',
     'MemoryWarmUpHook',

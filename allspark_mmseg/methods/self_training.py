@@ -57,7 +57,7 @@ class SelfTraining(SemiSegmentor):
         padding = padded_pixels(data_samples['weak']) if self.ignore_padding else None
         pseudo = self.pseudo_label(weak, padding)
         features = self.extract_feat(torch.cat([labeled, weak]))
-        logits = self.decode(features, len(labeled), pseudo)
+        logits = self.decode(features, len(labeled), pseudo).float()  # mixed precision ends before the losses
 
         of_labeled = [feature[: len(labeled)] for feature in features]
         losses = self.supervised_loss(of_labeled, logits[: len(labeled)], data_samples['labeled'])
@@ -98,5 +98,6 @@ class SelfTraining(SemiSegmentor):
         self.student.eval()
         logits = self.decode_unlabeled(self.extract_feat(images))
         self.student.train(was_training)
-        logits = resize(logits, images.shape[2:], mode='bilinear', align_corners=self.align_corners)
+        # in mixed precision a label would otherwise be decided among rounded logits
+        logits = resize(logits.float(), images.shape[2:], mode='bilinear', align_corners=self.align_corners)
         return PseudoLabel.from_logits(logits, padding=padding)
