@@ -11,6 +11,13 @@ from ..registry import MODELS
 _EMBEDDING_EPS = 1e-5
 
 
+class _FusedAttention(nn.MultiheadAttention):
+    """PyTorch's, without the map of weights that nothing reads, so that its fused kernels serve."""
+
+    def forward(self, *args, **kwargs) -> tuple:
+        return super().forward(*args, **kwargs, need_weights=False)
+
+
 @MODELS.register_module()
 class MixVisionTransformer(_MixVisionTransformer):
     """MMSegmentation's ``MixVisionTransformer`` as NVlabs trained it.
@@ -19,7 +26,8 @@ class MixVisionTransformer(_MixVisionTransformer):
     reduction of keys and values, and with 1e-6 elsewhere; MMSegmentation's has one value for all. Where
     activations are faint this changes the result. From scratch, what is a linear layer there starts as one
     (truncated normal of 0.02), also where MMSegmentation writes it as a 1x1 convolution or leaves it to
-    PyTorch. Arguments and state dict are the parent's.
+    PyTorch. Attention goes through PyTorch's fused kernels, which do not keep the maps of weights. Arguments
+    and state dict are the parent's.
     """
 
     def __init__(self, *args, **kwargs):
@@ -29,6 +37,8 @@ class MixVisionTransformer(_MixVisionTransformer):
                 isinstance(module, EfficientMultiheadAttention) and module.sr_ratio > 1
             ):
                 module.norm.eps = _EMBEDDING_EPS
+            elif isinstance(module, nn.MultiheadAttention):
+                module.__class__ = _FusedAttention
 
     def init_weights(self) -> None:
         """Initialise as NVlabs, or load the weights that ``init_cfg`` names."""
