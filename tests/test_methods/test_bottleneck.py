@@ -13,7 +13,8 @@ from allspark_mmseg.methods.allspark import AllSparkBottleneck, SemanticMemory, 
 from allspark_mmseg.methods.allspark.channel_attention import (
     ChannelCrossAttention,
     ChannelSelfAttention,
-    channel_attention,
+    attend,
+    scale_queries,
 )
 
 CHANNELS, CLASSES, SIZE = 6, 3, (2, 3)
@@ -142,7 +143,7 @@ def test_attention_equals_the_formula(shape, shared, scale, seed):
     images, heads, queries, keys, positions = shape
     query = scale * torch.randn(images, heads, queries, positions)
     key, value = torch.randn(2, 1 if shared else images, heads, keys, positions)
-    found = channel_attention(query, key, value).double().numpy()
+    found = attend(scale_queries(query, key), key, value).double().numpy()
     for b in range(images):
         for h in range(heads):
             k, v = ((t[0 if shared else b, h]).double().numpy() for t in (key, value))

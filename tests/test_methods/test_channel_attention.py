@@ -10,7 +10,8 @@ from allspark_mmseg.methods.allspark import blocked_attention as blocked
 from allspark_mmseg.methods.allspark.blocked_attention import BlockedAttention
 from allspark_mmseg.methods.allspark.channel_attention import (
     ChannelCrossAttention,
-    channel_attention,
+    attend,
+    scale_queries,
     score_scale,
 )
 
@@ -23,6 +24,10 @@ def _small_blocks(monkeypatch):
     monkeypatch.setattr(blocked, '_QUERIES', 4)
     monkeypatch.setattr(blocked, '_KEYS', 5)
     monkeypatch.setattr('allspark_mmseg.methods.allspark.channel_attention._CHUNK', 3)
+
+
+def channel_attention(query, key, value, dropout=0.0):
+    return attend(scale_queries(query, key), key, value, dropout)
 
 
 def plain(query, key, value, kept=1.0):

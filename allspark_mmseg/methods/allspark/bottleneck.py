@@ -144,8 +144,10 @@ class AllSparkBottleneck(BaseModule):
         # before the attention: the batch is already in the memory that it reads
         self._remember(unlabeled.detach(), group_channels(class_maps, unlabeled, size))
         source = self.memory.read() if read_memory else unlabeled
-        attended = torch.cat([self.labeled_attention(labeled, source), self.unlabeled_attention(unlabeled)])
-        return self._map(tokens, attended, feature)
+        # the larger one last, so that backward is done with it first, and frees its keys and values
+        mixed_unlabeled = self.unlabeled_attention(unlabeled)
+        mixed_labeled = self.labeled_attention(labeled, source)
+        return self._map(tokens, torch.cat([mixed_labeled, mixed_unlabeled]), feature)
 
     def check_map_size(self, size: tuple[int, int]) -> None:
         """Check that a training feature map fits the memory.

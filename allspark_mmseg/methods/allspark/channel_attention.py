@@ -1,5 +1,7 @@
 """Attention between channels: a token is a channel, described by its values at all positions."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -64,8 +66,8 @@ def score_scale(query: Tensor, key: Tensor) -> Tensor:
         return (variance + _EPS).rsqrt()
 
 
-def channel_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
-    """Attention with instance-normalised scores (AllSpark, equation 3).
+def scale_queries(query: Tensor, key: Tensor) -> Tensor:
+    """Scale queries so that instance normalisation of the scores is done (AllSpark, equation 3).
 
     Scores are not scaled by a root of the width; each map is normalised as a whole instead (mean, biased
     variance, eps 1e-5), so that softmax sees unit variance whatever the number of keys. Softmax does not see
@@ -74,21 +76,32 @@ def channel_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float 
     Args:
         query: (B, H, M, N), M query channels of N positions.
         key: (B or 1, H, L, N).
+
+    Returns:
+        Tensor: (B, H, M, N).
+    """
+    return query * score_scale(query, key).to(query.dtype)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
+    """softmax(Q K^T), dropout, times V.
+
+    Args:
+        query: (B, H, M, N), from ``scale_queries``.
+        key: (B or 1, H, L, N); a single one is shared by the images, not repeated.
         value: as ``key``.
         dropout: probability of the attention weights, in [0, 1).
 
     Returns:
         Tensor: (B, H, M, N).
     """
-    scaled = query * score_scale(query, key).to(query.dtype)
-    if len(key) == 1:  # shared keys are not repeated: the images' queries stand side by side
-        scaled = scaled.transpose(0, 1).flatten(1, 2)[None]
-    mixed = _attend(scaled, key, value, dropout)
-    return mixed[0].unflatten(1, (len(query), -1)).transpose(0, 1) if len(key) == 1 else mixed
+    if len(key) == len(query):
+        return _attend(query, key, value, dropout)
+    together = query.transpose(0, 1).flatten(1, 2)[None]  # the images' queries stand side by side
+    return _attend(together, key, value, dropout)[0].unflatten(1, (len(query), -1)).transpose(0, 1)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
-    """softmax(Q K^T) V for (B, H, M, N) and (B, H, L, N)."""
     if query.device.type == 'cpu' and torch.is_grad_enabled():
         maps = BlockedAttention.apply(*(each.flatten(0, 1) for each in (query, key, value)), dropout)
         return maps.unflatten(0, query.shape[:2])
@@ -125,9 +138,22 @@ class ChannelAttention(nn.Module):
         for linear in (self.query, self.key, self.value, self.out):
             nn.init.xavier_uniform_(linear.weight)
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """``channel_attention``, with dropout in training."""
-        return channel_attention(query, key, value, self.dropout if self.training else 0.0)
+    def mix(self, query: Tensor, source: Tensor, arrange: Callable[[Tensor], Tensor]) -> Tensor:
+        """Attend to the channels of ``source``.
+
+        Args:
+            query: (B, H, M, N), projected queries.
+            source: (S, N, D), where keys and values come from.
+            arrange: (S, N, H*D) -> (B or 1, H, L, N), for projected keys and values.
+
+        Returns:
+            Tensor: (B, H, M, N).
+        """
+        key = arrange(self.key(source))
+        query = scale_queries(query, key)
+        # made last, so that backward is done with its gradient first: the two are never held together
+        value = arrange(self.value(source))
+        return attend(query, key, value, self.dropout if self.training else 0.0)
 
 
 class ChannelSelfAttention(ChannelAttention):
@@ -146,7 +172,7 @@ class ChannelSelfAttention(ChannelAttention):
         def heads(projected: Tensor) -> Tensor:  # (B, N, H*D) -> (B, H, D, N)
             return projected.unflatten(2, (self.num_heads, -1)).permute(0, 2, 3, 1)
 
-        mixed = self.attend(heads(self.query(tokens)), heads(self.key(tokens)), heads(self.value(tokens)))
+        mixed = self.mix(heads(self.query(tokens)), tokens, heads)
         # (B, H, D, N) -> (B, N, D*H): channel-major here, unlike the projections; released weights need it
         return self.out_dropout(self.out(mixed.permute(0, 3, 2, 1).flatten(2)))
 
@@ -171,5 +197,5 @@ class ChannelCrossAttention(ChannelAttention):
             return projected[:, None] if per_image else projected.flatten(0, 1)[None, None]
 
         query = self.query(tokens).transpose(1, 2)[:, None]  # (B, N, H*D) -> (B, 1, H*D, N)
-        mixed = self.attend(query, channels(self.key(source)), channels(self.value(source)))
+        mixed = self.mix(query, source, channels)
         return self.out_dropout(self.out(mixed.squeeze(1).transpose(1, 2)))  # (B, 1, H*D, N) -> (B, N, D)

@@ -46,15 +46,14 @@ class SemanticMemory(nn.Module):
         incoming = tokens.transpose(1, 2).reshape(-1, num_tokens).to(self.rows.dtype)  # (B, N, D) -> (B*D, N)
         owner = classes.flatten()
         count = torch.zeros_like(self.pointer).scatter_add_(0, owner, torch.ones_like(owner))  # (K,)
-        first = count.cumsum(0) - count
-        order = owner.argsort(stable=True)  # grouped by class, the order of arrival kept
-        arrival = torch.arange(len(owner), device=owner.device) - first[owner[order]]
-        group = owner[order]
-        slot = (self.pointer[group] + arrival) % capacity
-        last = arrival + capacity * ((count[group] - 1 - arrival) // capacity)
-        self.rows[group, slot] = incoming[order[first[group] + last]]
-        self.pointer.copy_((self.pointer + count) % capacity)
-        self.written.copy_((self.written + count).clamp(max=capacity))
+        group, order = owner.sort(stable=True)  # by class, the order of arrival kept
+        first = (count.cumsum(0) - count)[group]
+        arrival = torch.arange(len(owner), device=owner.device) - first
+        slot = group * capacity + (self.pointer[group] + arrival) % capacity
+        last = arrival + (count[group] - 1 - arrival) // capacity * capacity
+        self.rows.view(-1, num_tokens).index_copy_(0, slot, incoming.index_select(0, order[first + last]))
+        self.pointer.add_(count).remainder_(capacity)
+        self.written.add_(count).clamp_(max=capacity)
 
     def read(self) -> Tensor:
         """Return the memory as tokens.
@@ -62,7 +61,8 @@ class SemanticMemory(nn.Module):
         Returns:
             Tensor: (K, N, D), a copy: a later write must not reach what the backward pass needs.
         """
-        return self.rows.transpose(1, 2).clone()
+        # contiguous: each projection of it would otherwise make, and keep, a copy of its own
+        return self.rows.transpose(1, 2).clone(memory_format=torch.contiguous_format)
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
         """Keep the fresh memory, with a notice, when the stored one has another shape (another crop)."""
