@@ -2,7 +2,14 @@
 
 from .samplers import DualStreamSampler
 from .split_list import SplitListDataset
-from .transforms import BlankSegMap, ColorJitter, GaussianBlur, RandomResizeLongSide
+from .transforms import (
+    BlankSegMap,
+    ColorJitter,
+    GaussianBlur,
+    RandomGrayscale,
+    RandomResizeLongSide,
+    RandomScaleCropFlip,
+)
 from .views import SemiSegDataPreProcessor, Views
 
 __all__ = [
@@ -10,7 +17,9 @@ __all__ = [
     'ColorJitter',
     'DualStreamSampler',
     'GaussianBlur',
+    'RandomGrayscale',
     'RandomResizeLongSide',
+    'RandomScaleCropFlip',
     'SemiSegDataPreProcessor',
     'SplitListDataset',
     'Views',

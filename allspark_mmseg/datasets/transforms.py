@@ -6,16 +6,11 @@ same is tested against the formula in ``tests/test_datasets/test_transforms.py``
 
     crop = 321
     load = [dict(type='LoadImageFromFile')]
-    geometry = [
-        dict(type='allspark_mmseg.RandomResizeLongSide', ratio_range=(0.5, 2.0)),
-        dict(type='Pad', size=(crop, crop), pad_val=dict(img=0, seg=255)),
-        dict(type='RandomCrop', crop_size=(crop, crop), cat_max_ratio=1.0),
-        dict(type='RandomFlip', prob=0.5),
-    ]
+    geometry = [dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=(crop, crop))]
     colour = [
         dict(type='RandomApply', prob=0.8, transforms=[
             dict(type='allspark_mmseg.ColorJitter', brightness=0.5, contrast=0.5, saturation=0.5, hue=0.25)]),
-        dict(type='RandomGrayscale', prob=0.2, keep_channels=True, channel_weights=(0.114, 0.587, 0.299)),
+        dict(type='allspark_mmseg.RandomGrayscale', prob=0.2),
         dict(type='RandomApply', prob=0.5, transforms=[
             dict(type='allspark_mmseg.GaussianBlur', sigma_range=(0.1, 2.0))]),
     ]
@@ -31,22 +26,33 @@ same is tested against the formula in ``tests/test_datasets/test_transforms.py``
     allspark_unlabeled = load + [dict(type='allspark_mmseg.BlankSegMap')] + geometry + [
         dict(type='allspark_mmseg.Views', weak=[pack])]
 
+``BlankSegMap`` stands where a mask would be loaded and makes padding known to the unlabelled loss.
+``RandomScaleCropFlip`` does the same as four stock steps, which are there to put others between them::
+
+    four_steps = [
+        dict(type='allspark_mmseg.RandomResizeLongSide', ratio_range=(0.5, 2.0)),
+        dict(type='Pad', size=(crop, crop), pad_val=dict(img=0, seg=255)),
+        dict(type='RandomCrop', crop_size=(crop, crop), cat_max_ratio=1.0),
+        dict(type='RandomFlip', prob=0.5),
+    ]
+
 ``Pad`` pads on the right and below only, in black before normalisation, and leaves a side that is long
-enough; ``RandomCrop`` draws its corner with both ends included. ``RandomGrayscale`` takes its weights in the
-order of the channels, BGR here, and truncates where PIL rounds: one grey level at most. ``BlankSegMap``
-stands where a mask would be loaded and makes padding known to the unlabelled loss.
+enough; ``RandomCrop`` draws its corner with both ends included. The colour operations are PIL's within one
+grey level, by the libraries that ``like_pil.py`` chooses for speed.
 
 Everything random comes from NumPy's and Python's global generators. MMEngine seeds them when a worker starts,
 always alike, so a data loader without ``persistent_workers=True`` repeats its draws in every epoch.
 """
 
-import mmcv
+import random
+
+import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.datasets.transforms import Resize
-from PIL import Image, ImageFilter
 
 from ..registry import TRANSFORMS
+from . import like_pil
 
 
 @TRANSFORMS.register_module()
@@ -72,31 +78,103 @@ class RandomResizeLongSide(BaseTransform):
     """
 
     def __init__(self, ratio_range: tuple[float, float] = (0.5, 2.0), backend: str = 'pillow') -> None:
-        _check_range('RandomResizeLongSide: ratio_range', ratio_range, minimum=0)
-        if ratio_range[0] == 0:
-            raise ValueError(f'RandomResizeLongSide: ratio_range must be above 0, found {ratio_range}.')
+        _check_ratios('RandomResizeLongSide', ratio_range)
         if backend not in ('pillow', 'cv2'):
             raise ValueError(f"RandomResizeLongSide: backend must be 'pillow' or 'cv2', found {backend!r}.")
         self.ratio_range = ratio_range
         self.backend = backend
 
-    def _draw_long_side(self, long_side: int) -> int:
-        low, high = (int(ratio * long_side) for ratio in self.ratio_range)
-        return int(np.random.randint(max(low, 1), high + 1))
-
     def transform(self, results: dict) -> dict:
         """Resize ``results['img']`` and its maps, as the class describes; returns ``results``."""
-        height, width = results['img'].shape[:2]
-        long_side = max(height, width)
-        new_long = self._draw_long_side(long_side)
-        new_short = max(int(min(height, width) * new_long / long_side + 0.5), 1)
-        scale = (new_short, new_long) if height > width else (new_long, new_short)
-        results = Resize(scale=scale, backend=self.backend)(results)
+        height, width = _draw_size(*results['img'].shape[:2], self.ratio_range)
+        results = Resize(scale=(width, height), backend=self.backend)(results)
         results['keep_ratio'] = True
         return results
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(ratio_range={self.ratio_range}, backend={self.backend!r})'
+
+
+@TRANSFORMS.register_module()
+class RandomScaleCropFlip(BaseTransform):
+    """Resize, pad, crop and flip at random in one step: the weak augmentation of UniMatch, made fast.
+
+    The draws are those of ``four_steps`` in the module's docstring, in their order; so are the maps, and the
+    image is within one grey level of theirs. Of a map only the pixels of the crop are looked up, and the
+    image leaves contiguous, so that no later step pays for a reversed one.
+
+    Reads ``img`` (H, W, 3) uint8 and the maps named in ``seg_fields`` (H, W); all become ``crop_size``, with
+    0 and 255 right of and below what is smaller. Sets ``scale``, ``scale_factor``, ``keep_ratio``,
+    ``pad_shape``, ``img_shape``, ``flip`` and ``flip_direction`` as the four do.
+
+    Args:
+        crop_size: (height, width) of the crop.
+        ratio_range: (a, b) with 0 < a <= b, of ``RandomResizeLongSide``.
+        flip_prob: Probability of the horizontal flip.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        crop_size: tuple[int, int],
+        ratio_range: tuple[float, float] = (0.5, 2.0),
+        flip_prob: float = 0.5,
+    ) -> None:
+        if len(crop_size) != 2 or min(crop_size) < 1:
+            raise ValueError(
+                f'RandomScaleCropFlip: crop_size must be (height, width), both at least 1, found {crop_size}.'
+            )
+        _check_ratios('RandomScaleCropFlip', ratio_range)
+        _check_probability('RandomScaleCropFlip: flip_prob', flip_prob)
+        self.crop_size = tuple(crop_size)
+        self.ratio_range = ratio_range
+        self.flip_prob = flip_prob
+
+    def transform(self, results: dict) -> dict:
+        """Resize, pad, crop and flip ``results['img']`` and its maps; returns ``results``."""
+        img = results['img']
+        old_height, old_width = img.shape[:2]
+        height, width = _draw_size(old_height, old_width, self.ratio_range)
+        padded = max(height, self.crop_size[0]), max(width, self.crop_size[1])
+        top = np.random.randint(padded[0] - self.crop_size[0] + 1)
+        left = np.random.randint(padded[1] - self.crop_size[1] + 1)
+        flip = bool(np.random.random_sample() < self.flip_prob)
+
+        window = slice(top, top + self.crop_size[0]), slice(left, left + self.crop_size[1])
+        results['img'] = self._finish(like_pil.resize(img, height, width)[window], 0, flip)
+        # a sample loaded twice may name its map twice
+        for key in set(results.get('seg_fields', [])):
+            rows = like_pil.nearest(results[key].shape[0], height)[window[0]]
+            columns = like_pil.nearest(results[key].shape[1], width)[window[1]]
+            results[key] = self._finish(results[key][rows].take(columns, axis=1), 255, flip)
+        results.update(
+            scale=(width, height),
+            scale_factor=(width / old_width, height / old_height),
+            keep_ratio=True,
+            pad_shape=(*padded, *img.shape[2:]),
+            img_shape=self.crop_size,
+            flip=flip,
+            flip_direction='horizontal' if flip else None,
+        )
+        return results
+
+    def _finish(self, crop: np.ndarray, pad_val: int, flip: bool) -> np.ndarray:
+        """Pad what is smaller than the crop, and flip; returns a contiguous array."""
+        height, width = crop.shape[:2]
+        if (height, width) != self.crop_size:
+            canvas = np.full((*self.crop_size, *crop.shape[2:]), pad_val, dtype=crop.dtype)
+            canvas[:height, :width] = crop
+            crop = canvas
+        # NumPy copies a reversed image twenty times as slowly.
+        return cv2.flip(crop, 1) if flip else np.ascontiguousarray(crop)
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(crop_size={self.crop_size}, ratio_range={self.ratio_range}, '
+            f'flip_prob={self.flip_prob})'
+        )
 
 
 @TRANSFORMS.register_module()
@@ -176,7 +254,7 @@ class ColorJitter(BaseTransform):
         img = results['img']
         for name, amount in self._draw():
             img = _ADJUST[name](img, amount)
-        results['img'] = np.ascontiguousarray(img)
+        results['img'] = img
         return results
 
     def __repr__(self) -> str:
@@ -185,11 +263,41 @@ class ColorJitter(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+class RandomGrayscale(BaseTransform):
+    """Make an image grey at random, by PIL's weights, in three equal channels.
+
+    Within one grey level this is MMCV's ``RandomGrayscale`` with ``keep_channels=True`` and
+    ``channel_weights=(0.114, 0.587, 0.299)``, which computes in float64 and takes fifty times as long.
+
+    Reads and changes ``img`` (H, W, 3), uint8 in [0, 255], BGR.
+
+    Args:
+        prob: Probability of a grey image. UniMatch: 0.2.
+
+    Raises:
+        ValueError: ``prob`` is not in [0, 1].
+    """
+
+    def __init__(self, prob: float) -> None:
+        _check_probability('RandomGrayscale: prob', prob)
+        self.prob = prob
+
+    def transform(self, results: dict) -> dict:
+        """Make ``results['img']`` grey or leave it, and return ``results``."""
+        if random.random() < self.prob:
+            results['img'] = like_pil.grayscale(results['img'])
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(prob={self.prob})'
+
+
+@TRANSFORMS.register_module()
 class GaussianBlur(BaseTransform):
     """Blur with a random strength, as PIL's ``ImageFilter.GaussianBlur`` (UniMatch).
 
-    PIL itself does it, because its approximation by three box filters differs from OpenCV's sampled kernel
-    by up to 40 grey levels on noise.
+    Equal to PIL, whose approximation by three box filters differs from OpenCV's ``GaussianBlur`` by up to 40
+    grey levels on noise.
 
     Reads and changes ``img`` (H, W, 3) or (H, W), uint8 in [0, 255].
 
@@ -209,8 +317,7 @@ class GaussianBlur(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Blur ``results['img']``, and return ``results``."""
-        blurred = Image.fromarray(results['img']).filter(ImageFilter.GaussianBlur(self._draw_sigma()))
-        results['img'] = np.array(blurred)
+        results['img'] = like_pil.gaussian_blur(results['img'], self._draw_sigma())
         return results
 
     def __repr__(self) -> str:
@@ -224,30 +331,29 @@ def _check_range(name: str, bounds: tuple[float, float], minimum: float) -> None
         )
 
 
-def _adjust_brightness(img: np.ndarray, factor: float) -> np.ndarray:
-    return mmcv.adjust_brightness(img, factor, backend='pillow')
+def _check_ratios(name: str, ratio_range: tuple[float, float]) -> None:
+    _check_range(f'{name}: ratio_range', ratio_range, minimum=0)
+    if ratio_range[0] == 0:
+        raise ValueError(f'{name}: ratio_range must be above 0, found {ratio_range}.')
 
 
-def _adjust_contrast(img: np.ndarray, factor: float) -> np.ndarray:
-    return mmcv.adjust_contrast(img, factor, backend='pillow')
+def _check_probability(name: str, probability: float) -> None:
+    if not 0 <= probability <= 1:
+        raise ValueError(f'{name} must be in [0, 1], found {probability}.')
 
 
-def _adjust_saturation(img: np.ndarray, factor: float) -> np.ndarray:
-    # The pillow variant warns at every call.
-    return mmcv.adjust_color(np.ascontiguousarray(img), factor, backend='cv2')
-
-
-def _shift_hue(img: np.ndarray, turn: float) -> np.ndarray:
-    # mmcv.adjust_hue of MMCV 2.1.0 fails with NumPy 2 when the turn is negative; its OpenCV variant is up to
-    # 13 grey levels off PIL.
-    hsv = np.array(Image.fromarray(np.ascontiguousarray(img[..., ::-1])).convert('HSV'))
-    hsv[..., 0] += np.uint8(int(turn * 255) % 256)
-    return np.array(Image.fromarray(hsv, mode='HSV').convert('RGB'))[..., ::-1]
+def _draw_size(height: int, width: int, ratio_range: tuple[float, float]) -> tuple[int, int]:
+    """Draw (height, width) as :class:`RandomResizeLongSide` describes."""
+    long_side = max(height, width)
+    low, high = (int(ratio * long_side) for ratio in ratio_range)
+    new_long = int(np.random.randint(max(low, 1), high + 1))
+    new_short = max(int(min(height, width) * new_long / long_side + 0.5), 1)
+    return (new_long, new_short) if height > width else (new_short, new_long)
 
 
 _ADJUST = {
-    'brightness': _adjust_brightness,
-    'contrast': _adjust_contrast,
-    'saturation': _adjust_saturation,
-    'hue': _shift_hue,
+    'brightness': like_pil.brightness,
+    'contrast': like_pil.contrast,
+    'saturation': like_pil.saturation,
+    'hue': like_pil.hue,
 }

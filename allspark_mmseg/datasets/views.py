@@ -41,8 +41,9 @@ class Views(BaseTransform):
     """The last step of a training pipeline: several views of what the steps before it made.
 
     Each view runs its own steps on its own copy, so what comes before (loading, resizing, cropping, flipping)
-    is common to the views and their pixels correspond. Steps are named as in any MMSegmentation config, and
-    are found under those names whatever the default scope is::
+    is common to the views and their pixels correspond; the last view takes the original, which saves a copy.
+    Steps are named as in any MMSegmentation config, and are found under those names whatever the default
+    scope is::
 
         dict(type='allspark_mmseg.Views', weak=[pack], strong_1=[*colour, pack], strong_2=[*colour, pack])
 
@@ -74,13 +75,18 @@ class Views(BaseTransform):
         """Make the views of one image.
 
         Args:
-            results: What the steps before made: ``img`` (H, W, 3) uint8, maps (H, W), paths. Left as it is.
+            results: What the steps before made: ``img`` (H, W, 3) uint8, maps (H, W), paths. The last view's
+                steps may change it.
 
         Returns:
             dict: ``inputs`` and ``data_samples``, each a BaseDataElement with a field for each view: a tensor
             (3, H, W) uint8, and a SegDataSample.
         """
-        packed = {name: _run(name, steps, copy.deepcopy(results)) for name, steps in self.pipelines.items()}
+        last = next(reversed(self.pipelines))
+        packed = {
+            name: _run(name, steps, results if name == last else copy.deepcopy(results))
+            for name, steps in self.pipelines.items()
+        }
         return {
             key: BaseDataElement(**{name: view[key] for name, view in packed.items()})
             for key in ('inputs', 'data_samples')

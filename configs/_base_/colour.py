@@ -3,7 +3,7 @@ colour = [
     dict(type='RandomApply', prob=1.0, transforms=[
         dict(type='RandomApply', prob=0.8, transforms=[
             dict(type='allspark_mmseg.ColorJitter', brightness=0.5, contrast=0.5, saturation=0.5, hue=0.25)]),
-        dict(type='RandomGrayscale', prob=0.2, keep_channels=True, channel_weights=(0.114, 0.587, 0.299)),
+        dict(type='allspark_mmseg.RandomGrayscale', prob=0.2),
         dict(type='RandomApply', prob=0.5, transforms=[
             dict(type='allspark_mmseg.GaussianBlur', sigma_range=(0.1, 2.0))]),
     ]),

@@ -12,9 +12,18 @@ from mmengine.dataset import worker_init_fn
 from mmseg.registry import TRANSFORMS as MMSEG_TRANSFORMS
 from PIL import Image, ImageEnhance, ImageFilter
 
-from allspark_mmseg.datasets import BlankSegMap, ColorJitter, GaussianBlur, RandomResizeLongSide, transforms
+from allspark_mmseg.datasets import (
+    BlankSegMap,
+    ColorJitter,
+    GaussianBlur,
+    RandomResizeLongSide,
+    like_pil,
+    transforms,
+)
+from allspark_mmseg.datasets.transforms import RandomGrayscale, RandomScaleCropFlip
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 61, 3), dtype=np.uint8)
+EXTREMES = np.random.default_rng(1).choice(np.array([0, 1, 254, 255], np.uint8), (40, 61, 3))
 SMOOTH = cv2.resize(NOISE[:4, :5], (61, 40), interpolation=cv2.INTER_CUBIC)
 IMAGES = pytest.mark.parametrize('image', [NOISE, SMOOTH], ids=['noise', 'smooth'])
 
@@ -97,6 +106,81 @@ def test_pillow_backend_is_pil_with_nearest_for_the_mask():
 def test_resize_rejects(arguments):
     with pytest.raises(ValueError, match=r'RandomResizeLongSide: .* found'):
         RandomResizeLongSide(**arguments)
+
+
+@pytest.mark.parametrize('image', [NOISE, EXTREMES, SMOOTH], ids=['noise', 'extremes', 'smooth'])
+def test_fast_resize_is_pils(image):
+    height, width = image.shape[:2]
+    for factor in np.linspace(0.3, 3, 55):
+        size = int(height * factor), int(width * factor)
+        expected = np.array(Image.fromarray(image).resize(size[::-1], Image.BILINEAR))
+        out = like_pil.resize(image, *size)
+        assert out.shape == expected.shape and difference(out, expected) <= 1
+
+
+def test_nearest_positions_are_pils():
+    for old in (1, 7, 61, 375, 500, 1024):
+        for new in [1, 2, *range(old // 2, 2 * old + 1, 5)]:
+            if new:
+                positions = Image.fromarray(np.arange(old, dtype=np.int32)[None])
+                expected = np.array(positions.resize((new, 1), Image.NEAREST))[0]
+                assert (like_pil.nearest(old, new) == expected).all(), (old, new)
+
+
+# the four steps of the geometry in one
+
+
+@pytest.mark.parametrize('crop', [24, 50, 70, 140])
+@pytest.mark.parametrize('turned', [False, True], ids=['landscape', 'portrait'])
+def test_the_one_step_is_the_four(crop, turned):
+    image = np.ascontiguousarray(NOISE.transpose(1, 0, 2)) if turned else NOISE
+    sample = {'img': image, 'gt_seg_map': image[..., 0], 'seg_fields': ['gt_seg_map'], 'img_path': 'a.png'}
+    four = build(recipe(crop)['four_steps'])
+    one = build(recipe(crop)['geometry'])
+    pack = build([{'type': 'PackSegInputs'}])
+    flipped = 0
+    for trial in range(25):
+        np.random.seed(trial)
+        expected = four(dict(sample))
+        after = np.random.random_sample()
+        np.random.seed(trial)
+        out = one(dict(sample))
+        assert np.random.random_sample() == after
+        assert out['img'].shape == (crop, crop, 3) and out['img'].flags.c_contiguous
+        assert difference(out['img'], expected['img']) <= 1
+        assert (out['gt_seg_map'] == expected['gt_seg_map']).all()
+        metas = [pack(results)['data_samples'].metainfo for results in (out, expected)]
+        assert metas[0].keys() == metas[1].keys()
+        for key, value in metas[1].items():
+            assert np.all(metas[0][key] == value) and type(metas[0][key]) is type(value), key
+        flipped += out['flip']
+    assert 0 < flipped < 25
+
+
+def test_the_one_step_leaves_its_input_and_takes_other_shapes():
+    image, mask = NOISE.copy(), NOISE[..., 0].copy()
+    step = RandomScaleCropFlip((20, 90), ratio_range=(1.0, 1.0), flip_prob=1.0)
+    out = step({'img': image, 'gt_seg_map': mask, 'seg_fields': ['gt_seg_map', 'gt_seg_map']})
+    assert (image == NOISE).all() and (mask == NOISE[..., 0]).all()
+    assert (out['img'][:, :29] == 0).all() and (out['gt_seg_map'][:, :29] == 255).all()
+    # padding is right of the image before the flip, hence left of it now
+    rows = [top for top in range(21) if (out['img'][:, 29:] == NOISE[top : top + 20, ::-1]).all()]
+    assert len(rows) == 1
+    assert (out['gt_seg_map'][:, 29:] == NOISE[rows[0] : rows[0] + 20, ::-1, 0]).all()
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        {'crop_size': (0, 3)},
+        {'crop_size': (3,)},
+        {'crop_size': (3, 3), 'ratio_range': (0, 1)},
+        {'crop_size': (3, 3), 'flip_prob': 1.1},
+    ],
+)
+def test_the_one_step_rejects(arguments):
+    with pytest.raises(ValueError, match=r'RandomScaleCropFlip: .* found'):
+        RandomScaleCropFlip(**arguments)
 
 
 # colour
@@ -182,6 +266,50 @@ def test_grayscale_of_mmcv_is_pils_with_these_arguments(image):
     out = stock({'img': image.copy()})['img']
     expected = np.array(to_pil(image).convert('L'))[..., None].repeat(3, axis=2)
     assert out.shape == image.shape and difference(out, expected) <= 1
+
+
+def test_hue_is_pils_of_every_colour():
+    red, green, blue = np.meshgrid(*[np.arange(0, 256, 3, dtype=np.uint8)] * 3, indexing='ij')
+    colours = np.stack([red, green, blue], axis=-1).reshape(86, -1, 3)
+    for turn in (-0.25, 0.0, 0.1):
+        assert difference(like_pil.hue(colours, turn), from_pil(pil_hue(to_pil(colours), turn))) <= 1
+
+
+@IMAGES
+def test_own_grayscale_is_pils(image):
+    out = RandomGrayscale(prob=1.0)({'img': image})['img']
+    expected = np.array(to_pil(image).convert('L'))[..., None].repeat(3, axis=2)
+    assert out.shape == image.shape and difference(out, expected) <= 1
+
+
+def test_own_grayscale_has_the_probability_and_the_draws_of_mmcvs():
+    stock = MMCVRandomGrayscale(prob=0.2, keep_channels=True, channel_weights=(0.114, 0.587, 0.299))
+    grey = []
+    for step in (stock, RandomGrayscale(prob=0.2)):
+        random.seed(0)
+        grey.append(
+            [bool(np.ptp(step({'img': NOISE[:2, :2]})['img'], axis=2).max() == 0) for _ in range(2000)]
+        )
+    assert grey[0] == grey[1] and abs(sum(grey[1]) - 400) < 60
+    with pytest.raises(ValueError, match=r'RandomGrayscale: prob must be in \[0, 1\], found 2'):
+        RandomGrayscale(prob=2)
+
+
+@pytest.mark.parametrize(
+    'operation', ['brightness', 'contrast', 'saturation', 'hue', 'grayscale', 'gaussian_blur']
+)
+def test_operations_leave_their_argument(operation):
+    image = NOISE.copy()
+    getattr(like_pil, operation)(image, *([] if operation == 'grayscale' else [0.6]))
+    assert (image == NOISE).all()
+
+
+def test_blur_is_pils_at_every_strength():
+    # sqrt(3) / 2 means a weight of 1/8, whose multiples are halves
+    strengths = [0.0, 3**0.5 / 2, 1.4142, 2**0.5, *np.linspace(0.05, 2.2, 44)]
+    for sigma in strengths:
+        expected = np.array(Image.fromarray(NOISE).filter(ImageFilter.GaussianBlur(float(sigma))))
+        assert difference(like_pil.gaussian_blur(NOISE, float(sigma)), expected) == 0, sigma
 
 
 @IMAGES

@@ -11,12 +11,7 @@ metainfo = dict(
              [192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0], [0, 128, 192]],
 )  # fmt: skip
 
-geometry = [
-    dict(type='allspark_mmseg.RandomResizeLongSide', ratio_range=(0.5, 2.0)),
-    dict(type='Pad', size=crop_size, pad_val=dict(img=0, seg=255)),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=1.0),
-    dict(type='RandomFlip', prob=0.5),
-]
+geometry = [dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=crop_size)]
 load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *geometry]
 # the blank map tells what is padding
 load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.BlankSegMap'), *geometry]

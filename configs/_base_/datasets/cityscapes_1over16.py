@@ -14,12 +14,7 @@ metainfo = dict(
              [0, 80, 100], [0, 0, 230], [119, 11, 32]],
 )  # fmt: skip
 
-geometry = [
-    dict(type='allspark_mmseg.RandomResizeLongSide', ratio_range=(0.5, 2.0)),
-    dict(type='Pad', size=crop_size, pad_val=dict(img=0, seg=255)),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=1.0),
-    dict(type='RandomFlip', prob=0.5),
-]
+geometry = [dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=crop_size)]
 # as stored, like the masks, whatever the EXIF orientation says
 load_image = dict(type='LoadImageFromFile', color_type='color_ignore_orientation')
 load_labeled = [load_image, dict(type='LoadAnnotations'), *geometry]

@@ -11,9 +11,7 @@ metainfo = dict(
 
 # no flip: a mirrored digit is another sign
 geometry = [
-    dict(type='allspark_mmseg.RandomResizeLongSide', ratio_range=(0.75, 1.5)),
-    dict(type='Pad', size=crop_size, pad_val=dict(img=0, seg=255)),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=1.0),
+    dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=crop_size, ratio_range=(0.75, 1.5), flip_prob=0)
 ]
 load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *geometry]
 # the blank map tells what is padding
