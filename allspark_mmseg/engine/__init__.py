@@ -3,6 +3,7 @@
 from .checkpoint import AtomicLocalBackend, load_checkpoint_file, use_safe_loading
 from .hooks import (
     ClassStatisticsHook,
+    CompileBackboneHook,
     MemoryWarmUpHook,
     PseudoLabelPicturesHook,
     StartupCheckHook,
@@ -16,6 +17,7 @@ __all__ = [
     'AtomicLocalBackend',
     'BFloat16OptimWrapper',
     'ClassStatisticsHook',
+    'CompileBackboneHook',
     'LaggedPolyLR',
     'MemoryWarmUpHook',
     'PseudoLabelPicturesHook',

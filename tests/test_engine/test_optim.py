@@ -1,10 +1,13 @@
 """Mixed precision, accumulation and checkpointing: what they must leave as it is."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
+
+from allspark_mmseg.engine import CompileBackboneHook
 
 from ..method_contract import CROP, batch, build_model, gradients, losses_in, same, tiny_segmentor
 
@@ -85,3 +88,23 @@ def test_accumulation_updates_the_memory_once_a_forward_pass(counts):
         stepped += not torch.equal(before, model.student.decode_head.decoder.conv_seg.weight)
     assert len(updates) == 3
     assert stepped == 3 // counts
+
+
+def test_the_compiled_backbone_trains_alike():
+    step = batch()
+    told = []
+    losses, states = [], []
+    for compiled in (False, True):
+        model = build_allspark()
+        if compiled:
+            runner = SimpleNamespace(model=model, logger=SimpleNamespace(info=told.append))
+            CompileBackboneHook(backend='eager', fullgraph=True).before_train(runner)
+        torch.manual_seed(1)
+        entries = model.loss(*step)
+        losses_in(entries).backward()
+        losses.append(losses_in(entries).detach())
+        states.append(list(model.state_dict()))
+    torch.testing.assert_close(*losses)
+    assert states[0] == states[1]
+    assert model.student.backbone._compiled_call_impl is not None
+    assert 'compiled' in told[0]

@@ -1,6 +1,7 @@
 """Hooks of the training loop."""
 
 from .class_statistics import ClassStatisticsHook
+from .compile_backbone import CompileBackboneHook
 from .memory_warm_up import MemoryWarmUpHook
 from .pseudo_label_pictures import PseudoLabelPicturesHook
 from .startup_check import StartupCheckHook
@@ -8,6 +9,7 @@ from .sync_norm_statistics import SyncNormStatisticsHook
 
 __all__ = [
     'ClassStatisticsHook',
+    'CompileBackboneHook',
     'MemoryWarmUpHook',
     'PseudoLabelPicturesHook',
     'StartupCheckHook',
