@@ -329,3 +329,28 @@ def test_the_readme_s_config_for_own_data_builds(tmp_path):
     assert isinstance(model, AllSpark) and model.num_classes == len(cfg.metainfo.classes)
     assert cfg.train_dataloader.batch_size == 8 and len(cfg.train_dataloader.dataset.datasets) == 2
     assert [hook.type for hook in cfg.custom_hooks][-1] == 'allspark_mmseg.MemoryWarmUpHook'
+
+
+def test_the_documented_switches_exist():
+    """Each key of the table in docs/allspark.md, given on a command line, changes what it names."""
+    table = (ROOT / 'docs' / 'allspark.md').read_text().split('## Where paper and release differ')[1]
+    keys = re.findall(r'^\|.*\| `([\w.]+)=(\w+)` \|', table.split('\n## ')[0], flags=re.MULTILINE)
+    assert len(keys) == 6
+    for key, value in keys:
+        path = key.replace('head.', 'model.segmentor.decode_head.bottleneck.', 1)
+        cfg = Config.fromfile(CONFIGS / 'allspark' / 'camvid_1over8.py')
+        option = {'True': True}.get(value, 0 if value == '0' else value)
+        cfg.merge_from_dict({path: option})
+        if key.endswith('.prob'):
+            colour = cfg.train_dataloader.dataset.datasets[0].pipeline[-1].labeled[0]
+            assert colour.type == 'RandomApply' and colour.prob == 0
+            assert 'ColorJitter' in str(colour.transforms)
+            continue
+        shrink(cfg.model)
+        model = MODELS.build(cfg.model)
+        name = key.rpartition('.')[2]
+        if name == 'memory_init':
+            assert model.memory.rows.eq(0).all()
+        else:
+            owner = model if key.startswith('model.') else model.decode_head.bottleneck
+            assert getattr(owner, name) == option
