@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
+from mmseg.registry import MODELS
 from PIL import Image
 
 from .conftest import ROOT
@@ -23,6 +24,7 @@ STEP = 40  # grey levels between classes, in the images that say what is predict
 WORLD = 2
 
 
+@MODELS.register_module()
 class Reader(BaseModel):
     """Predicts for a pixel the class that its grey level stands for."""
 
@@ -80,7 +82,7 @@ def as_in_configs(folder: Path, work_dir: Path, **evaluator) -> Config:
     return Config(
         dict(
             default_scope='mmseg',
-            model=dict(type=Reader),
+            model=dict(type='Reader'),
             val_dataloader=loader,
             val_evaluator=released.val_evaluator | evaluator,
             val_cfg=dict(type='ValLoop'),
