@@ -142,7 +142,7 @@ def test_memory_update_equals_the_package():
         assert torch.equal(memory.pointer, pointer)
 
 
-COPIES, CHANNELS, CLASSES, SIDE = 1500, 8, 2, 2
+COPIES, CHANNELS, CLASSES, SIDE = 6000, 8, 2, 2
 
 
 def draws(net: nn.Module, feature: torch.Tensor, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
