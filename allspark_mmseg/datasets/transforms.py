@@ -179,9 +179,9 @@ class RandomScaleCropFlip(BaseTransform):
 
 @TRANSFORMS.register_module()
 class BlankSegMap(BaseTransform):
-    """Give an unlabelled image a map of zeros, so that ``Pad`` marks in it what is padding.
+    """Give an unlabelled image a map of zeros, so that the step that pads marks in it what is padding.
 
-    After the stock geometric steps the map is 255 on padding and 0 on the image: the ignore mask of
+    After the geometric steps the map is 255 on padding and 0 on the image: the ignore mask of
     UniMatch's unlabelled loss (released code, ``dataset/semi.py``). ``PackSegInputs`` packs it as
     ``gt_sem_seg``; **its zeros are not labels**, and no mask file is read.
 
