@@ -14,7 +14,7 @@ from allspark_mmseg.methods.allspark.channel_attention import (
     ChannelCrossAttention,
     ChannelSelfAttention,
     attend,
-    scale_queries,
+    score_scale,
 )
 
 CHANNELS, CLASSES, SIZE = 6, 3, (2, 3)
@@ -71,10 +71,10 @@ def test_memory_equals_one_write_at_a_time(num_classes, capacity, updates, one_c
     torch.testing.assert_close(memory.filled, torch.tensor(naive.written) / capacity)
 
 
-def test_memory_reads_a_copy_of_tokens():
+def test_memory_reads_a_copy():
     memory = SemanticMemory(2, 3, 4)
     read = memory.read()
-    assert torch.equal(read, memory.rows.transpose(1, 2))
+    assert torch.equal(read, memory.rows)
     before = read.clone()
     memory.update(torch.randn(1, 4, 3), torch.zeros(1, 3, dtype=torch.int64))
     assert torch.equal(read, before)
@@ -142,11 +142,14 @@ def test_attention_equals_the_formula(shape, shared, scale, seed):
     torch.manual_seed(seed)
     images, heads, queries, keys, positions = shape
     query = scale * torch.randn(images, heads, queries, positions)
-    key, value = torch.randn(2, 1 if shared else images, heads, keys, positions)
-    found = attend(scale_queries(query, key), key, value).double().numpy()
+    source = torch.randn(1 if shared else images, 2, 3, positions)
+    weights = torch.randn(2, heads, keys, 3)
+    scaled = query * score_scale(query, source, weights[0])
+    found = attend(scaled, source, *weights).double().numpy()
     for b in range(images):
         for h in range(heads):
-            k, v = ((t[0 if shared else b, h]).double().numpy() for t in (key, value))
+            channels = source[0 if shared else b].double().numpy()
+            k, v = ((w[h].double().numpy() @ channels).reshape(-1, positions) for w in weights)
             expected = naive_attention(query[b, h].double().numpy(), k, v)
             np.testing.assert_allclose(found[b, h], expected, rtol=1e-3, atol=1e-4)
 
@@ -178,7 +181,7 @@ def test_self_attention_is_head_by_head_and_channel_major_behind():
 def test_cross_attention_has_one_map_over_all_keys(per_image):
     attention = ChannelCrossAttention(4, 3, dropout=0.0)
     tokens, source = torch.randn(2, 2, 5, 4)
-    found = attention(tokens, source, per_image=per_image)
+    found = attention(tokens, source.transpose(1, 2), per_image=per_image)
     for i in range(2):
         seen = source[i : i + 1] if per_image else source
         q = in_float64(attention.query, tokens[i]).T
@@ -257,7 +260,7 @@ def test_the_batch_is_in_the_memory_that_it_reads():
     original = net.memory.read
     net.memory.read = lambda: read.append(original()) or read[-1]
     net.forward_semi(feature, labeled, logits, read_memory=True)
-    torch.testing.assert_close(read[0], naive.rows.transpose(1, 2))
+    torch.testing.assert_close(read[0], naive.rows)
 
 
 def test_a_second_step_leaves_the_first_one_s_graph_intact():

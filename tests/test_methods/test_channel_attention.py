@@ -11,7 +11,6 @@ from allspark_mmseg.methods.allspark.blocked_attention import BlockedAttention
 from allspark_mmseg.methods.allspark.channel_attention import (
     ChannelCrossAttention,
     attend,
-    scale_queries,
     score_scale,
 )
 
@@ -21,20 +20,35 @@ from ..conftest import assert_close_to_largest
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch):
     """Several blocks each way, the last ones incomplete."""
-    monkeypatch.setattr(blocked, '_QUERIES', 4)
-    monkeypatch.setattr(blocked, '_KEYS', 5)
-    monkeypatch.setattr('allspark_mmseg.methods.allspark.channel_attention._CHUNK', 3)
+    monkeypatch.setattr(blocked, '_BLOCK', 20)
+    monkeypatch.setattr('allspark_mmseg.methods.allspark.channel_attention._CHUNK', 2)
 
 
-def channel_attention(query, key, value, dropout=0.0):
-    return attend(scale_queries(query, key), key, value, dropout)
+def channel_attention(query, source, key_weight, value_weight, dropout=0.0):
+    scaled = query * score_scale(query, source, key_weight)
+    return attend(scaled, source, key_weight, value_weight, dropout)
 
 
-def plain(query, key, value, kept=1.0):
+def projected(source, weight):
+    """The keys, or values, of all groups: (B, S, D, N), (H, O, D) -> (B, H, S*O, N)."""
+    return torch.einsum('hod,bsdn->bhson', weight, source).flatten(2, 3)
+
+
+def plain(query, source, key_weight, value_weight, kept=1.0):
     """The whole map: instance norm, softmax, weights that are kept, values."""
-    scores = query @ key.transpose(-2, -1)
+    scores = query @ projected(source, key_weight).transpose(-2, -1)
     mean, variance = scores.mean((-2, -1), True), scores.var((-2, -1), unbiased=False, keepdim=True)
-    return ((scores - mean) * (variance + 1e-5).rsqrt()).softmax(-1).mul(kept) @ value
+    weights = ((scores - mean) * (variance + 1e-5).rsqrt()).softmax(-1)
+    return weights.mul(kept) @ projected(source, value_weight)
+
+
+def inputs(images=1, heads=1, queries=6, groups=3, keys=4, channels=5, positions=7, *, shared=True):
+    """Query, source, and the weights of keys and values."""
+    return (
+        torch.randn(images, heads, queries, positions),
+        torch.randn(1 if shared else images, groups, channels, positions),
+        *torch.randn(2, heads, keys, channels).div(channels**0.5),
+    )
 
 
 def with_gradients(function, *inputs):
@@ -48,75 +62,109 @@ def with_gradients(function, *inputs):
 @settings(max_examples=60, deadline=None)
 @given(
     st.tuples(
-        st.integers(1, 3), st.integers(1, 2), st.integers(3, 11), st.integers(4, 13), st.integers(2, 9)
+        st.integers(1, 3), st.integers(1, 2), st.integers(3, 11), st.integers(1, 4), st.integers(2, 7),
+        st.integers(2, 6), st.integers(2, 9),
     ),
     st.booleans(),
     st.sampled_from([1e-2, 1.0, 30.0]),
     st.integers(0, 2**31),
-)
+)  # fmt: skip
 def test_outputs_and_gradients_are_those_of_the_whole_map(shape, shared, size, seed):
     torch.manual_seed(seed)
-    images, heads, queries, keys, positions = shape
-    query = size * torch.randn(images, heads, queries, positions)
-    key, value = torch.randn(2, 1 if shared else images, heads, keys, positions)
-    found = with_gradients(channel_attention, query, key, value)
-    expected = with_gradients(plain, query.double(), key.double(), value.double())
+    query, *others = inputs(*shape, shared=shared)
+    given = [size * query, *others]
+    found = with_gradients(channel_attention, *given)
+    expected = with_gradients(plain, *(each.double() for each in given))
     # some maps are ill-conditioned: then the whole map in float32 is not better
-    for actual, exact, whole in zip(found, expected, with_gradients(plain, query, key, value), strict=True):
+    for actual, exact, whole in zip(found, expected, with_gradients(plain, *given), strict=True):
         allowed = 1e-4 * exact.abs().max() + 10 * (whole - exact).abs().max() + 1e-6
         assert (actual - exact).abs().max() <= allowed
 
 
 def test_without_gradient_the_result_is_the_same():
-    query, key, value = torch.randn(3, 2, 2, 6, 7)
-    expected = channel_attention(query, key, value)
-    with torch.no_grad():
-        assert_close_to_largest(channel_attention(query, key, value), expected, 1e-5)
+    for shared in (False, True):
+        given = inputs(2, 2, shared=shared)
+        expected = channel_attention(*(each.requires_grad_() for each in given))
+        with torch.no_grad():
+            assert_close_to_largest(channel_attention(*given), expected, 1e-5)
+
+
+def test_scores_far_above_their_mean_do_not_overflow():
+    """Two keys of 400 fit each query: e^200 and more above the mean, in the last block and in the first."""
+    query, source, key_weight, value_weight = inputs(queries=9, groups=5)
+    source[0, [0, -1]] *= 200
+    found = with_gradients(attend, query, source, key_weight, value_weight)
+
+    def whole(query, source, key_weight, value_weight):
+        scores = query @ projected(source, key_weight).transpose(-2, -1)
+        return scores.softmax(-1) @ projected(source, value_weight)
+
+    scores = query @ projected(source, key_weight).transpose(-2, -1)
+    assert (scores - scores.mean(-1, keepdim=True)).max() > 200
+    given = (each.double() for each in (query, source, key_weight, value_weight))
+    for actual, exact in zip(found, with_gradients(whole, *given), strict=True):
+        assert_close_to_largest(actual.double(), exact, 1e-4)
 
 
 @pytest.mark.parametrize('offset', [0.0, 10.0, 300.0])
 def test_nothing_cancels_in_the_variance(offset):
     """Means far larger than deviations: a mean of squares minus a squared mean would lose all digits."""
-    query, key = torch.randn(2, 1, 11, 6).add(offset), torch.randn(1, 1, 13, 6).add(offset)
-    expected = (query.double() @ key.double().transpose(-2, -1)).var((-2, -1), unbiased=False, keepdim=True)
-    torch.testing.assert_close(score_scale(query, key).double(), (expected + 1e-5).rsqrt(), rtol=1e-4, atol=0)
+    query, source, key_weight, _ = inputs(queries=11)
+    query, key_weight = query + offset, key_weight + offset
+    scores = query.double() @ projected(source.double(), key_weight.double()).transpose(-2, -1)
+    expected = (scores.var((-2, -1), unbiased=False, keepdim=True) + 1e-5).rsqrt()
+    torch.testing.assert_close(score_scale(query, source, key_weight).double(), expected, rtol=1e-4, atol=0)
 
 
 def test_a_constant_map_gives_the_mean_of_the_values():
-    query, key, value = torch.ones(1, 1, 3, 4), torch.ones(1, 1, 6, 4), torch.randn(1, 1, 6, 4)
-    out = channel_attention(query.requires_grad_(), key, value)
-    torch.testing.assert_close(out, value.mean(2, keepdim=True).expand_as(out))
+    query, _, key_weight, value_weight = inputs()
+    source = torch.ones(1, 3, 5, 7)
+    key_weight = torch.ones_like(key_weight)
+    out = channel_attention(query.fill_(1).requires_grad_(), source, key_weight, value_weight)
+    torch.testing.assert_close(out, projected(source, value_weight).mean(2, keepdim=True).expand_as(out))
     out.sum().backward()
     assert torch.isfinite(query.grad).all()
 
 
-def dropout_masks(query, key, probability, seed):
+def single_map(**sizes):
+    """A query, source and weights as ``BlockedAttention`` takes them."""
+    query, source, key_weight, value_weight = inputs(**sizes)
+    return [query[0, 0], source[0], key_weight[0], value_weight[0]]
+
+
+def dropout_mask(query, source, weight, probability, seed):
     """The weights that the next call would keep, scaled as dropout scales them."""
     torch.manual_seed(seed)
     drop = blocked._Dropout(probability, int(torch.randint(2**62, ())))
-    kept = torch.empty(*query.shape[:2], key.shape[1])
-    for number, b, queries, keys in blocked._blocks(query, key):
-        part = kept[b, queries, keys]
-        part.copy_(~drop(number, part.shape))
-    return kept / drop.keep
+    kept = torch.empty(len(query), len(source), len(weight))
+    for number, group, rows in blocked._blocks(len(query), len(source), len(weight)):
+        part = torch.empty(rows.stop - rows.start, len(weight))
+        drop.draw(number, part)
+        kept[rows, group] = part
+    return kept.flatten(1) * drop.scale
 
 
 def test_dropout_multiplies_the_weights_and_is_the_same_in_the_backward_pass():
-    query, key, value = torch.randn(2, 9, 6), torch.randn(2, 12, 6), torch.randn(2, 12, 6)
-    kept = dropout_masks(query, key, 0.3, seed=5)
-    assert 0 < (kept == 0).float().mean() < 1
+    given = single_map(queries=9)
+    kept = dropout_mask(*given[:3], 0.3, seed=5)
+    assert kept.unique().tolist() == pytest.approx([0, 1 / 0.7], rel=1e-4)
     torch.manual_seed(5)
-    found = with_gradients(lambda q, k, v: BlockedAttention.apply(q, k, v, 0.3), query, key, value)
-    expected = with_gradients(
-        lambda q, k, v: (q @ k.transpose(1, 2)).softmax(-1).mul(kept) @ v, query, key, value
-    )
-    for actual, exact in zip(found, expected, strict=True):
+    found = with_gradients(lambda *each: BlockedAttention.apply(*each, 0.3), *given)
+
+    def whole(query, source, key_weight, value_weight):
+        key, value = (projected(source[None], weight[None])[0, 0] for weight in (key_weight, value_weight))
+        return (query @ key.T).softmax(-1).mul(kept) @ value
+
+    for actual, exact in zip(found, with_gradients(whole, *given), strict=True):
         assert_close_to_largest(actual, exact, 1e-5)
 
 
 @pytest.mark.parametrize('probability', [0.05, 0.1, 0.5, 0.9])
 def test_dropout_drops_as_often_as_it_says(probability):
-    draws = torch.stack([blocked._Dropout(probability, seed)(seed, (200, 301)) for seed in range(20)])
+    draws = torch.ones(20, 200, 301)
+    for number, out in enumerate(draws):
+        blocked._Dropout(probability, 7).draw(number, out)
+    draws = draws == 0
     spread = (probability * (1 - probability) / draws.numel()) ** 0.5
     assert draws.float().mean().item() == pytest.approx(probability, abs=5 * spread)
     # independent: neighbours, and equal places of two blocks, meet as often as chance lets them
@@ -125,20 +173,22 @@ def test_dropout_drops_as_often_as_it_says(probability):
 
 
 def test_dropout_follows_the_seed_and_changes_from_step_to_step():
-    query, key, value = torch.randn(3, 1, 6, 7)
+    given = single_map()
     outs = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        outs.append([BlockedAttention.apply(query, key, value, 0.5) for _ in range(2)])
+        outs.append([BlockedAttention.apply(*given, 0.5) for _ in range(2)])
     assert torch.equal(outs[0][0], outs[1][0]) and torch.equal(outs[0][1], outs[1][1])
     assert not torch.equal(outs[0][0], outs[0][1])
     assert not torch.equal(outs[0][0], outs[2][0])
 
 
 def test_dropout_leaves_the_mean_and_has_the_variance_of_pytorch_s():
-    query, key, value = torch.randn(1, 3, 4), torch.randn(1, 40, 4), torch.randn(1, 40, 4)
-    weights = (query @ key.transpose(1, 2)).softmax(-1)
-    ours = torch.stack([BlockedAttention.apply(query, key, value, 0.1) for _ in range(3000)])
+    given = single_map(queries=3, groups=8, keys=5, positions=4)
+    query, source, *weights = given
+    key, value = (projected(source[None], weight[None])[0, 0] for weight in weights)
+    weights = (query @ key.T).softmax(-1)
+    ours = torch.stack([BlockedAttention.apply(*given, 0.1) for _ in range(3000)])
     theirs = torch.stack([F.dropout(weights, 0.1) @ value for _ in range(3000)])
     error = theirs.std(0) / 3000**0.5
     assert ((ours.mean(0) - weights @ value).abs() < 5 * error).all()
@@ -149,7 +199,7 @@ def test_dropout_leaves_the_mean_and_has_the_variance_of_pytorch_s():
 def test_mixed_precision_keeps_its_statistics_in_float32(dropout):
     torch.manual_seed(0)
     attention = ChannelCrossAttention(6, 2, dropout=dropout).train()
-    tokens, source = torch.randn(2, 2, 9, 6)
+    tokens, source = torch.randn(2, 9, 6), torch.randn(2, 6, 9)
     torch.manual_seed(1)
     exact = attention(tokens, source)
     torch.manual_seed(1)
@@ -159,9 +209,9 @@ def test_mixed_precision_keeps_its_statistics_in_float32(dropout):
     found.float().sum().backward()
     assert all(torch.isfinite(p.grad).all() and p.grad.dtype == torch.float32 for p in attention.parameters())
     assert_close_to_largest(found.float(), exact, 0.05)
-    key = torch.randn(1, 1, 5, 4, dtype=torch.bfloat16)
+    query, source, key_weight, _ = inputs()
     with torch.autocast('cpu', torch.bfloat16):
-        assert score_scale(key, key).dtype == torch.float32
+        assert score_scale(query.bfloat16(), source, key_weight).dtype == torch.float32
 
 
 @pytest.mark.parametrize('dropout', [-0.1, 1.0])
@@ -170,8 +220,8 @@ def test_dropout_must_be_a_probability_below_one(dropout):
         ChannelCrossAttention(4, 2, dropout=dropout)
 
 
-def test_the_map_is_never_whole(monkeypatch):
-    """The largest tensor of a training step stays far below queries x keys."""
+def test_neither_the_map_nor_the_keys_are_ever_whole(monkeypatch):
+    """The largest tensor of a training step is the source, or a block."""
     monkeypatch.undo()
     largest = 0
 
@@ -183,7 +233,8 @@ def test_the_map_is_never_whole(monkeypatch):
                 largest = max(largest, result.untyped_storage().nbytes() // result.element_size())
             return result
 
-    query, key, value = (torch.randn(1, 1, size, 4, requires_grad=True) for size in (3000, 6000, 6000))
+    monkeypatch.setattr(blocked, '_BLOCK', 2**14)
+    given = [each.requires_grad_() for each in inputs(2, 1, 500, 60, 128, 32, 16)]
     with Watch():
-        channel_attention(query, key, value, dropout=0.1).sum().backward()
-    assert largest <= max(blocked._QUERIES * blocked._KEYS, 6000 * 4) < 3000 * 6000 / 20
+        channel_attention(*given, dropout=0.1).sum().backward()
+    assert largest <= max(3 * blocked._BLOCK, given[1].numel()) < 60 * 128 * 16 < 1000 * 60 * 128 / 20

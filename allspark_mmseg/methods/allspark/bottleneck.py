@@ -117,7 +117,8 @@ class AllSparkBottleneck(BaseModule):
             Tensor: (B, C, h, w).
         """
         tokens, normed = self._tokens(feature)
-        return self._map(tokens, self.labeled_attention(normed, normed, per_image=per_image), feature)
+        mixed = self.labeled_attention(normed, normed.transpose(1, 2), per_image=per_image)
+        return self._map(tokens, mixed, feature)
 
     def forward_semi(
         self, feature: Tensor, num_labeled: int, pseudo_logits: Tensor, *, read_memory: bool
@@ -143,8 +144,7 @@ class AllSparkBottleneck(BaseModule):
         class_maps = pseudo_logits if self.grouping == 'logits' else pseudo_logits.float().softmax(dim=1)
         # before the attention: the batch is already in the memory that it reads
         self._remember(unlabeled.detach(), group_channels(class_maps, unlabeled, size))
-        source = self.memory.read() if read_memory else unlabeled
-        # the larger one last, so that backward is done with it first, and frees its keys and values
+        source = self.memory.read() if read_memory else unlabeled.transpose(1, 2)
         mixed_unlabeled = self.unlabeled_attention(unlabeled)
         mixed_labeled = self.labeled_attention(labeled, source)
         return self._map(tokens, torch.cat([mixed_labeled, mixed_unlabeled]), feature)

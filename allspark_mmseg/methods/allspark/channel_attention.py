@@ -1,6 +1,6 @@
 """Attention between channels: a token is a channel, described by its values at all positions."""
 
-from collections.abc import Callable
+import itertools
 
 import torch
 import torch.nn.functional as F
@@ -10,34 +10,64 @@ from torch.autograd.function import once_differentiable
 from .blocked_attention import BlockedAttention
 
 _EPS = 1e-5  # of the instance normalisation
-_CHUNK = 8192  # channels that are centred at a time
+_CHUNK = 8  # groups of keys whose covariance is summed at a time
 
 
-class _Covariance(torch.autograd.Function):
-    """Covariance (..., N, N) of vectors (..., M, N) in float32, without a centred copy of them all."""
+class _QuadraticForms(torch.autograd.Function):
+    """The sum over s of R_s^T A_h R_s, for symmetric A_h, in a few groups' memory.
+
+    Source (B, S, D, N) and matrices (H, D, D) give (B, H, N, N).
+    """
 
     @staticmethod
-    def forward(ctx, vectors: Tensor, mean: Tensor) -> Tensor:
+    def forward(ctx, source: Tensor, matrices: Tensor) -> Tensor:
+        ctx.save_for_backward(source, matrices)
         total = 0
-        for part in vectors.split(_CHUNK, dim=-2):
-            centred = part.float() - mean
-            total = total + centred.transpose(-2, -1) @ centred
-        ctx.save_for_backward(vectors, mean)
-        return total / vectors.shape[-2]
+        for part in source.split(_CHUNK, dim=1):
+            product = matrices[None, :, None] @ part[:, None]  # (B, H, s, D, N)
+            total = total + part.flatten(1, 2).transpose(1, 2)[:, None] @ product.flatten(2, 3)
+        return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        # nothing flows through the mean: the centred vectors sum to zero
-        vectors, mean = ctx.saved_tensors
-        symmetric = (grad + grad.transpose(-2, -1)) / vectors.shape[-2]
-        result = torch.empty_like(vectors)
-        for part, out in zip(vectors.split(_CHUNK, -2), result.split(_CHUNK, -2), strict=True):
-            out.copy_((part.float() - mean) @ symmetric)
-        return result, None
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor]:
+        source, matrices = ctx.saved_tensors
+        symmetric = grad + grad.transpose(2, 3)
+        of_matrices = torch.zeros_like(matrices)
+        of_source = []
+        for part in source.split(_CHUNK, dim=1):
+            product = part[:, None] @ symmetric[:, :, None]  # (B, H, s, D, N)
+            for group, of_group in zip(part.unbind(1), product.unbind(2), strict=True):
+                of_matrices += (of_group @ group[:, None].transpose(2, 3)).sum(dim=0)
+            if ctx.needs_input_grad[0]:
+                of_source.append((matrices[None, :, None] @ product).sum(dim=1))
+        return torch.cat(of_source, dim=1) if of_source else None, of_matrices / 2
 
 
-def score_scale(query: Tensor, key: Tensor) -> Tensor:
+def _moments_of_queries(query: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, H, M, N) -> mean (B, H, 1, N) and covariance (B, H, N, N)."""
+    query = query.float()
+    mean = query.mean(dim=2, keepdim=True)
+    centred = query - mean
+    return mean, centred.transpose(2, 3) @ centred / query.shape[2]
+
+
+def _moments_of_keys(source: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Moments of all keys W_h R_s, without the keys, and without sums of what cancels.
+
+    (B, S, D, N) and (H, O, D) -> mean (B, H, 1, N) and covariance (B, H, N, N).
+    """
+    source, weight = source.float(), weight.float()
+    mean_weight = weight.mean(dim=1, keepdim=True)
+    centred = weight - mean_weight
+    within = _QuadraticForms.apply(source, centred.transpose(1, 2) @ centred / weight.shape[1])
+    group_means = (mean_weight[None, :, None] @ source[:, None]).squeeze(3)  # (B, H, S, N)
+    mean = group_means.mean(dim=2, keepdim=True)
+    between = (group_means - mean).transpose(2, 3) @ (group_means - mean)
+    return mean, (within + between) / source.shape[1]
+
+
+def score_scale(query: Tensor, source: Tensor, key_weight: Tensor) -> Tensor:
     r"""Inverse standard deviation of all scores of a map, from second moments instead of the map itself.
 
     With means q, k and covariances C_Q, C_K of the query and the key channels, the scores Q K^T have the
@@ -45,18 +75,15 @@ def score_scale(query: Tensor, key: Tensor) -> Tensor:
 
     Args:
         query: (B, H, M, N).
-        key: (B or 1, H, L, N).
+        source: (B or 1, S, D, N); the keys of head h are ``key_weight[h] @ source[:, s]`` of all groups s.
+        key_weight: (H, O, D).
 
     Returns:
         Tensor: (B, H, 1, 1) float32, (variance + 1e-5)^(-1/2).
     """
     with torch.autocast(query.device.type, enabled=False):
-        means = [channels.mean(dim=-2, keepdim=True, dtype=torch.float32) for channels in (query, key)]
-        of_query, of_key = (
-            _Covariance.apply(channels, mean.detach())
-            for channels, mean in zip((query, key), means, strict=True)
-        )
-        mean_query, mean_key = means
+        mean_query, of_query = _moments_of_queries(query)
+        mean_key, of_key = _moments_of_keys(source, key_weight)
 
         def along(mean: Tensor, covariance: Tensor) -> Tensor:
             return (mean @ covariance * mean).sum(dim=(-2, -1), keepdim=True)
@@ -66,45 +93,35 @@ def score_scale(query: Tensor, key: Tensor) -> Tensor:
         return (variance + _EPS).rsqrt()
 
 
-def scale_queries(query: Tensor, key: Tensor) -> Tensor:
-    """Scale queries so that instance normalisation of the scores is done (AllSpark, equation 3).
-
-    Scores are not scaled by a root of the width; each map is normalised as a whole instead (mean, biased
-    variance, eps 1e-5), so that softmax sees unit variance whatever the number of keys. Softmax does not see
-    the mean, so it is enough to scale the queries, and the map is never built.
+def attend(
+    query: Tensor, source: Tensor, key_weight: Tensor, value_weight: Tensor, dropout: float = 0.0
+) -> Tensor:
+    """softmax(Q K^T), dropout, times V, where keys and values are projections of ``source``.
 
     Args:
-        query: (B, H, M, N), M query channels of N positions.
-        key: (B or 1, H, L, N).
-
-    Returns:
-        Tensor: (B, H, M, N).
-    """
-    return query * score_scale(query, key).to(query.dtype)
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
-    """softmax(Q K^T), dropout, times V.
-
-    Args:
-        query: (B, H, M, N), from ``scale_queries``.
-        key: (B or 1, H, L, N); a single one is shared by the images, not repeated.
-        value: as ``key``.
+        query: (B, H, M, N), scaled.
+        source: (B or 1, S, D, N); a single one is shared by the images, not repeated. The keys of head h
+            are ``key_weight[h] @ source[:, s]`` of all groups s.
+        key_weight: (H, O, D).
+        value_weight: (H, O, D).
         dropout: probability of the attention weights, in [0, 1).
 
     Returns:
         Tensor: (B, H, M, N).
     """
-    if len(key) == len(query):
-        return _attend(query, key, value, dropout)
-    together = query.transpose(0, 1).flatten(1, 2)[None]  # the images' queries stand side by side
-    return _attend(together, key, value, dropout)[0].unflatten(1, (len(query), -1)).transpose(0, 1)
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
+    if len(source) < len(query):
+        together = query.transpose(0, 1).flatten(1, 2)[None]  # the images' queries stand side by side
+        mixed = attend(together, source, key_weight, value_weight, dropout)
+        return mixed[0].unflatten(1, (len(query), -1)).transpose(0, 1)
     if query.device.type == 'cpu' and torch.is_grad_enabled():
-        maps = BlockedAttention.apply(*(each.flatten(0, 1) for each in (query, key, value)), dropout)
-        return maps.unflatten(0, query.shape[:2])
+        maps = [
+            BlockedAttention.apply(query[b, h], source[b], key_weight[h], value_weight[h], dropout)
+            for b, h in itertools.product(*map(range, query.shape[:2]))
+        ]
+        return torch.stack(maps).unflatten(0, query.shape[:2])
+    key, value = (
+        (weight[None, :, None] @ source[:, None]).flatten(2, 3) for weight in (key_weight, value_weight)
+    )
     width = query.shape[-1]
     if query.device.type == 'cuda' and width % 8:  # what its kernels need; zeros change no product
         query, key, value = (F.pad(each, (0, -width % 8)) for each in (query, key, value))
@@ -138,22 +155,25 @@ class ChannelAttention(nn.Module):
         for linear in (self.query, self.key, self.value, self.out):
             nn.init.xavier_uniform_(linear.weight)
 
-    def mix(self, query: Tensor, source: Tensor, arrange: Callable[[Tensor], Tensor]) -> Tensor:
-        """Attend to the channels of ``source``.
+    def mix(self, query: Tensor, source: Tensor) -> Tensor:
+        """Attend to the channels of ``source``, each map of scores normalised as a whole (equation 3).
+
+        Scores are not scaled by a root of the width; their instance normalisation (mean, biased variance, eps
+        1e-5) gives softmax unit variance whatever the number of keys. Softmax does not see the mean, so it
+        is enough to scale the queries, and the map is never built.
 
         Args:
-            query: (B, H, M, N), projected queries.
-            source: (S, N, D), where keys and values come from.
-            arrange: (S, N, H*D) -> (B or 1, H, L, N), for projected keys and values.
+            query: (B, H', M, N), projected queries; H' maps for each image.
+            source: (B or 1, S, D, N), where keys and values come from.
 
         Returns:
-            Tensor: (B, H, M, N).
+            Tensor: (B, H', M, N).
         """
-        key = arrange(self.key(source))
-        query = scale_queries(query, key)
-        # made last, so that backward is done with its gradient first: the two are never held together
-        value = arrange(self.value(source))
-        return attend(query, key, value, self.dropout if self.training else 0.0)
+        key_weight, value_weight = (
+            linear.weight.unflatten(0, (query.shape[1], -1)) for linear in (self.key, self.value)
+        )
+        query = query * score_scale(query, source, key_weight).to(query.dtype)
+        return attend(query, source, key_weight, value_weight, self.dropout if self.training else 0.0)
 
 
 class ChannelSelfAttention(ChannelAttention):
@@ -168,11 +188,9 @@ class ChannelSelfAttention(ChannelAttention):
         Returns:
             Tensor: (B, N, D).
         """
-
-        def heads(projected: Tensor) -> Tensor:  # (B, N, H*D) -> (B, H, D, N)
-            return projected.unflatten(2, (self.num_heads, -1)).permute(0, 2, 3, 1)
-
-        mixed = self.mix(heads(self.query(tokens)), tokens, heads)
+        query = self.query(tokens).unflatten(2, (self.num_heads, -1)).permute(0, 2, 3, 1)  # (B, H, D, N)
+        # contiguous: all that follows would otherwise make, and keep, a copy of its own
+        mixed = self.mix(query.contiguous(), tokens.transpose(1, 2)[:, None])
         # (B, H, D, N) -> (B, N, D*H): channel-major here, unlike the projections; released weights need it
         return self.out_dropout(self.out(mixed.permute(0, 3, 2, 1).flatten(2)))
 
@@ -185,17 +203,12 @@ class ChannelCrossAttention(ChannelAttention):
 
         Args:
             tokens: (B, N, D), the queries.
-            source: (S, N, D), where keys and values come from: other images, or the memory's classes.
+            source: (S, D, N), where keys and values come from: other images, or the memory's classes.
             per_image: image i sees the channels of ``source[i]`` alone (S = B), not those of all.
 
         Returns:
             Tensor: (B, N, D).
         """
-
-        def channels(projected: Tensor) -> Tensor:  # (S, N, H*D) -> (S, 1, H*D, N) or (1, 1, S*H*D, N)
-            projected = projected.transpose(1, 2)
-            return projected[:, None] if per_image else projected.flatten(0, 1)[None, None]
-
-        query = self.query(tokens).transpose(1, 2)[:, None]  # (B, N, H*D) -> (B, 1, H*D, N)
-        mixed = self.mix(query, source, channels)
+        query = self.query(tokens).transpose(1, 2).contiguous()[:, None]  # (B, N, H*D) -> (B, 1, H*D, N)
+        mixed = self.mix(query, source[:, None] if per_image else source[None])
         return self.out_dropout(self.out(mixed.squeeze(1).transpose(1, 2)))  # (B, 1, H*D, N) -> (B, N, D)

@@ -23,6 +23,7 @@ class SemanticMemory(nn.Module):
         super().__init__()
         make = torch.randn if init == 'noise' else torch.zeros
         self.register_buffer('rows', make(num_classes, channels, num_tokens))
+        self._lent = False
         self.register_buffer('pointer', torch.zeros(num_classes, dtype=torch.int64))
         self.register_buffer('written', torch.zeros(num_classes, dtype=torch.int64))
 
@@ -42,6 +43,9 @@ class SemanticMemory(nn.Module):
             tokens: (B, N, D) float, the unlabelled tokens.
             classes: (B, D) int64, the class of each channel, 0..K-1.
         """
+        if self._lent:  # a backward pass may still need what was read
+            self.rows = self.rows.clone()
+            self._lent = False
         _, capacity, num_tokens = self.rows.shape
         incoming = tokens.transpose(1, 2).reshape(-1, num_tokens).to(self.rows.dtype)  # (B, N, D) -> (B*D, N)
         owner = classes.flatten()
@@ -56,13 +60,13 @@ class SemanticMemory(nn.Module):
         self.written.add_(count).clamp_(max=capacity)
 
     def read(self) -> Tensor:
-        """Return the memory as tokens.
+        """Return the memory.
 
         Returns:
-            Tensor: (K, N, D), a copy: a later write must not reach what the backward pass needs.
+            Tensor: (K, D, N), not to be written to; later updates do not reach it.
         """
-        # contiguous: each projection of it would otherwise make, and keep, a copy of its own
-        return self.rows.transpose(1, 2).clone(memory_format=torch.contiguous_format)
+        self._lent = True
+        return self.rows
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
         """Keep the fresh memory, with a notice, when the stored one has another shape (another crop)."""
