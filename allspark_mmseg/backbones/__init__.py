@@ -3,5 +3,6 @@
 from .dinov2 import DINOv2
 from .efficientnet_lite import EfficientNetLite0
 from .mit import MixVisionTransformer
+from .xception import Xception65
 
-__all__ = ['DINOv2', 'EfficientNetLite0', 'MixVisionTransformer']
+__all__ = ['DINOv2', 'EfficientNetLite0', 'MixVisionTransformer', 'Xception65']

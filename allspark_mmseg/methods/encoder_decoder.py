@@ -1,7 +1,8 @@
-"""MMSegmentation's plain segmentor with one more way to test: sliding windows as UniMatch released them."""
+"""MMSegmentation's plain segmentor with two more ways to test, as UniMatch and UniMatch V2 released them."""
 
 import torch
 from mmseg.models import EncoderDecoder as MMSegEncoderDecoder
+from mmseg.models.utils import resize
 from torch import Tensor
 
 from ..registry import MODELS
@@ -11,7 +12,9 @@ MODES = ('whole', 'slide', 'slide_clipped')
 
 @MODELS.register_module()
 class EncoderDecoder(MMSegEncoderDecoder):
-    """MMSegmentation's ``EncoderDecoder``, which can also test by windows clipped at the border.
+    """MMSegmentation's ``EncoderDecoder``, which can also test by clipped windows and at multiples of a size.
+
+    **Windows clipped at the border**:
 
     .. code-block:: python
 
@@ -29,15 +32,26 @@ class EncoderDecoder(MMSegEncoderDecoder):
     the crop, the border is seen twice. The last may be one pixel wide, so the network must take windows as
     small as the images leave (MiT: 29 pixels or more); 1024 x 2048 leaves 490 x 446.
 
-    Modes ``whole`` and ``slide`` are MMSegmentation's own.
+    **Whole images at multiples of a size**, for a vision transformer that takes whole patches only:
+
+    .. code-block:: python
+
+        test_cfg=dict(mode='whole', size_multiple=14)
+
+    This is how the released code of UniMatch V2 (arXiv 2410.10777) evaluates on Pascal, ADE20K and COCO: each
+    side is resized to the nearest multiple (halves go up, 0 becomes one multiple), bilinearly and with the
+    head's ``align_corners``, and the logits are resized back likewise. The pipeline need not resize.
+
+    Modes ``whole`` without ``size_multiple`` and ``slide`` are MMSegmentation's own.
 
     Args:
         kwargs: as in MMSegmentation; ``test_cfg`` of ``slide_clipped`` has ``crop_size`` and ``stride``, both
-            (height, width) in pixels.
+            (height, width) in pixels; that of ``whole`` may have ``size_multiple``, in pixels.
 
     Raises:
         ValueError: ``test_cfg`` has an unknown mode; or, in mode ``slide_clipped``, no proper ``crop_size``
-            or ``stride``, a stride that leaves gaps, or a decode head with a single, sigmoid channel.
+            or ``stride``, a stride that leaves gaps, or a decode head with a single, sigmoid channel; or
+            a ``size_multiple`` that is no positive number of pixels, or is given for windows.
     """
 
     def __init__(self, *args, **kwargs):
@@ -47,6 +61,22 @@ class EncoderDecoder(MMSegEncoderDecoder):
             raise ValueError(f'EncoderDecoder: test_cfg.mode is {mode!r}, expected one of {MODES}.')
         if mode == 'slide_clipped':
             self._check_windows()
+        self._check_size_multiple(mode)
+
+    def _check_size_multiple(self, mode: str) -> None:
+        multiple = (self.test_cfg or {}).get('size_multiple')
+        if multiple is None:
+            return
+        if type(multiple) is not int or multiple < 1:
+            raise ValueError(
+                f'EncoderDecoder: test_cfg.size_multiple is {multiple!r}, expected a whole number of pixels '
+                'from 1 on.'
+            )
+        if mode != 'whole':
+            raise ValueError(
+                f'EncoderDecoder: test_cfg.size_multiple is for whole images, but test_cfg.mode is {mode!r}; '
+                f"use mode 'whole', or windows whose crop_size is a multiple of {multiple}."
+            )
 
     def _check_windows(self) -> None:
         crop_size, stride = (self._pair(key) for key in ('crop_size', 'stride'))
@@ -82,6 +112,27 @@ class EncoderDecoder(MMSegEncoderDecoder):
             return self.slide_clipped_inference(inputs, batch_img_metas)
         return super().inference(inputs, batch_img_metas)
 
+    def whole_inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """Predict whole images, resized to multiples of ``test_cfg.size_multiple`` if there is one.
+
+        Args:
+            inputs: (N, 3, H, W), normalised.
+            batch_img_metas: meta information of each image.
+
+        Returns:
+            Tensor: logits (N, K, H, W).
+        """
+        given = inputs.shape[2:]
+        multiple = self.test_cfg.get('size_multiple') or 1
+        size = tuple(nearest_multiple(side, multiple) for side in given)
+        if size == tuple(given):
+            return super().whole_inference(inputs, batch_img_metas)
+        options = dict(mode='bilinear', align_corners=self.align_corners, warning=False)
+        inputs = resize(inputs, size=size, **options)
+        # a torch.Size tells MMSegmentation's heads to give logits of this size
+        metas = [{**meta, 'img_shape': inputs.shape[2:]} for meta in batch_img_metas]
+        return resize(self.encode_decode(inputs, metas), size=tuple(given), **options)
+
     def slide_clipped_inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Predict window by window.
 
@@ -108,6 +159,11 @@ class EncoderDecoder(MMSegEncoderDecoder):
         # in place: at 1024 x 2048 pixels and 19 classes each copy takes 160 MB. A probability that
         # underflowed to 0 must not become -inf, which the resize to the original size would make NaN.
         return total.div_(count).clamp_(min=torch.finfo(total.dtype).tiny).log_()
+
+
+def nearest_multiple(side: int, multiple: int) -> int:
+    """The multiple nearest to a side, in pixels: int(side / multiple + 1/2) times it, and at least one."""
+    return max((2 * side + multiple) // (2 * multiple), 1) * multiple
 
 
 def clipped_windows(size: int, crop: int, stride: int) -> list[slice]:

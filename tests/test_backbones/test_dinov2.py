@@ -1,91 +1,23 @@
-"""DINOv2 against UniMatch V2's reference network, and its contract as an MMSegmentation backbone."""
+"""DINOv2's contract as an MMSegmentation backbone; its values are compared in test_dpt_dinov2.py."""
 
-import importlib.util
-import json
-import os
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
-from torch import Tensor
 
 from allspark_mmseg.backbones import DINOv2
 
-GOLDEN = Path(
-    os.environ.get('ALLSPARK_GOLDEN', Path(__file__).resolve().parents[2].parent / 'shared' / 'golden')
-)
 TINY = {'embed_dims': 24, 'depth': 4, 'num_heads': 3, 'out_indices': (0, 1, 2, 3)}
-
-
-def golden_case(name: str) -> tuple[dict, dict, Tensor]:
-    path = GOLDEN / f'{name}.npz'
-    if not path.is_file():
-        pytest.skip(f'golden vectors not found: {path} (set ALLSPARK_GOLDEN)')
-    spec = importlib.util.spec_from_file_location('rule_state', GOLDEN / 'rule_state.py')
-    rule = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(rule)
-    golden = dict(np.load(path))
-    shapes = {
-        str(key): json.loads(str(shape)) for key, shape in zip(golden['keys'], golden['shapes'], strict=True)
-    }
-    state = {key: torch.from_numpy(value) for key, value in rule.rule_state(shapes).items()}
-    return golden, state, torch.from_numpy(rule.rule_tensor('image', (1, 3, *golden['image_size'])))
-
-
-def dpt_head(levels: tuple[Tensor, ...], state: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
-    """The dense prediction head of UniMatch V2, after its description; reads the state dict by key."""
-
-    def conv(x, name, **options):
-        return F.conv2d(x, state[f'head.{name}.weight'], state.get(f'head.{name}.bias'), **options)
-
-    def upsampled(x, name, factor):
-        weight, bias = (state[f'head.resize_layers.{name}.{kind}'] for kind in ('weight', 'bias'))
-        return F.conv_transpose2d(x, weight, bias, stride=factor)
-
-    def unit(x, name):
-        return x + conv(F.relu(conv(F.relu(x), f'{name}.conv1', padding=1)), f'{name}.conv2', padding=1)
-
-    def bilinear(x, target):
-        return F.interpolate(x, size=tuple(target), mode='bilinear', align_corners=True)
-
-    maps = [conv(level, f'projects.{i}') for i, level in enumerate(levels)]
-    maps[0], maps[1] = upsampled(maps[0], 0, 4), upsampled(maps[1], 1, 2)
-    maps[3] = conv(maps[3], 'resize_layers.3', stride=2, padding=1)
-    maps = [conv(x, f'scratch.layer{i}_rn', padding=1) for i, x in enumerate(maps, start=1)]
-    path = None
-    for i in (4, 3, 2, 1):
-        name = f'scratch.refinenet{i}'
-        lateral = maps[i - 1]
-        x = lateral if path is None else path + unit(lateral, f'{name}.resConfUnit1')
-        target = maps[i - 2].shape[2:] if i > 1 else [2 * side for side in x.shape[2:]]
-        path = conv(bilinear(unit(x, f'{name}.resConfUnit2'), target), f'{name}.out_conv')
-    x = F.relu(conv(path, 'scratch.output_conv.0', padding=1))
-    return bilinear(conv(x, 'scratch.output_conv.2'), size)
-
-
-@pytest.mark.parametrize('arch', ['small', 'base'])
-@torch.no_grad()
-def test_gives_the_reference_networks_logits(arch):
-    golden, state, image = golden_case(f'unimatch_v2_dinov2_{arch}_forward')
-    backbone = DINOv2(arch).eval()
-    backbone.load_state_dict(
-        {key.removeprefix('backbone.'): value for key, value in state.items() if key.startswith('backbone.')},
-        strict=True,
-    )
-    logits = dpt_head(backbone(image), state, tuple(golden['image_size']))
-    np.testing.assert_allclose(logits[:, :, ::4, ::4].numpy(), golden['logits_every_4th'], rtol=0, atol=1e-5)
-    np.testing.assert_allclose(logits.mean((2, 3)).numpy(), golden['logits_mean'], rtol=0, atol=1e-5)
-    np.testing.assert_allclose(logits.flatten(2).std(2).numpy(), golden['logits_std'], rtol=0, atol=1e-5)
-    assert (logits.argmax(1).numpy() == golden['argmax']).mean() > 0.999
 
 
 @pytest.mark.parametrize(
     'arch, millions, levels',
-    [('small', 22.06, (2, 5, 8, 11)), ('base', 86.58, (2, 5, 8, 11)), ('large', 304.37, (4, 11, 17, 23))],
+    [
+        ('small', 22.06, (2, 5, 8, 11)),
+        ('base', 86.58, (2, 5, 8, 11)),
+        ('large', 304.37, (4, 11, 17, 23)),
+        ('giant', 1136.48, (9, 19, 29, 39)),
+    ],
 )
 def test_sizes_of_the_official_models(arch, millions, levels):
     with torch.device('meta'):
@@ -125,7 +57,14 @@ def test_on_the_trained_grid_positions_are_used_as_they_are():
 
 
 @pytest.mark.parametrize(
-    'options', [{}, {'out_indices': (1,)}, {'final_norm': False}, {'arch': {**TINY, 'out_indices': (0, 2)}}]
+    'options',
+    [
+        {},
+        {'out_indices': (1,)},
+        {'final_norm': False},
+        {'arch': {**TINY, 'out_indices': (0, 2)}},
+        {'arch': {**TINY, 'ffn': 'swiglu'}},
+    ],
 )
 def test_every_trainable_parameter_gets_a_gradient(options):
     backbone = DINOv2(**{'arch': TINY, **options})
@@ -136,8 +75,37 @@ def test_every_trainable_parameter_gets_a_gradient(options):
 
 
 def test_frozen_trains_nothing():
-    assert not any(p.requires_grad for p in DINOv2(TINY, frozen=True).parameters())
+    backbone = DINOv2(TINY, frozen=True, drop_path_rate=0.5, with_cp=True)
+    assert not any(p.requires_grad for p in backbone.parameters())
     assert all(p.requires_grad for p in DINOv2(TINY).parameters())
+    # a method sets the mode of the whole model
+    torch.nn.Sequential(backbone).train()
+    assert not any(module.training for module in backbone.modules())
+    image = torch.randn(2, 3, 28, 28)
+    features = backbone(image)
+    assert not any(feature.requires_grad for feature in features)
+    assert torch.equal(features[-1], backbone(image)[-1])
+
+
+@pytest.mark.parametrize('drop_path_rate', [0, 0.5])
+def test_checkpointing_saves_memory_and_changes_nothing(drop_path_rate):
+    image, kept, results = torch.randn(2, 3, 28, 42), [], []
+    state = DINOv2(TINY).state_dict()
+    for with_cp in (False, True):
+        backbone = DINOv2(TINY, with_cp=with_cp, drop_path_rate=drop_path_rate).train()
+        backbone.load_state_dict(state)
+        torch.manual_seed(0)
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t
+        ):
+            features = backbone(image)
+        kept.append(sum(sizes))
+        sum(feature.pow(2).sum() for feature in features).backward()
+        gradients = [parameter.grad for parameter in backbone.parameters()]
+        results.append([*features, *gradients])
+    assert all(torch.equal(plain, again) for plain, again in zip(*results, strict=True))
+    assert kept[1] < kept[0] / 2
 
 
 def test_drop_path_acts_in_training_only():
@@ -159,8 +127,10 @@ def test_other_sizes_name_the_nearest_multiples(size, hint):
 
 
 def test_wrong_options_are_named():
-    with pytest.raises(ValueError, match='small, base, large or a dict, found "tiny"'):
+    with pytest.raises(ValueError, match='small, base, large, giant or a dict, found "tiny"'):
         DINOv2('tiny')
+    with pytest.raises(ValueError, match=r'arch\.ffn must be one of mlp, swiglu, found "glu"'):
+        DINOv2({**TINY, 'ffn': 'glu'})
     with pytest.raises(ValueError, match=r'blocks 0 to 3, found \(3, 4\)'):
         DINOv2(TINY, out_indices=(3, 4))
 

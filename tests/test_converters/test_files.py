@@ -10,7 +10,7 @@ from allspark_mmseg.converters.files import read_state_dict, write_checkpoint
 
 from .conftest import allspark_spec, official_file, state_of
 
-TOOLS = ['allspark2mmseg', 'mmseg2allspark', 'mit2mmseg']
+TOOLS = ['allspark2mmseg', 'mmseg2allspark', 'mit2mmseg', 'unimatch2mmseg', 'unimatch_v2_to_mmseg']
 
 
 class Code:

@@ -1,4 +1,4 @@
-"""Sliding windows clipped at the border, as UniMatch and AllSpark were released for Cityscapes."""
+"""Ways to test as released: clipped windows (UniMatch, AllSpark), multiples of a size (UniMatch V2)."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from allspark_mmseg.methods.encoder_decoder import clipped_windows
+from allspark_mmseg.methods.encoder_decoder import clipped_windows, nearest_multiple
 
 from ..method_contract import (
     CLASSES,
@@ -268,3 +268,145 @@ def test_a_sigmoid_head_is_refused():
     head['loss_decode'] = dict(type='CrossEntropyLoss', use_sigmoid=True)
     with pytest.raises(ValueError, match='out_channels is 1'):
         build_model(clipped(decode_head=head))
+
+
+def at_multiples(multiple: int = 14, *, align_corners: bool = True, **overrides) -> dict:
+    """The tiny ResNet, which takes images of any size, tested at multiples of one."""
+    segmentor = tiny_resnet(test_cfg=dict(mode='whole', size_multiple=multiple)) | overrides
+    head = segmentor['decode_head'] | dict(align_corners=align_corners)
+    return segmentor | dict(type='allspark_mmseg.EncoderDecoder', decode_head=head)
+
+
+def test_nearest_multiple_is_the_released_formula():
+    for multiple in (14, 15, 32):
+        for side in range(1, 700):
+            released = int(side / multiple + 0.5) * multiple
+            assert nearest_multiple(side, multiple) == max(released, multiple), (side, multiple)
+    found = {side: nearest_multiple(side, 14) for side in (6, 20, 21, 375, 500)}
+    assert found == {6: 14, 20: 14, 21: 28, 375: 378, 500: 504}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('align_corners', [True, False])
+@pytest.mark.parametrize(
+    'size, fitting',
+    [
+        ((61, 97), (56, 98)),
+        ((63, 91), (70, 98)),
+        ((70, 91), (70, 98)),
+        ((5, 40), (14, 42)),
+        ((75, 112), (70, 112)),
+    ],
+)
+def test_at_multiples_the_image_and_its_logits_are_resized(size, fitting, align_corners):
+    segmentor = at_multiples(align_corners=align_corners)
+    model = build_model(segmentor).eval()
+    twin = plain_twin(model, segmentor)
+    images = torch.randn(2, 3, *size)
+
+    def resized(x, to):
+        return torch.nn.functional.interpolate(x, to, mode='bilinear', align_corners=align_corners)
+
+    logits = torch.stack([result.seg_logits.data for result in twin.predict(resized(images, fitting))])
+    expected = resized(logits, size)
+    found = torch.stack([result.seg_logits.data for result in model.predict(images)])
+    assert found.shape == (2, CLASSES, *size)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_at_multiples_is_whole_where_the_sides_are_multiples():
+    segmentor = at_multiples()
+    model = build_model(segmentor).eval()
+    image = torch.randn(2, 3, 70, 98)
+    for whole, result in zip(plain_twin(model, segmentor).predict(image), model.predict(image), strict=True):
+        assert torch.equal(result.seg_logits.data, whole.seg_logits.data)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('original', [(61, 97), (75, 105)])
+def test_at_multiples_results_have_the_size_of_the_original_image(original):
+    segmentor = at_multiples()
+    model = build_model(dict(type='allspark_mmseg.SelfTraining', segmentor=segmentor)).eval()
+    raw = torch.randint(256, (3, 61, 97), dtype=torch.uint8)
+    metas = dict(img_shape=(61, 97), ori_shape=original, pad_shape=(61, 97))
+    sample = SegDataSample(metainfo=metas)
+    (result,) = model.test_step(dict(inputs=[raw], data_samples=[sample]))
+    assert result.seg_logits.data.shape == (CLASSES, *original)
+    assert result.metainfo['img_shape'] == (61, 97)
+    inputs = model.data_preprocessor(dict(inputs=[raw], data_samples=[sample]))['inputs']
+    expected = model.student.inference(inputs, [dict(metas)])
+    if original != (61, 97):
+        expected = torch.nn.functional.interpolate(expected, original, mode='bilinear', align_corners=True)
+    torch.testing.assert_close(result.seg_logits.data, expected[0])
+
+
+@torch.no_grad()
+def test_at_multiples_a_vision_transformer_takes_any_image():
+    arch = dict(embed_dims=8, depth=4, num_heads=2, out_indices=(0, 1, 2, 3))
+    head = dict(type='allspark_mmseg.DPTHead', channels=8, post_process_channels=(4, 4, 4, 4))
+    segmentor = at_multiples(
+        backbone=dict(type='allspark_mmseg.DINOv2', arch=arch),
+        decode_head=head | dict(in_channels=[8] * 4, num_classes=CLASSES),
+    )
+    model = build_model(segmentor).eval()
+    assert model.predict(torch.randn(1, 3, 50, 31))[0].seg_logits.data.shape == (CLASSES, 50, 31)
+    with pytest.raises(ValueError, match=r'found 50 x 31 .*H = 42 or 56, W = 28 or 42'):
+        plain_twin(model, segmentor).predict(torch.randn(1, 3, 50, 31))
+
+
+@pytest.mark.parametrize(
+    'test_cfg, message',
+    [
+        (dict(mode='whole', size_multiple=0), r'test_cfg\.size_multiple is 0, expected a whole number'),
+        (dict(mode='whole', size_multiple=14.0), r'test_cfg\.size_multiple is 14\.0'),
+        (dict(mode='whole', size_multiple=(14, 14)), r'test_cfg\.size_multiple is \(14, 14\)'),
+        (dict(mode='whole', size_multiple=True), r'test_cfg\.size_multiple is True'),
+        (
+            dict(mode='slide', crop_size=(798, 798), stride=(532, 532), size_multiple=14),
+            r"for whole images, but test_cfg\.mode is 'slide'; .* crop_size is a multiple of 14",
+        ),
+    ],
+)
+def test_a_bad_size_multiple_is_refused(test_cfg, message):
+    with pytest.raises(ValueError, match=message):
+        build_model(at_multiples() | dict(test_cfg=test_cfg))
+
+
+def released_v2_starts(size: int, crop: int, stride: int) -> list[int]:
+    """UniMatch V2's windows along one direction: the last is shifted to end at the border."""
+    starts = [0]
+    while starts[-1] != size - crop:
+        starts.append(min(starts[-1] + stride, size - crop))
+    return starts
+
+
+def windows_of_slide(size: tuple[int, int], crop: int, stride: int) -> list[tuple[int, int, int, int]]:
+    """(top, left, height, width) of what mode ``slide`` gives the network, in turn."""
+    test_cfg = dict(mode='slide', crop_size=(crop, crop), stride=(stride, stride))
+    model = build_model(tiny_resnet(type='allspark_mmseg.EncoderDecoder', test_cfg=test_cfg)).eval()
+    windows = []
+
+    def stub(window, metas):
+        windows.append((*window[0, :2, 0, 0].long().tolist(), *window.shape[2:]))
+        return window.new_zeros(1, CLASSES, *window.shape[2:])
+
+    model.encode_decode = stub
+    rows, columns = (torch.arange(side, dtype=torch.float32) for side in size)
+    places = torch.stack(torch.meshgrid(rows, columns, indexing='ij'))[None]
+    model.inference(places, [dict(img_shape=size, ori_shape=size)])
+    return windows
+
+
+@torch.no_grad()
+def test_windows_of_slide_are_unimatch_v2_s_on_cityscapes():
+    windows = windows_of_slide((1024, 2048), 798, 532)
+    assert windows == [(top, left, 798, 798) for top in (0, 226) for left in (0, 532, 1064, 1250)]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('size', [(42, 42), (43, 69), (70, 71), (98, 126)])
+def test_windows_of_slide_are_unimatch_v2_s(size):
+    starts = [released_v2_starts(side, 42, 28) for side in size]
+    expected = [(top, left, 42, 42) for top in starts[0] for left in starts[1]]
+    assert windows_of_slide(size, 42, 28) == expected

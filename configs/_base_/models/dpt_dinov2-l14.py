@@ -1,0 +1,12 @@
+_base_ = './dpt_dinov2-s14.py'
+
+_weights = 'https://dl.fbaipublicfiles.com/dinov2'
+model = dict(
+    backbone=dict(
+        arch='large',
+        init_cfg=dict(checkpoint=f'{_weights}/dinov2_vitl14/dinov2_vitl14_pretrain.pth'),
+    ),
+    decode_head=dict(
+        in_channels=[1024, 1024, 1024, 1024], channels=256, post_process_channels=[256, 512, 1024, 1024]
+    ),
+)

@@ -1,0 +1,136 @@
+"""UniMatch's CNNs as the configs build them: against vectors of the release, and against plain PyTorch."""
+
+import json
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmseg.registry import MODELS
+from torch import nn
+
+from allspark_mmseg.converters.unimatch import UniMatchNetwork, convert_unimatch
+
+from .conftest import GOLDEN, ROOT
+from .plain_unimatch import PlainDeepLab, randomised_norms
+
+BASES = {
+    'resnet50': 'deeplabv3plus_r50-d16',
+    'resnet101': 'deeplabv3plus_r101-d16',
+    'xception': 'deeplabv3plus_xception65',
+}
+
+
+def config_of(name: str, num_classes: int) -> Config:
+    cfg = Config.fromfile(ROOT / 'configs' / '_base_' / 'models' / f'{BASES[name]}.py')
+    assert cfg.model.backbone.init_cfg.checkpoint.startswith('pretrained/')
+    cfg.model.backbone.init_cfg = None
+    for part in (cfg.model.backbone, cfg.model.decode_head):
+        assert part.norm_cfg.type == 'SyncBN'
+        part.norm_cfg.type = 'BN'
+    cfg.model.decode_head.num_classes = num_classes
+    return cfg
+
+
+def build(name: str, num_classes: int) -> nn.Module:
+    return MODELS.build(config_of(name, num_classes).model)
+
+
+def full_logits(model: nn.Module, image: torch.Tensor) -> torch.Tensor:
+    metas = [dict(img_shape=image.shape[2:], ori_shape=image.shape[2:])] * len(image)
+    return model.encode_decode(image, metas)
+
+
+@pytest.mark.parametrize('name', BASES)
+@torch.no_grad()
+def test_network_of_real_size_gives_the_releases_logits(golden, monkeypatch, name):
+    vectors = golden(f'unimatch_{name}_forward')
+    monkeypatch.syspath_prepend(str(GOLDEN))
+    from rule_state import rule_state, rule_tensor
+
+    spec = {key: json.loads(shape) for key, shape in zip(vectors['keys'], vectors['shapes'], strict=True)}
+    state = {key: torch.from_numpy(value) for key, value in rule_state(spec).items()}
+    model = build(name, num_classes=vectors['logits_mean'].shape[1]).eval()
+    model.load_state_dict(convert_unimatch(state), strict=True)
+
+    size = tuple(vectors['image_size'].tolist())
+    logits = full_logits(model, torch.from_numpy(rule_tensor('image', (1, 3, *size))))
+    torch.testing.assert_close(logits[:, :, ::4, ::4], vectors['logits_every_4th'], rtol=0, atol=5e-6)
+    torch.testing.assert_close(logits.mean((2, 3)), vectors['logits_mean'], rtol=0, atol=5e-6)
+    torch.testing.assert_close(logits.std((2, 3)), vectors['logits_std'], rtol=0, atol=5e-6)
+    assert torch.equal(logits.argmax(1), vectors['argmax'].long())
+
+
+def assert_equal_but_rounding(actual: torch.Tensor, expected: torch.Tensor, what: str):
+    error = (actual - expected).abs().max()
+    assert error <= 1e-9 + 1e-7 * expected.abs().max(), f'{what}: {error:.2e}'
+
+
+@pytest.mark.parametrize('name', ['resnet50', 'xception'])
+def test_a_training_step_equals_plain_pytorch(name):
+    """In double precision: logits, all gradients, and the batch norms' statistics afterwards."""
+    plain = randomised_norms(PlainDeepLab(name, 5)).double().train()
+    model = build(name, 5).double().train()
+    model.load_state_dict(convert_unimatch(plain.state_dict()), strict=True)
+    image = torch.randn(2, 3, 33, 25, dtype=torch.float64)
+    results = []
+    for forward in (plain, lambda x: full_logits(model, x)):
+        x = image.clone().requires_grad_()
+        logits = forward(x)
+        (logits * torch.linspace(-1, 1, logits.numel(), dtype=x.dtype).view_as(logits)).sum().backward()
+        results.append((logits.detach(), x.grad))
+    for actual, expected in zip(*results, strict=True):
+        assert_equal_but_rounding(actual, expected, 'logits and gradient of the image')
+
+    official = UniMatchNetwork.measured(plain.state_dict()).keys()
+    ours = dict(model.named_parameters())
+    for key, parameter in plain.named_parameters():
+        assert_equal_but_rounding(ours[official[key][0]].grad, parameter.grad, f'gradient of {key}')
+    state = model.state_dict()
+    for key, value in plain.named_buffers():
+        assert_equal_but_rounding(state[official[key][0]], value, key)
+
+
+@pytest.mark.parametrize(
+    'name, num_classes, millions',
+    [('resnet101', 21, 59.5), ('resnet101', 19, 59.5), ('resnet50', 21, 40.5), ('xception', 81, 54.7)],
+)
+def test_number_of_parameters(name, num_classes, millions):
+    """As UniMatch's published logs give it."""
+    with torch.device('meta'):
+        model = build(name, num_classes)
+    assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 1) == millions
+
+
+@pytest.mark.parametrize('name', ['resnet50', 'xception'])
+def test_feature_sizes(name):
+    """Strides 4 and 16, rounded up."""
+    with torch.device('meta'):
+        model = build(name, 21).eval()
+    for side, c1, c4 in ((321, 81, 21), (513, 129, 33), (801, 201, 51), (500, 125, 32)):
+        image = torch.empty(1, 3, side, side, device='meta')
+        features = model.extract_feat(image)
+        low_level, deep = (features[i] for i in model.decode_head.in_index)
+        assert (low_level.shape, deep.shape) == ((1, 256, c1, c1), (1, 2048, c4, c4)), side
+        assert model.decode_head(features).shape == (1, 21, c1, c1), side
+
+
+def test_only_the_last_stage_of_the_resnet_is_dilated():
+    with torch.device('meta'):
+        backbone = build('resnet50', 21).backbone
+    for stage in (1, 2, 3, 4):
+        blocks = getattr(backbone, f'layer{stage}')
+        assert [block.conv2.stride[0] for block in blocks][1:] == [1] * (len(blocks) - 1)
+        assert blocks[0].conv2.stride[0] == (2 if stage in (2, 3) else 1)
+        dilations = [block.conv2.dilation[0] for block in blocks]
+        assert dilations == ([1, 2, 2] if stage == 4 else [1] * len(blocks))
+
+
+@pytest.mark.parametrize('name', BASES)
+def test_batch_norms_have_the_releases_momentum(name):
+    with torch.device('meta'):
+        model = build(name, 21)
+    momenta = {
+        part: {module.momentum for module in getattr(model, part).modules() if hasattr(module, 'running_var')}
+        for part in ('backbone', 'decode_head')
+    }
+    assert momenta == dict(backbone={0.0003 if name == 'xception' else 0.1}, decode_head={0.1})
