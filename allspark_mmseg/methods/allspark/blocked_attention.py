@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_BLOCK = 2**20  # elements of the score map in a block: 4 MB in float32, so that two cores' caches hold it
+_BLOCK = 2**21  # bytes of a block of the score map, which two cores' caches hold
 _OUTGROWN = 40.0  # a score so far above its row's shift makes the shift follow: e^40 is far from overflow
 _LEVELS = 2**16  # of a uniform random number: dropout's probability is rounded to a multiple of 1/65536
 
@@ -32,13 +32,18 @@ class _Dropout:
         out.copy_(uniform.ge_(self.cut - _LEVELS // 2))
 
 
-def _blocks(queries: int, groups: int, keys: int) -> Iterator[tuple[int, int, slice]]:
+def _blocks(query: Tensor, groups: int, keys: int) -> Iterator[tuple[int, int, slice]]:
     """Yield (number, group of keys, slice of queries), queries fastest."""
-    step = max(1, _BLOCK // keys)
-    starts = range(0, queries, step)
+    step = _rows(query, keys)
+    starts = range(0, len(query), step)
     for number in range(groups * len(starts)):
         group, place = divmod(number, len(starts))
-        yield number, group, slice(starts[place], min(starts[place] + step, queries))
+        yield number, group, slice(starts[place], min(starts[place] + step, len(query)))
+
+
+def _rows(query: Tensor, keys: int) -> int:
+    """Queries in a block."""
+    return min(len(query), max(1, _BLOCK // (keys * query.element_size())))
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
@@ -84,7 +89,7 @@ class BlockedAttention(torch.autograd.Function):
             of_key, of_value = key_weight.to(query.dtype), value_weight.to(query.dtype)
             key, value = query.new_empty(2, len(of_key), query.shape[1])
             space = _Space(query, len(of_key), drop)
-            for number, group, rows in _blocks(len(query), len(source), len(of_key)):
+            for number, group, rows in _blocks(query, len(source), len(of_key)):
                 if rows.start == 0:
                     channels = source[group].to(query.dtype)
                     torch.mm(of_key, channels, out=key)
@@ -124,7 +129,7 @@ class BlockedAttention(torch.autograd.Function):
         grad_key, grad_value = torch.empty(2, len(of_key), query.shape[1])
         key, value = query.new_empty(2, len(of_key), query.shape[1])
         space = _Space(query, len(of_key), drop)
-        for number, group, rows in _blocks(len(query), len(source), len(of_key)):
+        for number, group, rows in _blocks(query, len(source), len(of_key)):
             if rows.start == 0:
                 channels = source[group].to(query.dtype)
                 torch.mm(of_key, channels, out=key)
@@ -156,7 +161,7 @@ class _Space:
     """Memory that the blocks use again: a fresh page for each would cost more than the sums done in it."""
 
     def __init__(self, query: Tensor, keys: int, drop: _Dropout | None):
-        self.blocks = query.new_empty(3 if drop else 2, min(len(query), max(1, _BLOCK // keys)), keys)
+        self.blocks = query.new_empty(3 if drop else 2, _rows(query, keys), keys)
         self.drop = drop
 
     def scores(self, rows: slice) -> Tensor:

@@ -44,12 +44,28 @@ class _QuadraticForms(torch.autograd.Function):
         return torch.cat(of_source, dim=1) if of_source else None, of_matrices / 2
 
 
+class _Covariance(torch.autograd.Function):
+    """Covariance (..., N, N) of vectors (..., M, N), without keeping their centred copy."""
+
+    @staticmethod
+    def forward(ctx, vectors: Tensor, mean: Tensor) -> Tensor:
+        ctx.save_for_backward(vectors, mean)
+        centred = vectors.float() - mean
+        return centred.transpose(-2, -1) @ centred / vectors.shape[-2]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        # nothing flows through the mean: the centred vectors sum to zero
+        vectors, mean = ctx.saved_tensors
+        symmetric = (grad + grad.transpose(-2, -1)) / vectors.shape[-2]
+        return ((vectors.float() - mean) @ symmetric).to(vectors.dtype), None
+
+
 def _moments_of_queries(query: Tensor) -> tuple[Tensor, Tensor]:
     """(B, H, M, N) -> mean (B, H, 1, N) and covariance (B, H, N, N)."""
-    query = query.float()
-    mean = query.mean(dim=2, keepdim=True)
-    centred = query - mean
-    return mean, centred.transpose(2, 3) @ centred / query.shape[2]
+    mean = query.mean(dim=2, keepdim=True, dtype=torch.float32)
+    return mean, _Covariance.apply(query, mean.detach())
 
 
 def _moments_of_keys(source: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,7 +77,8 @@ def _moments_of_keys(source: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     mean_weight = weight.mean(dim=1, keepdim=True)
     centred = weight - mean_weight
     within = _QuadraticForms.apply(source, centred.transpose(1, 2) @ centred / weight.shape[1])
-    group_means = (mean_weight[None, :, None] @ source[:, None]).squeeze(3)  # (B, H, S, N)
+    # head by head, and with as many dimensions: otherwise the product copies, and keeps, the source
+    group_means = torch.stack([(of_head[None, None] @ source).squeeze(2) for of_head in mean_weight], dim=1)
     mean = group_means.mean(dim=2, keepdim=True)
     between = (group_means - mean).transpose(2, 3) @ (group_means - mean)
     return mean, (within + between) / source.shape[1]
