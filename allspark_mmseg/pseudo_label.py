@@ -1,6 +1,7 @@
 """Pseudo-labels: what a network predicts for unlabelled images, used as their target."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +17,15 @@ class PseudoLabel:
     Attributes:
         label: (N, H, W) int64, the most probable class of each pixel, 0..K-1.
         confidence: (N, H, W) float, the probability of that class, in [1/K, 1].
-        valid: (N, H, W) bool, the pixels that count in the loss.
+        valid: (N, H, W) bool, the pixels that count in the loss: confident ones of the image.
+        real: (N, H, W) bool, the pixels that are part of the image, not of padding.
         logits: (N, K, H, W) float, the logits all this was made from.
     """
 
     label: Tensor
     confidence: Tensor
     valid: Tensor
+    real: Tensor
     logits: Tensor
 
     @classmethod
@@ -39,13 +42,24 @@ class PseudoLabel:
         logits = logits.detach()
         highest, label = logits.max(dim=1)
         confidence = (highest - logits.logsumexp(dim=1)).exp()
-        valid = confidence >= threshold
-        return cls(label, confidence, valid if padding is None else valid & ~padding, logits)
+        real = torch.ones_like(label, dtype=torch.bool) if padding is None else ~padding
+        return cls(label, confidence, (confidence >= threshold) & real, real, logits)
 
     @property
     def target(self) -> Tensor:
         """(N, H, W) int64: the label where valid, 255 elsewhere."""
         return self.label.masked_fill(~self.valid, IGNORE_INDEX)
+
+    @property
+    def confident_share(self) -> Tensor:
+        """Scalar in [0, 1]: the share of the image's pixels that count."""
+        return self.valid.sum() / self.real.sum().clamp(min=1)
+
+    def map(self, function: Callable[..., Tensor], *others: 'PseudoLabel') -> 'PseudoLabel':
+        """Apply a function to each attribute, together with the same attribute of others."""
+        return PseudoLabel(
+            *(function(*(getattr(each, field.name) for each in (self, *others))) for field in fields(self))
+        )
 
     def class_share(self) -> Tensor:
         """(K,) float: the share of all pixels that each pseudo-class takes, summing to 1."""
@@ -53,6 +67,16 @@ class PseudoLabel:
         ones = torch.ones((), device=counts.device).expand(self.label.numel())
         # scatter_add_ rather than bincount, which waits for the device
         return counts.scatter_add_(0, self.label.flatten(), ones) / self.label.numel()
+
+
+def check_threshold(method: str, threshold: float) -> None:
+    """Check a confidence threshold.
+
+    Raises:
+        ValueError: it is not in [0, 1].
+    """
+    if not 0 <= threshold <= 1:
+        raise ValueError(f'{method}: threshold is {threshold}, expected a confidence in [0, 1].')
 
 
 def padded_pixels(data_samples: list) -> Tensor:
@@ -75,15 +99,18 @@ def padded_pixels(data_samples: list) -> Tensor:
     return torch.cat([sample.gt_sem_seg.data for sample in data_samples]) == IGNORE_INDEX
 
 
-def masked_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy averaged over the pixels that are not 255; 0 (with a zero gradient) when all are.
+def masked_cross_entropy(logits: Tensor, target: Tensor, counted: Tensor | None = None) -> Tensor:
+    """Cross-entropy of the pixels that are not 255, averaged over them or over more pixels.
 
     Args:
         logits: (N, K, H, W).
         target: (N, H, W) int64, 0..K-1 or 255.
+        counted: (N, H, W) bool, the pixels to average over, of which those with a target of 255 add nothing;
+            by default those with a target.
 
     Returns:
-        Tensor: scalar.
+        Tensor: scalar; 0 (with a zero gradient) when no pixel counts.
     """
     total = F.cross_entropy(logits, target, ignore_index=IGNORE_INDEX, reduction='sum')
-    return total / (target != IGNORE_INDEX).sum().clamp(min=1)
+    counted = target != IGNORE_INDEX if counted is None else counted
+    return total / counted.sum().clamp(min=1)

@@ -8,6 +8,7 @@ own launchers. Nothing but MMEngine may be imported here: MMEngine hides an Impo
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import PARAM_SCHEDULERS as MMENGINE_PARAM_SCHEDULERS
@@ -33,5 +34,6 @@ DATASETS = _child(MMENGINE_DATASETS, 'allspark_mmseg.datasets')
 DATA_SAMPLERS = _child(MMENGINE_DATA_SAMPLERS, 'allspark_mmseg.datasets')
 TRANSFORMS = _child(MMENGINE_TRANSFORMS, 'allspark_mmseg.datasets')
 HOOKS = _child(MMENGINE_HOOKS, 'allspark_mmseg.engine')
+LOOPS = _child(MMENGINE_LOOPS, 'allspark_mmseg.engine')
 OPTIM_WRAPPERS = _child(MMENGINE_OPTIM_WRAPPERS, 'allspark_mmseg.engine')
 PARAM_SCHEDULERS = _child(MMENGINE_PARAM_SCHEDULERS, 'allspark_mmseg.engine')

@@ -130,6 +130,8 @@ def train_steps(model: torch.nn.Module, steps: list[tuple[dict, dict]]) -> tuple
         optimizer.zero_grad()
         losses_in(entries).backward()
         optimizer.step()
+        if model.teacher is not None:
+            model.teacher.update_parameters(model.student)  # as TeacherHook does
         logged.append({name: value.detach().clone() for name, value in entries.items()})
     return logged, {name: value.clone() for name, value in model.state_dict().items()}
 
@@ -144,13 +146,15 @@ class MethodContract:
 
     Attributes:
         method: the registered type of the method.
-        views: the unlabelled views that it trains on.
+        views: the unlabelled views of a batch: those that it needs, and those that a setting may ask for.
+        settings: arguments of the method under which a tiny network shows what it does.
         hyper_parameters: each keyword of the method -> a value other than its default, which must change a
             loss or the update of two steps; those of a student's part may be added.
     """
 
     method: str
     views: tuple[str, ...] = ('weak',)
+    settings: dict = {}
     hyper_parameters: dict = {}
 
     def wrapped(self, segmentor: dict, **_) -> dict:
@@ -161,7 +165,10 @@ class MethodContract:
         """Build the method around a plain segmentor; ``overrides`` are arguments of the method."""
         torch.manual_seed(0)
         student = self.wrapped(segmentor or tiny_segmentor(), **overrides)
-        own = {name: value for name, value in overrides.items() if name in self.keywords()}
+        own = self.settings | overrides
+        own = {
+            name: value for name, value in own.items() if name in {'teacher', 'predict_on', *self.keywords()}
+        }
         return build_model(dict(type=self.method, segmentor=student, **own)).train()
 
     def batch(self, *args, **kwargs) -> tuple[dict, dict]:
@@ -271,13 +278,62 @@ class MethodContract:
     def test_a_missing_view_is_named(self):
         model = self.build()
         inputs, data_samples = self.batch()
-        for view in ('labeled', *self.views):
+        for view in model.needed_views:
             rest = {name: value for name, value in inputs.items() if name != view}
             with pytest.raises(ValueError, match=rf'{view}=\[') as error:
                 model.loss(rest, data_samples)
             assert str(sorted(rest)) in str(error.value) or str(list(rest)) in str(error.value)
         with pytest.raises(ValueError, match='no views'):
             model.loss(inputs['labeled'], data_samples['labeled'])
+
+    def test_a_teacher_labels_and_follows_without_gradient(self):
+        model = self.build(teacher=dict(momentum=0.25, warm_up=False))
+        teacher, student = model.teacher.module, model.student
+        assert same(teacher.state_dict(), student.state_dict())
+        with torch.no_grad():
+            for value in student.parameters():
+                value.add_(0.1 * torch.randn_like(value))
+        before = {name: value.clone() for name, value in teacher.state_dict().items()}
+        used = []
+        teacher.decode_head.register_forward_hook(lambda *_: used.append(True))
+        losses_in(model.train().loss(*self.batch())).backward()
+        assert used, 'the teacher labelled nothing'
+        assert not any(module.training for module in model.teacher.modules())
+        assert same(before, teacher.state_dict())
+        assert all(name.startswith('student.') for name in gradients(model))
+
+        expected = {name: 0.75 * before[name] + 0.25 * value for name, value in student.named_parameters()}
+        model.teacher.update_parameters(student)
+        for name, value in teacher.named_parameters():
+            torch.testing.assert_close(value, expected[name])
+
+    def test_who_predicts_is_chosen(self):
+        models = [self.build(teacher=dict(), predict_on=who).eval() for who in ('student', 'teacher')]
+        image = torch.randn(1, 3, 70, 91)
+        with torch.no_grad():
+            for model in models:
+                for value in model.student.parameters():
+                    value.mul_(1.5)
+            found = [model.predict(image)[0].seg_logits.data for model in models]
+            expected = [
+                segmentor.predict(image)[0].seg_logits.data
+                for segmentor in (models[0].student, models[1].teacher.module)
+            ]
+        assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
+        assert not torch.equal(*found)
+
+    def test_plain_checkpoint_fills_student_and_teacher(self):
+        torch.manual_seed(7)
+        plain = build_model(tiny_segmentor())
+        model = self.build(teacher=dict())
+        model.teacher.update_parameters(model.student)
+        model.load_state_dict(plain.state_dict(), strict=False)
+        for segmentor in (model.student, model.teacher.module):
+            found = segmentor.state_dict()
+            for name, value in plain.state_dict().items():
+                name = name if name in found else name.replace('decode_head.', 'decode_head.decoder.')
+                assert torch.equal(found[name], value), name
+        assert model.teacher.steps == 0
 
     def test_training_follows_from_the_seed(self):
         steps = [self.batch(), self.batch()]

@@ -359,7 +359,7 @@ def peak_of_this_process(make: Callable[[], Callable[[], object]], device: str) 
 def peak_of_fresh_process(number: int, side: str, arguments: list[str]) -> float:
     """Run one side of a case in a new process, whose last line is the peak."""
     command = [sys.executable, __file__, *arguments, '--side', side, '--case', str(number)]
-    # glibc then hands freed tensors back at once; else the holes that they leave are measured, not what is held
+    # glibc then hands freed tensors back at once; else the holes that they leave are measured, too
     environment = {**os.environ, 'MALLOC_MMAP_THRESHOLD_': str(2**20)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:

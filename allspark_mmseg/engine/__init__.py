@@ -8,7 +8,9 @@ from .hooks import (
     PseudoLabelPicturesHook,
     StartupCheckHook,
     SyncNormStatisticsHook,
+    TeacherHook,
 )
+from .loops import StudentTeacherValLoop
 from .optim import BFloat16OptimWrapper
 from .schedulers import LaggedPolyLR
 from .startup import prepare_launch
@@ -22,7 +24,9 @@ __all__ = [
     'MemoryWarmUpHook',
     'PseudoLabelPicturesHook',
     'StartupCheckHook',
+    'StudentTeacherValLoop',
     'SyncNormStatisticsHook',
+    'TeacherHook',
     'load_checkpoint_file',
     'prepare_launch',
     'use_safe_loading',

@@ -2,15 +2,23 @@
 
 from .allspark import AllSpark, AllSparkBottleneck, AllSparkHead, SemanticMemory
 from .encoder_decoder import EncoderDecoder
+from .fixmatch import FixMatch
+from .mean_teacher import MeanTeacher
 from .self_training import SelfTraining
 from .semi_segmentor import SemiSegmentor
+from .unimatch import UniMatch
+from .unimatch_v2 import UniMatchV2
 
 __all__ = [
     'AllSpark',
     'AllSparkBottleneck',
     'AllSparkHead',
     'EncoderDecoder',
+    'FixMatch',
+    'MeanTeacher',
     'SelfTraining',
     'SemanticMemory',
     'SemiSegmentor',
+    'UniMatch',
+    'UniMatchV2',
 ]

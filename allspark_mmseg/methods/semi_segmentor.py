@@ -1,12 +1,17 @@
-"""What all semi-supervised methods share: a student segmentor inside a wrapper that trains it."""
+"""What all semi-supervised methods share: a student segmentor, and perhaps a teacher, in a wrapper."""
 
 from collections.abc import Mapping
 
 import torch
+from mmseg.models.decode_heads.cascade_decode_head import BaseCascadeDecodeHead
 from mmseg.models.segmentors.base import BaseSegmentor
+from mmseg.models.utils import resize
 from mmseg.registry import MODELS as MMSEG_MODELS
 from mmseg.utils import add_prefix
-from torch import Tensor
+from torch import Tensor, nn
+
+from ..pseudo_label import PseudoLabel
+from ..teacher import Teacher
 
 
 def _viewing(given: dict | None, of_segmentor: dict | None) -> dict:
@@ -41,13 +46,16 @@ class SemiSegmentor(BaseSegmentor):
         pretrained, train_cfg: None; ``mmseg.apis.init_model`` sets both on any model.
 
     Raises:
-        ValueError: ``pretrained`` or ``train_cfg`` is given to the wrapper.
+        ValueError: ``pretrained`` or ``train_cfg`` is given to the wrapper; the student's decode head does
+            not make logits from features alone; the teacher shall predict, but there is none.
     """
 
     def __init__(
         self,
         segmentor: dict,
         *,
+        teacher: dict | None = None,
+        predict_on: str = 'student',
         data_preprocessor: dict | None = None,
         init_cfg=None,
         pretrained=None,
@@ -60,7 +68,28 @@ class SemiSegmentor(BaseSegmentor):
             )
         super().__init__(_viewing(data_preprocessor, segmentor.get('data_preprocessor')), init_cfg)
         self.student = MMSEG_MODELS.build(segmentor)
+        _check_head(type(self).__name__, self.student)
+        self.teacher = None if teacher is None else Teacher(self.student, **teacher)
+        self.predict_on = predict_on
+        if predict_on not in ('student', 'teacher') or (predict_on == 'teacher' and teacher is None):
+            raise ValueError(
+                f"{type(self).__name__}: predict_on is {predict_on!r}, expected 'student'"
+                + (', or give the method a teacher=dict(...).' if teacher is None else " or 'teacher'.")
+            )
+        # the latest pseudo-labels' class shares, for the log alone
+        self.register_buffer('pseudo_share', torch.zeros(self.num_classes), persistent=False)
         self._register_load_state_dict_pre_hook(self.adopt_plain_checkpoint)
+
+    def init_weights(self) -> None:
+        """Initialise the student, and make the teacher equal to it."""
+        super().init_weights()
+        if self.teacher is not None:
+            self.teacher.copy_from(self.student)
+
+    @property
+    def predictor(self) -> nn.Module:
+        """The segmentor that predicts."""
+        return self.teacher.module if self.predict_on == 'teacher' else self.student
 
     @property
     def align_corners(self) -> bool:
@@ -78,7 +107,7 @@ class SemiSegmentor(BaseSegmentor):
         return self.student.out_channels
 
     @property
-    def decode_head(self) -> torch.nn.Module:
+    def decode_head(self) -> nn.Module:
         """The student's decode head."""
         return self.student.decode_head
 
@@ -87,14 +116,14 @@ class SemiSegmentor(BaseSegmentor):
         return self.student.extract_feat(inputs)
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
-        """Logits (N, K, H, W) of images (N, 3, H, W), by the student."""
-        return self.student.encode_decode(inputs, batch_img_metas)
+        """Logits (N, K, H, W) of images (N, 3, H, W), by whoever predicts."""
+        return self.predictor.encode_decode(inputs, batch_img_metas)
 
     def _forward(self, inputs: Tensor, data_samples=None) -> Tensor:
-        return self.student._forward(inputs, data_samples)
+        return self.predictor._forward(inputs, data_samples)
 
     def predict(self, inputs: Tensor, data_samples=None) -> list:
-        """Predict with the student; see MMSegmentation's ``EncoderDecoder.predict``.
+        """Predict with the student, or the teacher; see MMSegmentation's ``EncoderDecoder.predict``.
 
         Args:
             inputs: (N, 3, H, W), normalised.
@@ -103,24 +132,80 @@ class SemiSegmentor(BaseSegmentor):
         Returns:
             list[SegDataSample]: with ``seg_logits`` (K, H, W) and ``pred_sem_seg`` (1, H, W).
         """
-        return self.student.predict(inputs, data_samples)
+        return self.predictor.predict(inputs, data_samples)
 
-    def supervised_loss(self, features: list[Tensor], logits: Tensor, data_samples: list) -> dict:
+    def full_size(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits (N, K, h, w) at the ``size`` (H, W) of their images, in float32."""
+        # mixed precision ends here: a label would otherwise be decided among rounded logits
+        return resize(logits.float(), size, mode='bilinear', align_corners=self.align_corners)
+
+    @torch.no_grad()
+    def label(self, images: Tensor, threshold: float = 0.0, padding: Tensor | None = None) -> PseudoLabel:
+        """Label images by the teacher, or without one by the student in eval mode.
+
+        Args:
+            images: (N, 3, H, W).
+            threshold: confidence from which a pixel counts, in [0, 1].
+            padding: (N, H, W) bool, pixels that are no part of the image.
+
+        Returns:
+            PseudoLabel: at the size of the images.
+        """
+        labeler = self.student if self.teacher is None else self.teacher.module
+        training = {module for module in labeler.modules() if module.training}
+        labeler.eval()
+        logits = self.decode_unlabeled(labeler.decode_head, labeler.extract_feat(images))
+        for module in training:
+            module.training = True
+        return PseudoLabel.from_logits(self.full_size(logits, images.shape[2:]), threshold, padding)
+
+    def decode_unlabeled(self, decode_head: nn.Module, features: list[Tensor]) -> Tensor:
+        """Logits (N, K, h, w) from which unlabelled images are labelled."""
+        return decode_head(features)
+
+    def supervised_loss(
+        self, features: list[Tensor], logits: Tensor, data_samples: list, weight: float = 1.0
+    ) -> dict:
         """The losses of the student's own heads on labelled images.
 
         Args:
-            features: the labelled images' features (N, C_i, h_i, w_i), for the auxiliary heads.
-            logits: their logits (N, K, h, w) from the decode head.
-            data_samples: their samples, with masks.
+            features: (B, C_i, h_i, w_i), for the auxiliary heads; the labelled images come first.
+            logits: (B, K, h, w) from the decode head, in the same order.
+            data_samples: the N labelled images' samples, with masks.
+            weight: of the losses.
 
         Returns:
             dict: ``sup.decode.loss_*``, ``sup.decode.acc_seg``, ``sup.aux.*``.
         """
-        student = self.student
+        student, count = self.student, len(data_samples)
+        logits = logits[:count].float()  # mixed precision ends before the losses
+        features = [feature[:count] for feature in features]
         losses = add_prefix(student.decode_head.loss_by_feat(logits, data_samples), 'decode')
         if student.with_auxiliary_head:
             losses.update(student._auxiliary_head_forward_train(features, data_samples))
-        return add_prefix(losses, 'sup')
+        return {f'sup.{name}': value * weight if 'loss' in name else value for name, value in losses.items()}
+
+    def health(self, pseudo: PseudoLabel) -> dict[str, Tensor]:
+        """Numbers for the log that tell how the pseudo-labels do.
+
+        Args:
+            pseudo: the labels of this step, before any mixing.
+
+        Returns:
+            dict: ``pseudo.confidence`` (mean, in [0, 1]), ``pseudo.confident`` (share of the images' pixels
+            that count) and ``pseudo.classes`` (number of classes that more than 0.1 % of the pixels have).
+        """
+        self.pseudo_share.copy_(pseudo.class_share())
+        return {
+            'pseudo.confidence': pseudo.confidence.mean(),
+            'pseudo.confident': pseudo.confident_share,
+            'pseudo.classes': (self.pseudo_share > 1e-3).sum().float(),
+        }
+
+    @property
+    def needed_views(self) -> tuple[str, ...]:
+        """The views that ``loss`` takes."""
+        return ('labeled',)
 
     def views(self, inputs: Mapping[str, Tensor], *names: str) -> list[Tensor]:
         """The named views of a batch, checked.
@@ -146,15 +231,30 @@ class SemiSegmentor(BaseSegmentor):
             )
         return [inputs[name] for name in names]
 
-    @staticmethod
-    def adopt_plain_checkpoint(state_dict: dict, prefix: str = '', *_) -> None:
-        """Rename, in place, the keys of a plain segmentor's checkpoint to the student's.
+    def adopt_plain_checkpoint(self, state_dict: dict, prefix: str = '', *_) -> None:
+        """Make, in place, a plain segmentor's checkpoint the student's, and a student's the teacher's too.
 
         Args:
-            state_dict: key -> tensor; left alone when it holds a student already.
+            state_dict: key -> tensor; left alone where it holds a student, or a teacher, already.
             prefix: of the wrapper's keys; further arguments are those of PyTorch's loading hooks.
         """
         own = [key for key in state_dict if key.startswith(prefix)]
-        if own and not any(key.startswith(f'{prefix}student.') for key in own):
+        student, teacher = f'{prefix}student.', f'{prefix}teacher.'
+        if own and not any(key.startswith(student) for key in own):
             for key in own:
-                state_dict[f'{prefix}student.{key[len(prefix) :]}'] = state_dict.pop(key)
+                state_dict[student + key[len(prefix) :]] = state_dict.pop(key)
+        if own and self.teacher is not None and not any(key.startswith(teacher) for key in own):
+            for key in [key for key in state_dict if key.startswith(student)]:
+                state_dict[f'{teacher}module.{key[len(student) :]}'] = state_dict[key]
+            state_dict[f'{teacher}steps'] = torch.zeros_like(self.teacher.steps)
+
+
+def _check_head(method: str, segmentor: nn.Module) -> None:
+    """Check that the student makes its logits as ``decode_head(features)``."""
+    head = getattr(segmentor, 'decode_head', None)
+    if not hasattr(head, 'loss_by_feat') or isinstance(head, BaseCascadeDecodeHead | nn.ModuleList):
+        raise ValueError(
+            f'{method}: segmentor is a {type(segmentor).__name__} whose decode_head is a '
+            f'{type(head).__name__}; expected an EncoderDecoder with one decode head that makes logits from '
+            'features alone (no cascade, no mask classification).'
+        )

@@ -29,6 +29,7 @@ default_hooks = dict(
 )
 custom_hooks = [
     dict(type='allspark_mmseg.StartupCheckHook'),
+    dict(type='allspark_mmseg.TeacherHook'),
     dict(type='allspark_mmseg.SyncNormStatisticsHook'),
     dict(type='allspark_mmseg.ClassStatisticsHook', interval=200),
 ]

@@ -36,10 +36,13 @@ def memory_of(model) -> dict:
 
 class TestAllSpark(MethodContract):
     method = 'allspark_mmseg.AllSpark'
+    views = ('weak', 'strong_1')
     hyper_parameters = dict(
         labeled_weight=0.7,
         unlabeled_weight=0.7,
         ignore_padding=True,
+        threshold=0.5,
+        unlabeled_view='strong_1',
         pseudo_keys='image',
         channels=32,
         num_heads=1,
@@ -56,7 +59,7 @@ class TestAllSpark(MethodContract):
         model = self.build()
         before = memory_of(model)
         inputs, data_samples = self.batch()
-        model.pseudo_label(inputs['weak'])
+        model.label(inputs['weak'])
         model.eval().predict(inputs['weak'])
         model._forward(inputs['weak'])
         assert same(memory_of(model), before)
@@ -108,10 +111,10 @@ class TestAllSpark(MethodContract):
     def test_pseudo_keys(self):
         pair, single = torch.randn(2, 3, *CROP), torch.randn(1, 3, *CROP)
         by_batch, by_image = (self.build(pseudo_keys=keys) for keys in ('batch', 'image'))
-        assert torch.equal(by_batch.pseudo_label(single).logits, by_image.pseudo_label(single).logits)
-        logits = by_image.pseudo_label(pair).logits
-        assert not torch.allclose(by_batch.pseudo_label(pair).logits, logits, atol=1e-4)
-        alone = by_image.pseudo_label(pair[:1]).logits
+        assert torch.equal(by_batch.label(single).logits, by_image.label(single).logits)
+        logits = by_image.label(pair).logits
+        assert not torch.allclose(by_batch.label(pair).logits, logits, atol=1e-4)
+        alone = by_image.label(pair[:1]).logits
         torch.testing.assert_close(alone, logits[:1], rtol=1e-5, atol=1e-5)
         with pytest.raises(ValueError, match="pseudo_keys is 'all'"):
             self.build(pseudo_keys='all')

@@ -142,12 +142,12 @@ def train_four_steps(model, vectors):
             SegDataSample(gt_sem_seg=PixelData(data=mask[None].long())) for mask in vectors[f'{t}.mask']
         ]
         pseudo = []
-        original = model.pseudo_label
-        model.pseudo_label = lambda *args, original=original, pseudo=pseudo: (
+        original = model.label
+        model.label = lambda *args, original=original, pseudo=pseudo: (
             pseudo.append(original(*args)) or pseudo[0]
         )
         losses = model.loss(inputs, dict(labeled=samples))
-        model.pseudo_label = original
+        model.label = original
         optimizer.zero_grad()
         sum(value for name, value in losses.items() if 'loss' in name).backward()
         optimizer.step()

@@ -9,7 +9,14 @@ from ..method_contract import CROP, MethodContract, losses_in
 
 class TestSelfTraining(MethodContract):
     method = 'allspark_mmseg.SelfTraining'
-    hyper_parameters = dict(labeled_weight=0.7, unlabeled_weight=0.7, ignore_padding=True)
+    views = ('weak', 'strong_1')
+    hyper_parameters = dict(
+        labeled_weight=0.7,
+        unlabeled_weight=0.7,
+        ignore_padding=True,
+        threshold=0.5,
+        unlabeled_view='strong_1',
+    )
 
     def test_loss_is_the_paper_s(self):
         model = self.build()

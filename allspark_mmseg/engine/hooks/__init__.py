@@ -6,6 +6,7 @@ from .memory_warm_up import MemoryWarmUpHook
 from .pseudo_label_pictures import PseudoLabelPicturesHook
 from .startup_check import StartupCheckHook
 from .sync_norm_statistics import SyncNormStatisticsHook
+from .teacher import TeacherHook
 
 __all__ = [
     'ClassStatisticsHook',
@@ -14,4 +15,5 @@ __all__ = [
     'PseudoLabelPicturesHook',
     'StartupCheckHook',
     'SyncNormStatisticsHook',
+    'TeacherHook',
 ]

@@ -3,7 +3,7 @@
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
-from ...methods import AllSpark, SelfTraining
+from ...methods import AllSpark, SemiSegmentor
 from ...registry import HOOKS
 from .unwrapping import unwrapped
 
@@ -28,7 +28,7 @@ class ClassStatisticsHook(Hook):
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Log every ``interval`` iterations."""
         model = unwrapped(runner.model)
-        if not isinstance(model, SelfTraining) or not self.every_n_train_iters(runner, self.interval):
+        if not isinstance(model, SemiSegmentor) or not self.every_n_train_iters(runner, self.interval):
             return
         names = runner.train_dataloader.dataset.metainfo['classes']
         statistics = {'pseudo.share': model.pseudo_share.tolist()}

@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from ...methods import SelfTraining
+from ...methods import SemiSegmentor
 from ...registry import HOOKS
 from .unwrapping import unwrapped
 
@@ -33,12 +33,12 @@ class PseudoLabelPicturesHook(Hook):
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Draw every ``interval`` iterations."""
         model = unwrapped(runner.model)
-        if not isinstance(model, SelfTraining) or not self.every_n_train_iters(runner, self.interval):
+        if not isinstance(model, SemiSegmentor) or not self.every_n_train_iters(runner, self.interval):
             return
         raw = [views.weak for views in data_batch['inputs'] if 'weak' in views][: self.num]
         images = model.data_preprocessor(data_batch, training=True)['inputs']['weak'][: self.num]
         with torch.no_grad():
-            pseudo = model.pseudo_label(images)
+            pseudo = model.label(images)
         for i, (pixels, label) in enumerate(zip(raw, pseudo.label.cpu(), strict=True)):
             picture = mmcv.bgr2rgb(pixels.cpu().permute(1, 2, 0).numpy())
             sample = SegDataSample(pred_sem_seg=PixelData(data=label[None]))

@@ -10,9 +10,10 @@ from mmengine.hooks import Hook
 from mmseg.datasets.transforms import LoadAnnotations
 
 from ...datasets import DualStreamSampler
-from ...methods import AllSpark, SelfTraining, SemiSegmentor
+from ...methods import AllSpark, SemiSegmentor
 from ...pseudo_label import padded_pixels
 from ...registry import HOOKS
+from .teacher import TeacherHook
 from .unwrapping import unwrapped
 
 _EXAMPLES = 5
@@ -22,8 +23,9 @@ _EXAMPLES = 5
 class StartupCheckHook(Hook):
     """Stop with one clear sentence where training would fail late, or succeed at nothing.
 
-    Before training: number of classes of data sets and model; batch size against the sampler; sizes of
-    the views; the crop against AllSpark's memory; the labels in every labelled mask. On loading: the
+    Before training: number of classes of data sets and model; batch size against the sampler; the views
+    that the method needs, and their sizes; the crop against AllSpark's memory; a teacher without its hook;
+    the labels in every labelled mask. On loading: the
     checkpoint must fill parameters, and a resumed run must find a memory of its own shape.
 
     Args:
@@ -50,6 +52,7 @@ class StartupCheckHook(Hook):
         if isinstance(model, SemiSegmentor):
             _check_sampler(loader)
             _check_views(loader.dataset, model)
+            _check_teacher(runner, model)
             labeled = loader.dataset.datasets[0]
         if self.masks:
             for part in _parts(labeled):
@@ -120,8 +123,10 @@ def _check_views(dataset, model) -> None:
     sizes = {view: tuple(images.shape[2:]) for view, images in inputs.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(f'the views of a batch differ in size (height, width): {sizes}; crop them alike.')
-    if isinstance(model, SelfTraining) and model.ignore_padding and 'weak' in inputs:
-        padded_pixels(batch['data_samples']['weak'])
+    model.views(inputs, *model.needed_views)
+    if getattr(model, 'ignore_padding', False):
+        for view in [view for view in model.needed_views if view.endswith('weak')]:
+            padded_pixels(batch['data_samples'][view])
     if isinstance(model, AllSpark):
         was_training = model.training
         model.eval()
@@ -129,6 +134,14 @@ def _check_views(dataset, model) -> None:
         feature = model.extract_feat(image)[model.decode_head.bottleneck_index]
         model.train(was_training)
         model.decode_head.bottleneck.check_map_size(feature.shape[2:])
+
+
+def _check_teacher(runner, model) -> None:
+    if model.teacher is not None and not any(isinstance(hook, TeacherHook) for hook in runner.hooks):
+        raise ValueError(
+            f"the {type(model).__name__}'s teacher would never follow its student: custom_hooks has no "
+            "dict(type='allspark_mmseg.TeacherHook'); add it."
+        )
 
 
 def _check_masks(dataset, num_classes: int) -> None:

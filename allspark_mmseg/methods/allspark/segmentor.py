@@ -64,6 +64,6 @@ class AllSpark(SelfTraining):
             features, num_labeled, pseudo.logits, read_memory=bool(self.memory_ready)
         )
 
-    def decode_unlabeled(self, features: list[Tensor]) -> Tensor:
+    def decode_unlabeled(self, decode_head: torch.nn.Module, features: list[Tensor]) -> Tensor:
         """Logits (Bu, K, h, w) of the pseudo-label pass."""
-        return self.decode_head(features, per_image=self.pseudo_keys == 'image')
+        return decode_head(features, per_image=self.pseudo_keys == 'image')

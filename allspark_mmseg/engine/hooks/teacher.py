@@ -1,0 +1,28 @@
+"""When a method's teacher follows its student."""
+
+from mmengine.hooks import Hook
+
+from ...methods import SemiSegmentor
+from ...registry import HOOKS
+from .unwrapping import unwrapped
+
+
+@HOOKS.register_module()
+class TeacherHook(Hook):
+    """Update the teacher after each step of the optimizer; does nothing without one.
+
+    MMEngine's ``EMAHook`` keeps a model of its own, which a method's loss cannot ask for labels.
+    """
+
+    # before SyncNormStatisticsHook averages, so that the teacher's statistics are averaged as well
+    priority = 'HIGH'
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Update, unless gradients are still being accumulated."""
+        model = unwrapped(runner.model)
+        if (
+            isinstance(model, SemiSegmentor)
+            and model.teacher is not None
+            and runner.optim_wrapper.should_update()
+        ):
+            model.teacher.update_parameters(model.student)

@@ -1,0 +1,107 @@
+"""CutMix: rectangles of one image, with their labels, pasted into another (Yun et al., arXiv 1905.04899)."""
+
+import torch
+from torch import Tensor
+
+from .pseudo_label import PseudoLabel
+
+_TRIALS = 1024  # a box that no trial fits is rarer than 1e-20 at the published area and aspect
+
+
+class CutMix:
+    """Draws boxes and pastes with them; batched, on the images' device, without waiting for it.
+
+    As UniMatch draws them (arXiv 2208.09910, its released code): the area is drawn once, uniform; aspect and
+    corner are drawn, uniform, until the box lies inside the image. Aspect is height / width, so most boxes
+    are taller than wide.
+
+    Args:
+        prob: probability that an image gets a box at all.
+        area: range of the area, in shares of the image.
+        aspect: range of height / width.
+
+    Raises:
+        ValueError: a range is empty or outside what is possible.
+    """
+
+    def __init__(
+        self,
+        prob: float = 0.5,
+        area: tuple[float, float] = (0.02, 0.4),
+        aspect: tuple[float, float] = (0.3, 1 / 0.3),
+    ):
+        for name, low, high, least, most in (
+            ('prob', prob, prob, 0.0, 1.0),
+            ('area', *area, 0.0, 1.0),
+            ('aspect', *aspect, 1e-6, float('inf')),
+        ):
+            if not least <= low <= high <= most:
+                found = prob if name == 'prob' else (low, high)
+                raise ValueError(
+                    f'CutMix: {name} is {found}, expected within [{least:g}, {most:g}], ascending.'
+                )
+        self.prob = prob
+        self.area = area
+        self.aspect = aspect
+
+    def draw(self, count: int, size: tuple[int, int], device: torch.device | str = 'cpu') -> Tensor:
+        """Draw boxes, from the device's global generator.
+
+        Args:
+            count: number of images N.
+            size: (H, W).
+            device: where.
+
+        Returns:
+            Tensor: (N, H, W) bool, True where the other image is pasted; nowhere in images without a box.
+        """
+        height, width = size
+        area = _uniform((count, 1), *self.area, device) * (height * width)
+        aspect = _uniform((count, _TRIALS), *self.aspect, device)
+        box = torch.stack([(area * aspect).sqrt(), (area / aspect).sqrt()]).floor()  # (2, N, trials)
+        limits = torch.tensor(size, device=device).view(2, 1, 1)
+        corner = (torch.rand(2, count, _TRIALS, device=device) * limits).floor()
+        fits = (corner + box <= limits).all(dim=0)
+        first = fits.int().argmax(dim=1)[None, :, None].expand(2, -1, -1)
+        start, extent = (part.gather(2, first).squeeze(2) for part in (corner, box))  # (2, N)
+        boxed = fits.any(dim=1) & (torch.rand(count, device=device) < self.prob)
+        stop = start + extent * boxed
+        rows, columns = (
+            (lambda at: (at >= start[axis, :, None]) & (at < stop[axis, :, None]))(
+                torch.arange(size[axis], device=device)
+            )
+            for axis in (0, 1)
+        )
+        return rows[:, :, None] & columns[:, None, :]
+
+
+def _uniform(shape: tuple[int, ...], low: float, high: float, device) -> Tensor:
+    return torch.rand(shape, device=device) * (high - low) + low
+
+
+def paste(base: Tensor, other: Tensor, boxes: Tensor) -> Tensor:
+    """Paste another batch of maps into the boxes of one.
+
+    Args:
+        base: (N, H, W) or (N, C, H, W).
+        other: as ``base``.
+        boxes: (N, H, W) bool, from ``CutMix.draw``.
+
+    Returns:
+        Tensor: as ``base``, ``other`` inside the boxes.
+    """
+    return torch.where(boxes if base.ndim == 3 else boxes[:, None], other, base)
+
+
+def paste_labels(base: PseudoLabel, other: PseudoLabel, boxes: Tensor) -> PseudoLabel:
+    """Paste pseudo-labels as ``paste`` does their images: label, confidence, validity and logits together.
+
+    Args:
+        base: of N images.
+        other: of N images.
+        boxes: (N, H, W) bool.
+
+    Returns:
+        PseudoLabel: of the mixed images.
+    """
+    return base.map(lambda ours, theirs: paste(ours, theirs, boxes), other)
