@@ -38,7 +38,7 @@ class RecordedHead(BaseDecodeHead):
             loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
         )
         self.answers: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self.perturbed = None
+        self.perturbed: torch.Tensor | tuple = ()
 
     def forward(self, features):
         given = features[0]
