@@ -22,7 +22,7 @@ EPOCHS = 2
 CONFIG = """
 _base_ = [
     '{root}/configs/_base_/models/segformer_mit-b0.py',
-    '{root}/configs/_base_/schedules/adamw_poly_20e.py',
+    '{root}/configs/_base_/schedules/adamw_poly_10e.py',
     '{root}/configs/_base_/default_runtime.py',
 ]
 metainfo = dict(classes=('sky', 'road', 'car'), palette=[[0, 0, 255], [90, 90, 90], [255, 0, 0]])

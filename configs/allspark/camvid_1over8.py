@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/efficientnet-lite0.py',
     '../_base_/datasets/camvid_1over8.py',
-    '../_base_/schedules/adamw_poly_20e.py',
+    '../_base_/schedules/adamw_poly_10e.py',
     '../_base_/default_runtime.py',
 ]
 
@@ -15,5 +15,5 @@ segmentor.decode_head = dict(
 )
 model = dict(_delete_=True, type='allspark_mmseg.AllSpark', segmentor=segmentor)
 
-custom_hooks = [*_base_.custom_hooks, dict(type='allspark_mmseg.MemoryWarmUpHook', epochs=5)]
+custom_hooks = [*_base_.custom_hooks, dict(type='allspark_mmseg.MemoryWarmUpHook', epochs=2)]
 auto_scale_lr = dict(enable=False, base_batch_size=8)

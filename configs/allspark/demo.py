@@ -2,14 +2,13 @@
 _base_ = [
     '../_base_/models/efficientnet-lite0.py',
     '../_base_/datasets/demo.py',
-    '../_base_/schedules/adamw_poly_20e.py',
+    '../_base_/schedules/adamw_poly_10e.py',
     '../_base_/default_runtime.py',
 ]
 
 max_epochs = 4
 segmentor = _base_.model
 segmentor.data_preprocessor.size = _base_.crop_size
-segmentor.backbone.norm_momentum = 0.1
 segmentor.decode_head = dict(
     type='allspark_mmseg.AllSparkHead',
     bottleneck=dict(in_channels=320, channels=64, crop_size=_base_.crop_size),

@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/efficientnet-lite0.py',
     '../_base_/datasets/camvid_1over8.py',
-    '../_base_/schedules/adamw_poly_20e.py',
+    '../_base_/schedules/adamw_poly_10e.py',
     '../_base_/default_runtime.py',
 ]
 

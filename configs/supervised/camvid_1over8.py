@@ -3,12 +3,12 @@ _base_ = [
     '../_base_/models/efficientnet-lite0.py',
     '../_base_/datasets/camvid_1over8.py',
     '../_base_/iteration_runtime.py',
-    '../_base_/schedules/adamw_poly_1600i.py',
+    '../_base_/schedules/adamw_poly_800i.py',
 ]
 
 model = dict(data_preprocessor=dict(size=_base_.crop_size))
 labeled_dataset = _base_.labeled_dataset
-labeled_dataset.pipeline = [*_base_.load_labeled, *_base_.colour, _base_.pack]
+labeled_dataset.pipeline = [*_base_.load_labeled, _base_.pack]
 train_dataloader = dict(
     sampler=dict(_delete_=True, type='InfiniteSampler'), dataset=dict(_delete_=True, **labeled_dataset)
 )

@@ -3,14 +3,14 @@ _base_ = [
     '../_base_/models/efficientnet-lite0.py',
     '../_base_/datasets/demo.py',
     '../_base_/iteration_runtime.py',
-    '../_base_/schedules/adamw_poly_1600i.py',
+    '../_base_/schedules/adamw_poly_800i.py',
 ]
 
 max_iters = 760
 param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
 train_cfg = dict(max_iters=max_iters, val_interval=190)
 default_hooks = dict(checkpoint=dict(interval=190))
-model = dict(data_preprocessor=dict(size=_base_.crop_size), backbone=dict(norm_momentum=0.1))
+model = dict(data_preprocessor=dict(size=_base_.crop_size))
 labeled_dataset = _base_.labeled_dataset
 labeled_dataset.pipeline = [*_base_.load_labeled, *_base_.colour, _base_.pack]
 train_dataloader = dict(

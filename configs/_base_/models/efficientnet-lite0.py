@@ -13,6 +13,7 @@ model = dict(
     data_preprocessor=data_preprocessor,
     backbone=dict(
         type='allspark_mmseg.EfficientNetLite0',
+        norm_momentum=0.1,  # ImageNet's 0.01 follows too slowly for short runs
         init_cfg=dict(type='Pretrained', checkpoint='efficientnet_lite0://imagenet'),
     ),
     decode_head=dict(

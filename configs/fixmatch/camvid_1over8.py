@@ -1,0 +1,16 @@
+# FixMatch on CamVid 1/8: tools/dist_train.sh configs/fixmatch/camvid_1over8.py 2
+_base_ = [
+    '../_base_/models/efficientnet-lite0.py',
+    '../_base_/datasets/camvid_1over8.py',
+    '../_base_/schedules/adamw_poly_10e.py',
+    '../_base_/default_runtime.py',
+]
+
+segmentor = _base_.model
+segmentor.data_preprocessor.size = _base_.crop_size
+model = dict(_delete_=True, type='allspark_mmseg.FixMatch', segmentor=segmentor)
+
+unlabeled_dataset = _base_.unlabeled_dataset
+unlabeled_dataset.pipeline = [*_base_.load_unlabeled, _base_.one_strong_view]
+train_dataloader = dict(dataset=dict(datasets=[_base_.labeled_dataset, unlabeled_dataset]))
+auto_scale_lr = dict(enable=False, base_batch_size=8)

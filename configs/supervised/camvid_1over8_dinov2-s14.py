@@ -1,0 +1,20 @@
+# The 46 labelled images of CamVid 1/8 alone, DINOv2 ViT-S: as many iterations as unimatch_v2/camvid_1over8.py.
+_base_ = [
+    '../_base_/models/dpt_dinov2-s14.py',
+    '../_base_/datasets/camvid_1over8_dinov2.py',
+    '../_base_/iteration_runtime.py',
+    '../_base_/schedules/adamw_poly_800i.py',
+]
+
+model = dict(
+    data_preprocessor=dict(size=_base_.crop_size),
+    backbone=dict(init_cfg=dict(checkpoint='checkpoints/dinov2_small.pth')),
+    decode_head=dict(num_classes=11),
+)
+optim_wrapper = dict(optimizer=dict(lr=5e-6), paramwise_cfg=dict(custom_keys={'head': dict(lr_mult=40.0)}))
+labeled_dataset = _base_.labeled_dataset
+labeled_dataset.pipeline = [*_base_.load_labeled, _base_.pack]
+train_dataloader = dict(
+    sampler=dict(_delete_=True, type='InfiniteSampler'), dataset=dict(_delete_=True, **labeled_dataset)
+)
+auto_scale_lr = dict(enable=False, base_batch_size=8)
