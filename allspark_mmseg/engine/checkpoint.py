@@ -80,10 +80,12 @@ def _other_checkpoints(path: Path) -> str:
 
 def _reason(error: Exception) -> str:
     """What was found, without PyTorch's advice to switch the safety off."""
-    advice = ('Weights only load failed', '(1)', '(2)', 'Check the documentation')
-    lines = [line.strip() for line in str(error).splitlines()]
+    if not isinstance(error, RuntimeError | UnpicklingError):
+        return type(error).__name__
+    advice = ('Weights only load failed', '(1)', '(2)', 'Check the documentation', 'Please file an issue')
+    lines = [line.strip().removeprefix('WeightsUnpickler error: ') for line in str(error).splitlines()]
     found = next((line for line in lines if line and not line.startswith(advice)), type(error).__name__)
-    return found.removeprefix('WeightsUnpickler error: ').partition(' Please use `torch')[0][:300]
+    return re.split(r'\. (?=[A-Z])', found)[0].partition(' Please use `torch')[0][:300]
 
 
 def load_checkpoint_file(filename: str, map_location=None) -> dict:

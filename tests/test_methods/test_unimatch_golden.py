@@ -8,6 +8,9 @@ from mmseg.registry import MODELS as MMSEG_MODELS
 from mmseg.structures import SegDataSample
 from torch import nn
 
+from allspark_mmseg.registry import PARAM_SCHEDULERS
+from allspark_mmseg.teacher import Teacher
+
 from ..conftest import assert_close_to_largest
 from ..method_contract import build_model, losses_in
 
@@ -126,3 +129,40 @@ def test_a_step_is_that_of_the_released_loop(golden, name):
             compared += 1
     assert compared >= 2
     assert logits['mix_weak'].grad is None and logits['teacher_weak'].grad is None
+
+
+def test_the_teacher_follows_as_released(golden):
+    vectors = golden('unimatch_step')
+    student = nn.BatchNorm2d(1)
+    teacher = Teacher(student)
+    for part, start, towards, name in (
+        ('weight', 1, 3, 'ema_from_1_to_3_at_iter_12'),
+        ('running_mean', -1, 5, 'ema_buffer_from_-1_to_5_at_iter_12'),
+    ):
+        teacher.steps.fill_(12)
+        with torch.no_grad():
+            getattr(teacher.module, part).fill_(start)
+            getattr(student, part).fill_(towards)
+            teacher.update_parameters(student)
+        found = getattr(teacher.module, part).squeeze().detach()
+        torch.testing.assert_close(found, vectors[f'unimatch_v2.{name}'], rtol=1e-6, atol=0)
+
+
+def test_the_learning_rate_is_the_released_one(golden):
+    expected = golden('unimatch_step')['unimatch.lr_after_iter_12_of_100']
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1e-3)
+    schedule = PARAM_SCHEDULERS.build(
+        dict(
+            type='allspark_mmseg.LaggedPolyLR',
+            optimizer=optimizer,
+            power=0.9,
+            eta_min=0.0,
+            begin=0,
+            end=100,
+            by_epoch=False,
+        )
+    )
+    for _ in range(13):  # the rate set after step 12, for step 13
+        optimizer.step()
+        schedule.step()
+    torch.testing.assert_close(torch.tensor(optimizer.param_groups[0]['lr']), expected, rtol=1e-6, atol=0)
