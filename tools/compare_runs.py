@@ -1,0 +1,112 @@
+"""Compare training runs by their logs: a table of last and best values, and a picture of the curves.
+
+Usage: python tools/compare_runs.py OUT.png NAME=WORK_DIR [NAME=WORK_DIR ...] [--metric mIoU]
+
+Runs of one name (other seeds) become one curve, their mean, with a band from the lowest to the highest; the table
+then tells mean and standard deviation. A resumed run counts as one. MMEngine writes the logs
+(WORK_DIR/*/vis_data/scalars.json); MMSegmentation's analyze_logs.py is not part of its package.
+"""
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean, stdev
+
+import matplotlib
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt
+
+
+def read_curve(work_dir: Path, metric: str) -> dict[int, float]:
+    """Read a metric from a run's logs.
+
+    Args:
+        work_dir: the run's folder, with a folder for each start inside.
+        metric: its name in the log, such as ``mIoU`` or ``teacher/mIoU``.
+
+    Returns:
+        dict: iteration -> value, ascending.
+
+    Raises:
+        ValueError: there is no log, or the metric is not in it.
+    """
+    logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    curve, names, iteration = {}, set(), 0
+    for log in logs:
+        for line in log.read_text().splitlines():
+            entry = json.loads(line)
+            names.update(entry)
+            iteration = entry.get('iter', iteration)  # in training; validation tells epochs, perhaps
+            if metric in entry:
+                curve[iteration] = entry[metric]
+    if not curve:
+        found = f'its logs have {sorted(names)}' if logs else 'there is no */vis_data/scalars.json'
+        raise ValueError(f'{work_dir}: no {metric} found; {found}.')
+    return dict(sorted(curve.items()))
+
+
+def summary(curves: dict[str, list[dict[int, float]]], metric: str) -> str:
+    """A Markdown table: the last and the best value of each name, over its runs (mean +- deviation)."""
+
+    def told(values: list[float]) -> str:
+        return f'{mean(values):.2f}' + (f' ± {stdev(values):.2f}' if len(values) > 1 else '')
+
+    rows = [f'| | runs | iterations | {metric}, last | best |', '|---|---|---|---|---|']
+    for name, runs in curves.items():
+        last, best = (
+            [pick(run) for run in runs] for pick in (lambda run: run[max(run)], lambda run: max(run.values()))
+        )
+        rows.append(f'| {name} | {len(runs)} | {max(map(max, runs))} | {told(last)} | {told(best)} |')
+    return '\n'.join(rows)
+
+
+def draw(curves: dict[str, list[dict[int, float]]], metric: str, out: Path) -> None:
+    """Draw a curve for each name."""
+    figure, axes = plt.subplots(figsize=(8, 5), layout='constrained')
+    for name, runs in curves.items():
+        steps = sorted(set.intersection(*map(set, runs)))
+        values = [[run[step] for run in runs] for step in steps]
+        (line,) = axes.plot(steps, [mean(each) for each in values], marker='o', markersize=3, label=name)
+        if len(runs) > 1:
+            axes.fill_between(
+                steps,
+                [min(each) for each in values],
+                [max(each) for each in values],
+                alpha=0.15,
+                color=line.get_color(),
+            )
+    axes.set(xlabel='iteration', ylabel=metric)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=120)
+    plt.close(figure)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('out', type=Path, help='picture to write')
+    parser.add_argument('runs', nargs='+', metavar='NAME=WORK_DIR')
+    parser.add_argument('--metric', default='mIoU')
+    args = parser.parse_args(arguments)
+    curves = defaultdict(list)
+    for run in args.runs:
+        name, equals, folder = run.partition('=')
+        if not equals:
+            parser.error(f'{run!r}: expected NAME=WORK_DIR')
+        try:
+            curves[name].append(read_curve(Path(folder), args.metric))
+        except ValueError as error:
+            parser.error(str(error))
+    print(summary(curves, args.metric))
+    draw(curves, args.metric, args.out)
+    print(f'curves: {args.out}')
+
+
+if __name__ == '__main__':
+    main()
