@@ -2,8 +2,8 @@
 
 Usage: python tools/compare_runs.py OUT.png NAME=WORK_DIR [NAME=WORK_DIR ...] [--metric mIoU]
 
-Runs of one name (other seeds) become one curve, their mean, with a band from the lowest to the highest; the table
-then tells mean and standard deviation. A resumed run counts as one. MMEngine writes the logs
+Runs of one name (other seeds) become one curve, their mean, with a band from the lowest to the highest; the
+table then tells mean and standard deviation. A resumed run counts as one. MMEngine writes the logs
 (WORK_DIR/*/vis_data/scalars.json); MMSegmentation's analyze_logs.py is not part of its package.
 """
 
