@@ -1,6 +1,7 @@
 """Every config of a run is a case: it says what its name says, and its parts fit together."""
 
 import copy
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,14 +11,20 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmseg.registry import MODELS
 
-from allspark_mmseg.methods import AllSpark, SelfTraining
+from allspark_mmseg.backbones.dinov2 import ARCHS
+from allspark_mmseg.methods import AllSpark
+from allspark_mmseg.registry import MODELS as OWN_MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs'
 LEAVES = sorted(path for path in CONFIGS.glob('*/*.py') if path.parent.name != '_base_')
 METHODS = {
     'allspark': ('allspark_mmseg.AllSpark',),
+    'fixmatch': ('allspark_mmseg.FixMatch',),
+    'mean_teacher': ('allspark_mmseg.MeanTeacher',),
     'self_training': ('allspark_mmseg.SelfTraining',),
+    'unimatch': ('allspark_mmseg.UniMatch',),
+    'unimatch_v2': ('allspark_mmseg.UniMatchV2',),
     'supervised': ('EncoderDecoder', 'allspark_mmseg.EncoderDecoder'),
 }
 # data set -> its folder, and the number of processes that its batches are meant for
@@ -29,19 +36,51 @@ DATASETS = {
     'demo': ('data/demo', 1),
 }
 PUBLISHED = ('voc', 'cityscapes', 'coco')
-# words in a file name -> type of backbone; no word: the default of the data set
+# word in a file name -> type of backbone, and what tells its size
 BACKBONES = {
-    'swin-t': 'SwinTransformer',
-    'r50-d8': 'ResNetV1c',
-    'mit-b0': 'allspark_mmseg.MixVisionTransformer',
-    'mit-b4': 'allspark_mmseg.MixVisionTransformer',
-    'camvid': 'allspark_mmseg.EfficientNetLite0',
-    'demo': 'allspark_mmseg.EfficientNetLite0',
-    'voc': 'allspark_mmseg.MixVisionTransformer',
-    'cityscapes': 'allspark_mmseg.MixVisionTransformer',
-    'coco': 'allspark_mmseg.MixVisionTransformer',
+    'swin-t': ('SwinTransformer', {}),
+    'r50-d8': ('ResNetV1c', dict(depth=50)),
+    'r50-d16': ('ResNet', dict(depth=50)),
+    'r101-d16': ('ResNet', dict(depth=101)),
+    'xception65': ('allspark_mmseg.Xception65', {}),
+    'mit-b0': ('allspark_mmseg.MixVisionTransformer', dict(embed_dims=32, num_layers=[2, 2, 2, 2])),
+    'mit-b4': ('allspark_mmseg.MixVisionTransformer', dict(embed_dims=64, num_layers=[3, 8, 27, 3])),
+    'mit-b5': ('allspark_mmseg.MixVisionTransformer', dict(embed_dims=64, num_layers=[3, 6, 40, 3])),
+    'dinov2-s14': ('allspark_mmseg.DINOv2', dict(arch='small')),
+    'dinov2-b14': ('allspark_mmseg.DINOv2', dict(arch='base')),
+    'dinov2-l14': ('allspark_mmseg.DINOv2', dict(arch='large')),
+    'efficientnet-lite0': ('allspark_mmseg.EfficientNetLite0', {}),
 }
-HEADS = {'upernet': 'UPerHead', 'fcn': 'FCNHead', '': 'allspark_mmseg.AllMLPHead'}
+# method -> the word that a file name of a data set may leave out; '': of all others
+DEFAULT_BACKBONES = {
+    '': dict(camvid='efficientnet-lite0', demo='efficientnet-lite0'),
+    **{
+        method: dict(voc='mit-b5', cityscapes='mit-b5', coco='mit-b5')
+        for method in ('allspark', 'self_training', 'supervised')
+    },
+    **{
+        method: dict(voc='r101-d16', cityscapes='r101-d16', coco='xception65')
+        for method in ('fixmatch', 'mean_teacher', 'unimatch')
+    },
+    'unimatch_v2': dict(camvid='dinov2-s14', voc='dinov2-b14', cityscapes='dinov2-b14', coco='dinov2-b14'),
+}
+# word in a file name, or else the type of backbone -> the decode head
+HEADS = {
+    'upernet': 'UPerHead',
+    'fcn': 'FCNHead',
+    'ResNet': 'allspark_mmseg.DeepLabV3PlusHead',
+    'allspark_mmseg.Xception65': 'allspark_mmseg.DeepLabV3PlusHead',
+    'allspark_mmseg.DINOv2': 'allspark_mmseg.DPTHead',
+    'allspark_mmseg.MixVisionTransformer': 'allspark_mmseg.AllMLPHead',
+    'allspark_mmseg.EfficientNetLite0': 'allspark_mmseg.AllMLPHead',
+}
+STRONG_VIEWS = {
+    'fixmatch': ('strong_1',),
+    'mean_teacher': ('strong_1',),
+    'unimatch': ('strong_1', 'strong_2'),
+    'unimatch_v2': ('strong_1', 'strong_2'),
+}
+PATCH = 14
 
 
 class Leaf:
@@ -55,6 +94,15 @@ class Leaf:
         self.folder, self.processes = DATASETS[self.dataset]
         split = next((word for word in self.words if 'over' in word or word.isdigit()), None)
         self.split = f'u2pl_{split}' if 'u2pl' in self.words else split
+        defaults = DEFAULT_BACKBONES[''] | DEFAULT_BACKBONES.get(self.method, {})
+        self.network = (
+            next((word for word in BACKBONES if word in self.words), None) or defaults[self.dataset]
+        )
+        # UniMatch's networks, against AllSpark's
+        self.cnn = self.network in ('r50-d16', 'r101-d16', 'xception65')
+        self.dinov2 = self.network.startswith('dinov2')
+        if self.cnn and 'u2pl' in self.words:
+            self.processes = 2
         self.cfg = Config.fromfile(path)
 
     @property
@@ -68,13 +116,27 @@ class Leaf:
 
     @property
     def by_epoch(self) -> bool:
-        """Supervised training on our own data sets lasts as many steps as the other methods'."""
-        return self.method != 'supervised' or self.dataset in PUBLISHED
+        """Supervised training on our own data sets, and in UniMatch V2, is as long whatever the labels."""
+        return self.method != 'supervised' or (self.dataset in PUBLISHED and not self.dinov2)
 
     @property
     def training_sets(self) -> list[ConfigDict]:
         dataset = self.cfg.train_dataloader.dataset
         return list(dataset.datasets) if dataset.type == 'ConcatDataset' else [dataset]
+
+    @property
+    def views(self) -> dict[str, list]:
+        """The views of labelled and unlabelled images, and their steps."""
+        return {k: v for dataset in self.training_sets for k, v in views_of(dataset.pipeline[-1]).items()}
+
+
+def views_of(step: ConfigDict) -> dict[str, list]:
+    """The views that the last step of a training pipeline makes, and their own steps."""
+    if step.type == 'allspark_mmseg.Twice':
+        once = views_of(step.steps[-1])
+        return once | {f'{step.prefix}{view}': steps for view, steps in once.items()}
+    assert step.type == 'allspark_mmseg.Views'
+    return {view: steps for view, steps in step.items() if view != 'type'}
 
 
 @pytest.fixture(scope='module', params=LEAVES, ids=lambda path: f'{path.parent.name}/{path.stem}')
@@ -128,11 +190,19 @@ def test_lists_in_the_repository_exist_and_are_apart(path):
 
 
 def test_name_and_network(leaf):
-    backbone = next(kind for word, kind in BACKBONES.items() if word in leaf.words)
-    assert leaf.segmentor.backbone.type == backbone
-    assert leaf.decoder.type == next(kind for word, kind in HEADS.items() if word in leaf.words or not word)
-    weights = leaf.segmentor.get('pretrained') or leaf.segmentor.backbone.get('init_cfg')
+    backbone = leaf.segmentor.backbone
+    kind, size = BACKBONES[leaf.network]
+    assert backbone.type == kind
+    assert {key: backbone[key] for key in size} == size
+    head = next((word for word in HEADS if word in leaf.words), kind)
+    assert leaf.decoder.type == HEADS[head]
+    weights = leaf.segmentor.get('pretrained') or backbone.get('init_cfg')
     assert (weights is None) == ('scratch' in leaf.words)
+    if leaf.cnn or leaf.dinov2:
+        words = dict(r101='resnet101_mmseg', r50='resnet50_mmseg', xception65='xception65_mmseg')
+        file = words.get(leaf.network.split('-')[0], leaf.network.replace('dinov2-', 'dinov2_vit'))
+        if leaf.dataset in PUBLISHED:
+            assert file in weights.checkpoint
 
 
 def test_classes(leaf):
@@ -150,6 +220,11 @@ def test_crop_sizes(leaf):
     steps = [node for dataset in leaf.training_sets for node in dicts(dataset.pipeline)]
     found = [tuple(step['crop_size']) for step in steps if 'crop_size' in step]
     assert found == [crop] * len(leaf.training_sets)
+    if leaf.dinov2:
+        assert all(side % PATCH == 0 for side in crop)
+        windows = leaf.segmentor.test_cfg.get('crop_size', crop)
+        assert tuple(windows) == crop, 'windows are as large as crops, so whole patches, too'
+        assert ('size_multiple' in leaf.segmentor.test_cfg) == (leaf.segmentor.test_cfg.mode == 'whole')
     if leaf.method == 'allspark':
         assert tuple(leaf.segmentor.decode_head.bottleneck.crop_size) == crop
 
@@ -157,23 +232,26 @@ def test_crop_sizes(leaf):
 def test_pipelines(leaf):
     pipelines = [[step.type for step in dataset.pipeline] for dataset in leaf.training_sets]
     assert ['LoadAnnotations' in steps for steps in pipelines] == [True, False][: len(pipelines)]
-    last = [dataset.pipeline[-1] for dataset in leaf.training_sets]
-    if leaf.method == 'supervised':
-        assert last[0].type == 'PackSegInputs'
-    else:
-        assert [sorted(step) for step in last] == [['labeled', 'type'], ['type', 'weak']]
-        assert all(
-            steps[-1].type == 'PackSegInputs'
-            for step in last
-            for steps in (step.get('labeled') or step.weak,)
-        )
     jitter = 'allspark_mmseg.ColorJitter'
-    coloured = [jitter in str(dataset.pipeline) for dataset in leaf.training_sets]
-    assert coloured == [True, False][: len(coloured)]
+    # UniMatch's labelled images keep their colours, and CamVid's
+    coloured = not (leaf.method in STRONG_VIEWS or leaf.cnn or leaf.dinov2 or leaf.dataset == 'camvid')
+    assert (jitter in str(leaf.training_sets[0].pipeline)) == coloured
+    if leaf.method == 'supervised':
+        assert pipelines[0][-1] == 'PackSegInputs'
+    else:
+        strong = set(STRONG_VIEWS.get(leaf.method, ())) | {leaf.cfg.model.get('unlabeled_view', 'weak')}
+        unlabeled = {'weak', *strong}
+        if leaf.cfg.model.get('mix_source') == 'same_image':
+            unlabeled |= {f'mix_{view}' for view in unlabeled}
+        views = leaf.views
+        assert set(views) == {'labeled', *unlabeled}
+        for view, steps in views.items():
+            assert steps[-1].type == 'PackSegInputs'
+            assert (jitter in str(steps)) == ('strong' in view or (view == 'labeled' and coloured))
     marked = ['allspark_mmseg.BlankSegMap' in steps for steps in pipelines]
     assert marked == [False, True][: len(marked)]
-    # CamVid's images get odd sides, for its backbone; a mask is loaded after any resizing of the image
-    resized = ['Resize'] if leaf.dataset == 'camvid' else []
+    # CamVid's images get odd sides, for EfficientNet; a mask is loaded after any resizing of the image
+    resized = ['Resize'] if leaf.dataset == 'camvid' and not leaf.dinov2 else []
     expected = ['LoadImageFromFile', *resized, 'LoadAnnotations', 'PackSegInputs']
     assert [step.type for step in leaf.cfg.test_pipeline] == expected
     assert leaf.cfg.test_dataloader.dataset.pipeline == leaf.cfg.test_pipeline
@@ -220,11 +298,18 @@ def test_schedule_lasts_as_long_as_training(leaf):
 
 def test_hooks(leaf):
     hooks = [hook.type.removeprefix('allspark_mmseg.') for hook in leaf.cfg.custom_hooks]
-    assert 'StartupCheckHook' in hooks
+    assert {'StartupCheckHook', 'TeacherHook'} <= set(hooks)
     assert ('MemoryWarmUpHook' in hooks) == (leaf.method == 'allspark')
     if leaf.method == 'allspark':
         (warm_up,) = [hook for hook in leaf.cfg.custom_hooks if hook.type.endswith('MemoryWarmUpHook')]
         assert 0 < warm_up.epochs < leaf.cfg.train_cfg.max_epochs
+
+
+def test_a_teacher_predicts_and_both_are_validated(leaf):
+    model = leaf.cfg.model
+    teacher = leaf.method in ('mean_teacher', 'unimatch_v2') or 'teacher' in model
+    assert (model.get('predict_on') == 'teacher') == teacher
+    assert leaf.cfg.val_cfg.type == ('allspark_mmseg.StudentTeacherValLoop' if teacher else 'ValLoop')
 
 
 def counted(path: Path) -> int:
@@ -238,7 +323,12 @@ def counted(path: Path) -> int:
 )
 def test_supervised_training_is_as_long_as_its_counterpart(path):
     """In iterations, and in the images of a step; the demo compares equal times instead."""
-    supervised, other = Leaf(path), Leaf(CONFIGS / 'allspark' / path.name)
+    supervised = Leaf(path)
+    others = [
+        Leaf(CONFIGS / method / path.name) for method in METHODS if (CONFIGS / method / path.name).exists()
+    ]
+    others.append(Leaf(CONFIGS / 'unimatch_v2' / 'camvid_1over8.py'))
+    other = next(o for o in others if o.method != 'supervised' and o.network == supervised.network)
     unlabeled = counted(Path(other.training_sets[1].ann_file))
     per_epoch = unlabeled // other.processes // other.cfg.train_dataloader.sampler.unlabeled
     assert supervised.cfg.train_cfg.max_iters == other.cfg.train_cfg.max_epochs * per_epoch
@@ -266,8 +356,30 @@ def test_counterparts_differ_in_the_method_alone():
             assert baseline.cfg[key] == same, f'{path.stem}: {key}'
 
 
+def test_fixmatch_differs_from_its_counterpart_in_the_method_and_a_view():
+    rows = (path for path in LEAVES if path.parent.name == 'fixmatch' and '_base_ = [' in path.read_text())
+    for path in rows:
+        leaf = Leaf(path)
+        method = 'unimatch_v2' if leaf.dinov2 else 'unimatch'
+        other = Leaf(CONFIGS / method / path.name.replace('_dinov2-b14', ''))
+        assert leaf.network == other.network
+        assert leaf.cfg.model | dict(type='') == other.cfg.model | dict(type='')
+        assert leaf.training_sets[0] == other.training_sets[0]
+        assert {**leaf.views, 'strong_2': 0, 'mix_strong_2': 0}.keys() >= other.views.keys()
+        assert leaf.cfg.train_dataloader.sampler == other.cfg.train_dataloader.sampler
+        for key in (
+            'val_dataloader',
+            'optim_wrapper',
+            'param_scheduler',
+            'train_cfg',
+            'val_cfg',
+            'randomness',
+        ):
+            assert leaf.cfg[key] == other.cfg[key], f'{path.stem}: {key}'
+
+
 def shrink(model: ConfigDict) -> None:
-    """No weights to fetch, one block a stage, BN in place of SyncBN; widths stay."""
+    """No weights to fetch, few blocks, BN in place of SyncBN; widths stay."""
     for node in dicts(model):
         for key in ('init_cfg', 'pretrained'):
             if key in node:
@@ -277,11 +389,28 @@ def shrink(model: ConfigDict) -> None:
                 node[key] = [1, 1, 1, 1]
         if node.get('type') == 'SyncBN':
             node['type'] = 'BN'
+        if node.get('type') == 'ResNet':
+            node['depth'] = 50
+        if node.get('type') == 'allspark_mmseg.DINOv2':
+            sizes = ARCHS[node['arch']]
+            node['arch'] = {key: sizes[key] for key in ('embed_dims', 'num_heads')}
+            node['arch'].update(depth=4, out_indices=(0, 1, 2, 3))
 
 
-def test_model_builds_and_fits_its_features(leaf):
-    """On features of one pixel, at real widths: every head takes what the backbone gives."""
+@pytest.fixture(scope='module')
+def built() -> set[str]:
+    """Models and views that were tried; those of a split are mostly those of its row."""
+    return set()
+
+
+def test_model_builds_and_fits_its_features(leaf, built):
+    """On features of few pixels, at real widths: every head takes what the backbone gives."""
     model = copy.deepcopy(leaf.cfg.model)
+    views = [] if leaf.method == 'supervised' else sorted(leaf.views)
+    tried = json.dumps([model.to_dict(), views], default=str)
+    if tried in built:
+        return
+    built.add(tried)
     shrink(model)
     segmentor = model.get('segmentor', model)
     if segmentor.backbone.type.endswith('EfficientNetLite0'):
@@ -290,16 +419,18 @@ def test_model_builds_and_fits_its_features(leaf):
         side = 2 * segmentor.decode_head.bottleneck.get('stride', 32)
         segmentor.decode_head.bottleneck.crop_size = (side, side)
     model = MODELS.build(model).eval()
-    expected = dict(allspark=AllSpark, self_training=SelfTraining)
-    assert isinstance(model, expected.get(leaf.method, object))
-    image = torch.zeros(1, 3, 64, 64)
+    if leaf.method != 'supervised':
+        assert type(model) is OWN_MODELS.get(METHODS[leaf.method][0].removeprefix('allspark_mmseg.'))
+        assert set(model.needed_views) == set(views)
+    side = 5 * PATCH if leaf.dinov2 else 64
+    image = torch.zeros(1, 3, side, side)
     with torch.no_grad():
         (result,) = model.predict(image)
         if leaf.method == 'allspark':
             feature = model.extract_feat(image)[model.decode_head.bottleneck_index]
             stride = 64 // feature.shape[-1]
             assert leaf.segmentor.decode_head.bottleneck.get('stride', 32) == stride
-    assert result.seg_logits.data.shape == (len(leaf.cfg.metainfo.classes), 64, 64)
+    assert result.seg_logits.data.shape == (len(leaf.cfg.metainfo.classes), side, side)
 
 
 def resized(node, old: tuple, new: tuple):
@@ -338,7 +469,8 @@ def test_the_documented_switches_exist():
     assert len(keys) == 6
     for key, value in keys:
         path = key.replace('head.', 'model.segmentor.decode_head.bottleneck.', 1)
-        cfg = Config.fromfile(CONFIGS / 'allspark' / 'camvid_1over8.py')
+        name = 'voc_1over16' if key.endswith('.prob') else 'camvid_1over8'  # CamVid's has no colour
+        cfg = Config.fromfile(CONFIGS / 'allspark' / f'{name}.py')
         option = {'True': True}.get(value, 0 if value == '0' else value)
         cfg.merge_from_dict({path: option})
         if key.endswith('.prob'):

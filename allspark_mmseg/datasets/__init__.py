@@ -10,7 +10,7 @@ from .transforms import (
     RandomResizeLongSide,
     RandomScaleCropFlip,
 )
-from .views import SemiSegDataPreProcessor, Views
+from .views import SemiSegDataPreProcessor, Twice, Views
 
 __all__ = [
     'BlankSegMap',
@@ -22,5 +22,6 @@ __all__ = [
     'RandomScaleCropFlip',
     'SemiSegDataPreProcessor',
     'SplitListDataset',
+    'Twice',
     'Views',
 ]

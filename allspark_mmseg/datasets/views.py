@@ -97,6 +97,70 @@ class Views(BaseTransform):
         return f'{type(self).__name__}({views})'
 
 
+@TRANSFORMS.register_module()
+class Twice(BaseTransform):
+    """Draw the views of an image twice; those of the second time get a prefix.
+
+    UniMatch's release (arXiv:2208.09910) pastes by CutMix from another crop of the same image, in colours of
+    its own: the image is decoded once, and everything random is drawn twice independently::
+
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='allspark_mmseg.BlankSegMap'),
+            dict(type='allspark_mmseg.Twice', prefix='mix_', steps=[
+                dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=(321, 321)),
+                dict(type='allspark_mmseg.Views', weak=[pack], strong_1=[*colour, pack])])]
+
+    gives the views ``weak``, ``strong_1``, ``mix_weak`` and ``mix_strong_1``.
+
+    Args:
+        steps: What is done twice; the last must be ``Views``.
+        prefix: Of the second views' names.
+
+    Raises:
+        ValueError: The prefix is empty, or not the beginning of an identifier.
+        TypeError: In use, the steps return no views.
+    """
+
+    def __init__(self, steps: list[dict], prefix: str) -> None:
+        if not prefix.isidentifier() or prefix.startswith('_'):
+            raise ValueError(
+                f"Twice: prefix is '{prefix}', expected the beginning of a Python identifier without leading "
+                'underscore, such as mix_.'
+            )
+        self.steps = Compose([_build(step) for step in steps])
+        self.prefix = prefix
+
+    def transform(self, results: dict) -> dict:
+        """Make the views of one image.
+
+        Args:
+            results: What the steps before made: ``img`` (H, W, 3) uint8, maps (H, W), paths. The second run
+                may change it.
+
+        Returns:
+            dict: ``inputs`` and ``data_samples`` as of ``Views``, with twice as many fields.
+        """
+        first, second = (self._run(copy.deepcopy(results)), self._run(results))
+        for key, views in first.items():
+            for name, view in second[key].items():
+                views.set_field(view, f'{self.prefix}{name}')
+        return first
+
+    def _run(self, results: dict) -> dict:
+        viewed = self.steps(results)
+        if not isinstance(viewed, dict) or not isinstance(viewed.get('inputs'), BaseDataElement):
+            found = f'a dict of {sorted(viewed)}' if isinstance(viewed, dict) else f'{type(viewed).__name__}'
+            raise TypeError(
+                f'Twice: the steps must return views, found {found}. End them with '
+                "dict(type='allspark_mmseg.Views', ...)."
+            )
+        return viewed
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(steps={self.steps}, prefix={self.prefix!r})'
+
+
 def _build(step: dict | Any) -> Any:
     # The scope also serves the steps inside a step (RandomApply), which mmcv builds without one.
     return MMSEG_TRANSFORMS.build({'_scope_': 'mmseg', **step}) if isinstance(step, dict) else step

@@ -11,7 +11,7 @@ from mmengine.structures import BaseDataElement
 from mmseg.models import SegDataPreProcessor
 from mmseg.structures import SegDataSample
 
-from allspark_mmseg.datasets import SemiSegDataPreProcessor, Views
+from allspark_mmseg.datasets import SemiSegDataPreProcessor, Twice, Views
 from allspark_mmseg.registry import MODELS, TRANSFORMS
 
 PACK = {'type': 'PackSegInputs'}
@@ -136,6 +136,78 @@ def test_no_view():
 def test_a_view_that_is_not_packed(steps, found):
     with pytest.raises(TypeError, match=f"view 'strong_1' must return PackSegInputs' .*found {found}"):
         Views(weak=[PACK], strong_1=steps)(results())
+
+
+def test_twice_runs_the_steps_anew_on_the_same_image():
+    drawn = []
+
+    def shift(results):
+        drawn.append(results['img'].copy())
+        results['img'] += len(drawn)
+        return results
+
+    before = results()['img']
+    out = Twice([shift, Views(weak=[PACK], strong_1=[FLIP, PACK])], prefix='mix_')(results())
+    assert len(drawn) == 2 and all((img == before).all() for img in drawn)  # the second is not the first's
+    assert (
+        set(out['inputs'].keys())
+        == set(out['data_samples'].keys())
+        == {'weak', 'strong_1', 'mix_weak', 'mix_strong_1'}
+    )
+    for prefix, added in {'': 1, 'mix_': 2}.items():
+        weak, strong = (out['inputs'].get(f'{prefix}{view}') for view in ('weak', 'strong_1'))
+        assert torch.equal(weak, torch.from_numpy(before.transpose(2, 0, 1)) + added)
+        assert torch.equal(strong, weak.flip(2))
+        assert out['data_samples'].get(f'{prefix}strong_1').flip
+        assert 'flip' not in out['data_samples'].get(f'{prefix}weak')
+
+
+def test_twice_draws_crop_and_colour_independently_of_one_decoded_file(root, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    cv2.imwrite(str(root / 'noise.png'), pixels)
+    decoded, decode = [], cv2.imdecode
+    monkeypatch.setattr(cv2, 'imdecode', lambda *given: decoded.append(1) or decode(*given))
+    jitter = {'type': 'allspark_mmseg.ColorJitter', 'brightness': 0.5}
+    crop = {'type': 'allspark_mmseg.RandomScaleCropFlip', 'crop_size': (32, 32)}
+    views = {'type': 'allspark_mmseg.Views', 'weak': [PACK], 'strong_1': [jitter, PACK]}
+    steps = [
+        {'type': 'LoadImageFromFile'},
+        {'type': 'allspark_mmseg.BlankSegMap'},
+        {'type': 'allspark_mmseg.Twice', 'prefix': 'mix_', 'steps': [crop, views]},
+    ]
+    np.random.seed(0)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        out = TRANSFORMS.build({'type': 'mmcv.Compose', 'transforms': steps})(
+            {'img_path': str(root / 'noise.png'), 'seg_fields': []}
+        )
+    assert len(decoded) == 1
+    inputs, samples = out['inputs'], out['data_samples']
+    scales = [samples.get(view).scale_factor for view in ('weak', 'strong_1', 'mix_weak', 'mix_strong_1')]
+    assert scales[0] == scales[1] != scales[2] == scales[3]  # common to the views of a run
+    factors = [
+        (inputs.get(f'{prefix}strong_1').sum() / inputs.get(f'{prefix}weak').sum()).item()
+        for prefix in ('', 'mix_')
+    ]
+    assert abs(factors[0] - factors[1]) > 0.05
+    # padding is marked where each run put it
+    for prefix in ('', 'mix_'):
+        padded = samples.get(f'{prefix}weak').gt_sem_seg.data[0] == 255
+        assert (inputs.get(f'{prefix}weak')[:, padded] == 0).all()
+
+
+@pytest.mark.parametrize('prefix', ['', '_', '1', 'mix-'])
+def test_prefixes_that_cannot_begin_a_name(prefix):
+    with pytest.raises(ValueError, match=f"prefix is '{prefix}', expected the beginning of .* identifier"):
+        Twice([Views(weak=[PACK])], prefix=prefix)
+
+
+@pytest.mark.parametrize(
+    ('steps', 'found'),
+    [([PACK], r"a dict of \['data_samples', 'inputs'\]"), ([lambda results: None], 'NoneType')],
+)
+def test_twice_without_views(steps, found):
+    with pytest.raises(TypeError, match=f'must return views, found {found}.*allspark_mmseg.Views'):
+        Twice(steps, prefix='mix_')(results())
 
 
 def collated():

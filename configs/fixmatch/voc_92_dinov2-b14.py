@@ -1,0 +1,21 @@
+# UniMatch V2's FixMatch on Pascal VOC, 92 labels, the original 1/16, as published (83.83 mIoU): 4 GPUs of 4 + 4
+# images, DINOv2-B, 60 epochs.
+# tools/dist_train.sh configs/fixmatch/voc_92_dinov2-b14.py 4
+_base_ = [
+    '../_base_/models/dpt_dinov2-b14.py',
+    '../_base_/datasets/voc_92_unimatch_v2.py',
+    '../_base_/schedules/adamw_poly_60e_dinov2.py',
+    '../_base_/default_runtime.py',
+]
+
+segmentor = _base_.model
+segmentor.data_preprocessor.size = _base_.crop_size
+model = dict(
+    _delete_=True, type='allspark_mmseg.FixMatch', segmentor=segmentor, teacher=dict(), predict_on='teacher'
+)
+
+unlabeled_dataset = _base_.unlabeled_dataset
+unlabeled_dataset.pipeline = [*_base_.load_unlabeled, _base_.one_strong_view]
+train_dataloader = dict(dataset=dict(datasets=[_base_.labeled_dataset, unlabeled_dataset]))
+val_cfg = dict(type='allspark_mmseg.StudentTeacherValLoop')
+auto_scale_lr = dict(enable=False, base_batch_size=32)

@@ -1,0 +1,25 @@
+# Mean Teacher on Pascal VOC, augmented 1/16 (662 labels), ours, not published: on UniMatch's network, data and
+# schedule, 4 GPUs of 2 + 2 images, ResNet-101, 80 epochs.
+# tools/dist_train.sh configs/mean_teacher/voc_1over16.py 4
+_base_ = [
+    '../_base_/models/deeplabv3plus_r101-d16.py',
+    '../_base_/datasets/voc_1over16_unimatch.py',
+    '../_base_/schedules/sgd_poly_80e.py',
+    '../_base_/default_runtime.py',
+]
+
+segmentor = _base_.model
+segmentor.data_preprocessor.size = _base_.crop_size
+model = dict(
+    _delete_=True,
+    type='allspark_mmseg.MeanTeacher',
+    segmentor=segmentor,
+    ignore_padding=True,
+    predict_on='teacher',
+)
+
+unlabeled_dataset = _base_.unlabeled_dataset
+unlabeled_dataset.pipeline = [*_base_.load_unlabeled, _base_.one_strong_view]
+train_dataloader = dict(dataset=dict(datasets=[_base_.labeled_dataset, unlabeled_dataset]))
+val_cfg = dict(type='allspark_mmseg.StudentTeacherValLoop')
+auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -1,0 +1,10 @@
+# Supervised on Cityscapes, 1/8 (372 labels), DINOv2-S: 80.22 mIoU in the released logs.
+_base_ = './cityscapes_1over8_dinov2-b14.py'
+
+_weights = 'https://dl.fbaipublicfiles.com/dinov2'
+model = dict(
+    backbone=dict(
+        arch='small', init_cfg=dict(checkpoint=f'{_weights}/dinov2_vits14/dinov2_vits14_pretrain.pth')
+    ),
+    decode_head=dict(in_channels=[384, 384, 384, 384], channels=64, post_process_channels=[48, 96, 192, 384]),
+)
