@@ -59,9 +59,10 @@ class CutMix:
         area = _uniform((count, 1), *self.area, device) * (height * width)
         aspect = _uniform((count, _TRIALS), *self.aspect, device)
         box = torch.stack([(area * aspect).sqrt(), (area / aspect).sqrt()]).floor()  # (2, N, trials)
-        limits = torch.tensor(size, device=device).view(2, 1, 1)
-        corner = (torch.rand(2, count, _TRIALS, device=device) * limits).floor()
-        fits = (corner + box <= limits).all(dim=0)
+        # the limits are never tensors of their own: to copy them there would wait for the device
+        drawn = torch.rand(2, count, _TRIALS, device=device)
+        corner = torch.stack([drawn[0] * height, drawn[1] * width]).floor()
+        fits = (corner[0] + box[0] <= height) & (corner[1] + box[1] <= width)
         first = fits.int().argmax(dim=1)[None, :, None].expand(2, -1, -1)
         start, extent = (part.gather(2, first).squeeze(2) for part in (corner, box))  # (2, N)
         boxed = fits.any(dim=1) & (torch.rand(count, device=device) < self.prob)

@@ -19,14 +19,18 @@ class StudentTeacherValLoop(ValLoop):
         ValueError: the model has no teacher.
     """
 
-    def run(self) -> dict[str, float]:
-        """Validate both; returns the metrics of both."""
-        model = unwrapped(self.runner.model)
+    def __init__(self, runner, *args, **kwargs):
+        model = unwrapped(runner.model)
         if not isinstance(model, SemiSegmentor) or model.teacher is None:
             raise ValueError(
                 f'StudentTeacherValLoop: the {type(model).__name__} has no teacher; use '
                 "val_cfg=dict(type='ValLoop'), or give the method a teacher=dict(...)."
             )
+        super().__init__(runner, *args, **kwargs)
+
+    def run(self) -> dict[str, float]:
+        """Validate both; returns the metrics of both, those of the one that predicts first."""
+        model = unwrapped(self.runner.model)
         self.runner.call_hook('before_val')
         self.runner.call_hook('before_val_epoch')
         self.runner.model.eval()
@@ -34,10 +38,10 @@ class StudentTeacherValLoop(ValLoop):
         other = 'student' if chosen == 'teacher' else 'teacher'
         try:
             model.predict_on = other
-            metrics = {f'{other}/{name}': value for name, value in self._metrics().items()}
+            others = {f'{other}/{name}': value for name, value in self._metrics().items()}
         finally:
             model.predict_on = chosen
-        metrics.update(self._metrics())
+        metrics = self._metrics() | others  # in this order: save_best='auto' takes the first
         self.runner.call_hook('after_val_epoch', metrics=metrics)
         self.runner.call_hook('after_val')
         return metrics

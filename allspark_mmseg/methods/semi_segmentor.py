@@ -1,9 +1,10 @@
 """What all semi-supervised methods share: a student segmentor, and perhaps a teacher, in a wrapper."""
 
+import inspect
 from collections.abc import Mapping
 
 import torch
-from mmseg.models.decode_heads.cascade_decode_head import BaseCascadeDecodeHead
+from mmseg.models.decode_heads import DAHead, DDRHead, EncHead, IterativeDecodeHead, PIDHead
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.models.utils import resize
 from mmseg.registry import MODELS as MMSEG_MODELS
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 
 from ..pseudo_label import PseudoLabel
 from ..teacher import Teacher
+
+# heads whose forward gives more than logits
+_OTHER_HEADS = (DAHead, DDRHead, EncHead, IterativeDecodeHead, PIDHead)
 
 
 def _viewing(given: dict | None, of_segmentor: dict | None) -> dict:
@@ -81,9 +85,10 @@ class SemiSegmentor(BaseSegmentor):
         self._register_load_state_dict_pre_hook(self.adopt_plain_checkpoint)
 
     def init_weights(self) -> None:
-        """Initialise the student, and make the teacher equal to it."""
+        """Initialise the student, and make the teacher equal to it; the first time only, as in MMEngine."""
+        first = not self.is_init
         super().init_weights()
-        if self.teacher is not None:
+        if first and self.teacher is not None:
             self.teacher.copy_from(self.student)
 
     @property
@@ -252,9 +257,19 @@ class SemiSegmentor(BaseSegmentor):
 def _check_head(method: str, segmentor: nn.Module) -> None:
     """Check that the student makes its logits as ``decode_head(features)``."""
     head = getattr(segmentor, 'decode_head', None)
-    if not hasattr(head, 'loss_by_feat') or isinstance(head, BaseCascadeDecodeHead | nn.ModuleList):
+    decoder = getattr(head, 'decoder', head)  # behind a bottleneck
+    if (
+        not hasattr(head, 'loss_by_feat')
+        or isinstance(decoder, _OTHER_HEADS)
+        or len(_required_arguments(decoder.forward)) != 1
+    ):
         raise ValueError(
             f'{method}: segmentor is a {type(segmentor).__name__} whose decode_head is a '
-            f'{type(head).__name__}; expected an EncoderDecoder with one decode head that makes logits from '
-            'features alone (no cascade, no mask classification).'
+            f'{type(decoder).__name__}; expected an EncoderDecoder with one decode head that makes logits, '
+            'and nothing else, from features alone (no cascade, no mask classification).'
         )
+
+
+def _required_arguments(function) -> list[inspect.Parameter]:
+    given = inspect.signature(function).parameters.values()
+    return [each for each in given if each.default is each.empty and each.kind is not each.VAR_KEYWORD]

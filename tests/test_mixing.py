@@ -1,0 +1,229 @@
+"""CutMix: what boxes are drawn, and that everything of a pixel is pasted with it."""
+
+import math
+import random
+from dataclasses import fields
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from allspark_mmseg.mixing import CutMix, paste, paste_labels
+from allspark_mmseg.pseudo_label import PseudoLabel
+
+
+def literal_box(side: int, rng: random.Random) -> tuple[int, int, int, int]:
+    """The released loop: top, left, height, width."""
+    area = rng.uniform(0.02, 0.4) * side * side
+    while True:
+        aspect = rng.uniform(0.3, 1 / 0.3)
+        width, height = int(math.sqrt(area / aspect)), int(math.sqrt(area * aspect))
+        left, top = rng.randrange(side), rng.randrange(side)
+        if left + width <= side and top + height <= side:
+            return top, left, height, width
+
+
+def measured(boxes: torch.Tensor) -> torch.Tensor:
+    """(N, 4) int64: top, left, height, width of each image's box; it must be one, and filled."""
+    rows, columns = boxes.any(2), boxes.any(1)
+    assert torch.equal(boxes, rows[:, :, None] & columns[:, None])
+    found = []
+    for line in (rows, columns):
+        start, extent = line.int().argmax(1), line.sum(1)
+        assert torch.equal(extent, line.shape[1] - line.int().flip(1).argmax(1) - start), 'a gap'
+        found += [start, extent]
+    return torch.stack([found[0], found[2], found[1], found[3]], 1)
+
+
+def many(cutmix: CutMix, count: int, size: tuple[int, int], chunk: int = 400) -> torch.Tensor:
+    """(count, 4): the boxes of images that have one."""
+    drawn = (cutmix.draw(chunk, size) for _ in range(count // chunk))
+    return torch.cat([measured(boxes[boxes.flatten(1).any(1)]) for boxes in drawn])
+
+
+def test_boxes_are_distributed_as_in_the_released_loop():
+    side, count = 321, 3200
+    rng = random.Random(0)
+    expected = torch.tensor([literal_box(side, rng) for _ in range(8 * count)], dtype=torch.float64)
+    found = many(CutMix(prob=1.0), count, (side, side)).double()
+    assert len(found) == count
+    # Kolmogorov and Smirnov: chance exceeds this once in 1000 times
+    limit = 1.95 * math.sqrt(1 / len(found) + 1 / len(expected))
+    for name, of in dict(
+        top=lambda box: box[:, 0],
+        left=lambda box: box[:, 1],
+        height=lambda box: box[:, 2],
+        width=lambda box: box[:, 3],
+        area=lambda box: box[:, 2] * box[:, 3],
+        aspect=lambda box: box[:, 2] / box[:, 3],
+        bottom=lambda box: box[:, 0] + box[:, 2],
+        right=lambda box: box[:, 1] + box[:, 3],
+    ).items():
+        ours, theirs = of(found).sort().values, of(expected).sort().values
+        at = torch.cat([ours, theirs])
+        distance = (
+            torch.searchsorted(ours, at, right=True) / len(ours)
+            - torch.searchsorted(theirs, at, right=True) / len(theirs)
+        ).abs()
+        assert distance.max() < limit, f'{name}: {distance.max():.4f} apart, {limit:.4f} allowed'
+    height, width = found[:, 2], found[:, 3]
+    assert (height * width).mean() / side**2 == pytest.approx(0.208, abs=0.005)
+    assert (height > width).double().mean() == pytest.approx(0.73, abs=0.02)
+    assert (height / width).mean() == pytest.approx(1.62, abs=0.04)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 3),
+    st.tuples(st.integers(1, 50), st.integers(1, 50)),
+    st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted),
+    st.tuples(st.floats(0.1, 8), st.floats(0.1, 8)).map(sorted),
+    st.integers(0, 99),
+)
+def test_boxes_lie_inside_and_have_an_area_and_aspect_asked_for(count, size, area, aspect, seed):
+    torch.manual_seed(seed)
+    boxes = CutMix(prob=1.0, area=tuple(area), aspect=tuple(aspect)).draw(count, size)
+    assert boxes.shape == (count, *size)
+    assert boxes.dtype == torch.bool
+    for top, left, height, width in measured(boxes[boxes.flatten(1).any(1)]).tolist():
+        assert top + height <= size[0] and left + width <= size[1]
+        # some area and aspect in the ranges give exactly these whole numbers
+        pixels = size[0] * size[1]
+        assert height * width <= area[1] * pixels * (1 + 1e-5)
+        assert (height + 1) * (width + 1) > area[0] * pixels * (1 - 1e-5)
+        assert height / (width + 1) < aspect[1] * (1 + 1e-5)
+        assert (height + 1) / width > aspect[0] * (1 - 1e-5)
+
+
+def test_in_an_oblong_image_the_area_is_a_share_of_it_and_the_aspect_in_pixels():
+    boxes = many(CutMix(prob=1.0, area=(0.1, 0.1), aspect=(2.0, 2.0)), 400, (40, 90))
+    # 360 pixels, 26.8 x 13.4
+    assert boxes[:, 2:].unique(dim=0).tolist() == [[26, 13]]
+    assert (boxes[:, 0].min(), boxes[:, 0].max()) == (0, 14)
+    assert boxes[:, 1].min() < 5 and 72 < boxes[:, 1].max() <= 77
+
+
+def test_every_corner_at_which_the_box_fits_is_as_likely():
+    size = (9, 13)
+    boxes = many(CutMix(prob=1.0, area=(12.5 / 117, 12.6 / 117), aspect=(0.751, 0.752)), 6000, size)
+    assert boxes[:, 2:].unique(dim=0).tolist() == [[3, 4]]
+    counts = torch.zeros(7, 10).index_put_((boxes[:, 0], boxes[:, 1]), torch.ones(()), accumulate=True)
+    expected = len(boxes) / 70
+    chi_square = ((counts - expected) ** 2 / expected).sum()
+    assert chi_square < 69 + 4 * math.sqrt(2 * 69)
+    # to the last row and column
+    assert CutMix(prob=1.0, area=(1 / 20, 1 / 20), aspect=(1.0, 1.0)).draw(400, (4, 5)).any(0).all()
+
+
+def test_half_of_the_images_get_a_box():
+    for prob in (0.5, 0.2):
+        boxed = CutMix(prob=prob).draw(3000, (20, 20)).flatten(1).any(1)
+        assert boxed.sum() == pytest.approx(3000 * prob, abs=4 * math.sqrt(3000 * prob * (1 - prob)))
+        together = (boxed[1:] & boxed[:-1]).float().mean()  # image by image, not batch by batch
+        assert together == pytest.approx(prob**2, abs=0.04)
+    assert not CutMix(prob=0.0).draw(300, (20, 20)).any()
+    assert CutMix(prob=1.0).draw(300, (20, 20)).flatten(1).any(1).all()
+
+
+def test_defaults_are_the_published_ones():
+    assert vars(CutMix()) == dict(prob=0.5, area=(0.02, 0.4), aspect=(0.3, 1 / 0.3))
+
+
+def test_images_of_a_pixel_and_boxes_that_cannot_fit():
+    assert not CutMix(prob=1.0).draw(5, (1, 1)).any()
+    assert CutMix(prob=1.0, area=(1.0, 1.0), aspect=(1.0, 1.0)).draw(5, (1, 1)).all()
+    assert not CutMix(prob=1.0, area=(0.4, 0.4), aspect=(1.0, 1.0)).draw(5, (2, 200)).any()
+    assert CutMix().draw(0, (8, 9)).shape == (0, 8, 9)
+
+
+def test_boxes_follow_from_the_seed():
+    def draw(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return CutMix(prob=1.0).draw(4, (33, 40))
+
+    assert torch.equal(draw(1), draw(1))
+    assert not torch.equal(draw(1), draw(2))
+    first, second = draw(1)[:2]
+    assert not torch.equal(first, second)
+
+
+class Dispatched(TorchDispatchMode):
+    """Counts what PyTorch is asked to do, and notes what makes a device wait for numbers of the host."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_batch_costs_as_many_operations_as_an_image():
+    asked = {}
+    for count in (1, 16):
+        with Dispatched() as dispatched:
+            CutMix().draw(count, (40, 50))
+        asked[count] = dispatched.names
+    assert asked[1] == asked[16]
+    waiting = ('lift_fresh', '_local_scalar_dense', 'nonzero')
+    assert not [name for name in asked[1] if any(word in name for word in waiting)]
+
+
+@pytest.mark.parametrize(
+    'arguments, told',
+    [
+        (dict(prob=1.5), 'prob is 1.5'),
+        (dict(prob=-0.1), 'prob is -0.1'),
+        (dict(prob=float('nan')), 'prob is nan'),
+        (dict(area=(0.4, 0.02)), r'area is \(0.4, 0.02\)'),
+        (dict(area=(0.0, 1.2)), r'area is \(0.0, 1.2\)'),
+        (dict(area=(-0.1, 0.2)), r'area is \(-0.1, 0.2\)'),
+        (dict(aspect=(0.0, 1.0)), r'aspect is \(0.0, 1.0\)'),
+        (dict(aspect=(2.0, 1.0)), r'aspect is \(2.0, 1.0\)'),
+    ],
+)
+def test_ranges_that_cannot_be_are_told(arguments, told):
+    with pytest.raises(ValueError, match=f'CutMix: {told}, expected within .* ascending'):
+        CutMix(**arguments)
+    CutMix(prob=0.0, area=(0.0, 1.0), aspect=(1.0, 1.0))
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bool, torch.int64, torch.uint8])
+@pytest.mark.parametrize('channels', [(), (3,)])
+def test_paste(dtype, channels):
+    base, other = (torch.randint(2, (2, *channels, 5, 6)).to(dtype) for _ in range(2))
+    kept = base.clone(), other.clone()
+    boxes = CutMix(prob=1.0).draw(2, (5, 6))
+    boxes[0, 1, 2:4] = True
+    mixed = paste(base, other, boxes)
+    assert mixed.dtype == dtype
+    for image in range(2):
+        for row in range(5):
+            for column in range(6):
+                source = other if boxes[image, row, column] else base
+                assert torch.equal(mixed[image, ..., row, column], source[image, ..., row, column])
+    assert torch.equal(base, kept[0]) and torch.equal(other, kept[1])
+
+
+def test_everything_of_a_label_is_pasted():
+    def labels() -> PseudoLabel:
+        return PseudoLabel.from_logits(3 * torch.randn(2, 4, 9, 8), 0.7, torch.rand(2, 9, 8) < 0.3)
+
+    base, other = labels(), labels()
+    boxes = torch.zeros(2, 9, 8, dtype=torch.bool)
+    boxes[0, 2:6, 1:5] = boxes[1, :, 4:] = True
+    mixed = paste_labels(base, other, boxes)
+    for field in fields(PseudoLabel):
+        of_mixed, of_base, of_other = (getattr(each, field.name) for each in (mixed, base, other))
+        assert of_mixed.dtype == of_base.dtype
+        if of_base.ndim == 4:
+            of_mixed, of_base, of_other = (each.movedim(1, -1) for each in (of_mixed, of_base, of_other))
+        assert torch.equal(of_mixed[boxes], of_other[boxes]), field.name
+        assert torch.equal(of_mixed[~boxes], of_base[~boxes]), field.name
+        assert not torch.equal(of_base[boxes], of_other[boxes]), field.name
+    # one consistent pseudo-label again
+    again = PseudoLabel.from_logits(mixed.logits, 0.7, ~mixed.real)
+    assert all(torch.equal(getattr(again, f.name), getattr(mixed, f.name)) for f in fields(PseudoLabel))
