@@ -143,6 +143,7 @@ def runner_of(monkeypatch):
     yield build
     for runner in built:
         runner.visualizer.close()
-        for handler in runner.logger.handlers:
+        for handler in list(runner.logger.handlers):
             if isinstance(handler, logging.FileHandler):
                 handler.close()
+                runner.logger.removeHandler(handler)  # MMEngine writes to it whatever is initialised next
