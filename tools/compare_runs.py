@@ -33,14 +33,16 @@ def read_curve(work_dir: Path, metric: str) -> dict[int, float]:
         ValueError: there is no log, or the metric is not in it.
     """
     logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    curve, names, iteration = {}, set(), 0
-    for log in logs:
-        for line in log.read_text().splitlines():
-            entry = json.loads(line)
-            names.update(entry)
-            iteration = entry.get('iter', iteration)  # in training; validation tells epochs, perhaps
-            if metric in entry:
-                curve[iteration] = entry[metric]
+    entries = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
+    names = {name for entry in entries for name in entry}
+    # in training by epochs, validation tells the epoch, and the log the same places of each epoch
+    first = {}
+    for entry in entries:
+        if 'epoch' in entry:
+            first.setdefault(entry['epoch'], entry['iter'])
+    epochs = sorted(first)
+    length = (first[epochs[-1]] - first[epochs[0]]) // (epochs[-1] - epochs[0]) if len(epochs) > 1 else 1
+    curve = {entry['step'] * length: entry[metric] for entry in entries if metric in entry}
     if not curve:
         found = f'its logs have {sorted(names)}' if logs else 'there is no */vis_data/scalars.json'
         raise ValueError(f'{work_dir}: no {metric} found; {found}.')

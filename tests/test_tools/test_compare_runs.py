@@ -19,27 +19,36 @@ def write_log(folder: Path, start: str, *entries: dict) -> None:
 
 @pytest.fixture
 def runs(tmp_path):
-    """Two seeds of one method, the second interrupted and resumed; a validation tells its epoch as step."""
-    write_log(tmp_path / 'a', '1', {'iter': 10, 'loss': 1.0, 'step': 10}, {'mIoU': 20.0, 'step': 1},
-              {'iter': 20, 'loss': 0.5, 'step': 20}, {'mIoU': 30.0, 'step': 2})  # fmt: skip
+    """Two seeds of one method, epochs of 12 steps logged each 5th, the second interrupted and resumed."""
     write_log(
-        tmp_path / 'b', '1', {'iter': 10, 'step': 10}, {'mIoU': 24.0, 'step': 1}, {'iter': 15, 'step': 15}
+        tmp_path / 'a', '1',
+        {'epoch': 1, 'iter': 5, 'step': 5}, {'epoch': 1, 'iter': 10, 'step': 10}, {'mIoU': 20.0, 'step': 1},
+        {'epoch': 2, 'iter': 17, 'step': 17}, {'epoch': 2, 'iter': 22, 'step': 22}, {'mIoU': 30.0, 'step': 2},
+    )  # fmt: skip
+    write_log(
+        tmp_path / 'b',
+        '1',
+        {'epoch': 1, 'iter': 5, 'step': 5},
+        {'mIoU': 24.0, 'step': 1},
+        {'epoch': 2, 'iter': 17},
     )
-    write_log(tmp_path / 'b', '2', {'iter': 20, 'step': 20}, {'mIoU': 22.0, 'step': 2})
+    write_log(tmp_path / 'b', '2', {'epoch': 2, 'iter': 17, 'step': 17}, {'mIoU': 22.0, 'step': 2})
+    write_log(tmp_path / 'by_iteration', '1', {'iter': 10, 'step': 10}, {'mIoU': 9.0, 'step': 12})
     return tmp_path
 
 
 def test_curves_are_told_by_iteration(runs):
-    assert compare_runs.read_curve(runs / 'a', 'mIoU') == {10: 20.0, 20: 30.0}
-    assert compare_runs.read_curve(runs / 'b', 'mIoU') == {10: 24.0, 20: 22.0}
+    assert compare_runs.read_curve(runs / 'a', 'mIoU') == {12: 20.0, 24: 30.0}
+    assert compare_runs.read_curve(runs / 'b', 'mIoU') == {12: 24.0, 24: 22.0}
+    assert compare_runs.read_curve(runs / 'by_iteration', 'mIoU') == {12: 9.0}
 
 
 def test_the_table_has_mean_and_deviation_of_last_and_best(runs, capsys):
     out = runs / 'docs' / 'curves.png'
     compare_runs.main([str(out), f'x={runs / "a"}', f'x={runs / "b"}', f'y={runs / "b"}'])
     printed = capsys.readouterr().out
-    assert '| x | 2 | 20 | 26.00 ± 5.66 | 27.00 ± 4.24 |' in printed
-    assert '| y | 1 | 20 | 22.00 | 24.00 |' in printed
+    assert '| x | 2 | 24 | 26.00 ± 5.66 | 27.00 ± 4.24 |' in printed
+    assert '| y | 1 | 24 | 22.00 | 24.00 |' in printed
     with Image.open(out) as picture:
         assert min(picture.size) > 400
         assert len(picture.convert('RGB').getcolors(2**24)) > 50
