@@ -1,12 +1,12 @@
 """FixMatch for segmentation, with CutMix, as UniMatch's authors state it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ..mixing import CutMix, paste, paste_labels
-from ..pseudo_label import PseudoLabel, check_threshold, masked_cross_entropy, padded_pixels
+from ..pseudo_label import PseudoLabel, check_threshold, masked_cross_entropy
 from ..registry import MODELS
 from .semi_segmentor import SemiSegmentor
 
@@ -100,9 +100,7 @@ class FixMatch(SemiSegmentor):
             logits = self.decode_head(features)
             strong_logits = logits[len(labeled) :]
         losses = self.supervised_loss(features, logits, data_samples['labeled'], self.labeled_weight)
-        losses['unsup.loss_strong_1'] = self.strong_weight * self.unsupervised_loss(
-            strong_logits, *mix_labels(pseudo)
-        )
+        losses.update(self.strong_losses([strong_logits], mix_labels(pseudo)))
         return losses | self.health(pseudo)
 
     def mix(self, inputs: dict[str, Tensor], data_samples: dict[str, list]) -> tuple[list[Tensor], Callable]:
@@ -140,9 +138,12 @@ class FixMatch(SemiSegmentor):
         padding = self.padding(data_samples['weak'])
         return PseudoLabel.from_logits(self.full_size(logits, weak.shape[2:]), self.threshold, padding)
 
-    def padding(self, data_samples: list) -> Tensor | None:
-        """(N, H, W) bool, the pixels that do not count; None if all do."""
-        return padded_pixels(data_samples) if self.ignore_padding else None
+    def strong_losses(self, logits: Sequence[Tensor], labels: list[PseudoLabel]) -> dict[str, Tensor]:
+        """``unsup.loss_strong_*``, weighted, from each strong view's logits (N, K, h, w) and labels."""
+        return {
+            f'unsup.loss_{view}': self.strong_weight * self.unsupervised_loss(of_view, mixed)
+            for view, of_view, mixed in zip(self.strong_views, logits, labels, strict=True)
+        }
 
     def unsupervised_loss(self, logits: Tensor, pseudo: PseudoLabel) -> Tensor:
         """Cross-entropy of the confident pixels, averaged over all that are not padding.

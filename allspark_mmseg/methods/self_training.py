@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..pseudo_label import PseudoLabel, check_threshold, masked_cross_entropy, padded_pixels
+from ..pseudo_label import PseudoLabel, check_threshold, masked_cross_entropy
 from ..registry import MODELS
 from .semi_segmentor import SemiSegmentor
 
@@ -65,8 +65,7 @@ class SelfTraining(SemiSegmentor):
             dict: ``sup.*`` and ``unsup.loss_ce``, weighted; ``health``'s numbers.
         """
         labeled, weak, unlabeled = self.views(inputs, *self.needed_views)
-        padding = padded_pixels(data_samples['weak']) if self.ignore_padding else None
-        pseudo = self.label(weak, self.threshold, padding)
+        pseudo = self.label(weak, self.threshold, self.padding(data_samples['weak']))
         features = self.extract_feat(torch.cat([labeled, unlabeled]))
         logits = self.decode(features, len(labeled), pseudo)
         losses = self.supervised_loss(features, logits, data_samples['labeled'], self.labeled_weight)

@@ -11,7 +11,7 @@ from mmseg.registry import MODELS as MMSEG_MODELS
 from mmseg.utils import add_prefix
 from torch import Tensor, nn
 
-from ..pseudo_label import PseudoLabel
+from ..pseudo_label import PseudoLabel, padded_pixels
 from ..teacher import Teacher
 
 # heads whose forward gives more than logits
@@ -53,6 +53,8 @@ class SemiSegmentor(BaseSegmentor):
         ValueError: ``pretrained`` or ``train_cfg`` is given to the wrapper; the student's decode head does
             not make logits from features alone; the teacher shall predict, but there is none.
     """
+
+    ignore_padding = False
 
     def __init__(
         self,
@@ -163,6 +165,10 @@ class SemiSegmentor(BaseSegmentor):
         for module in training:
             module.training = True
         return PseudoLabel.from_logits(self.full_size(logits, images.shape[2:]), threshold, padding)
+
+    def padding(self, data_samples: list) -> Tensor | None:
+        """(N, H, W) bool, pixels of unlabelled images that do not count; None if all do."""
+        return padded_pixels(data_samples) if self.ignore_padding else None
 
     def decode_unlabeled(self, decode_head: nn.Module, features: list[Tensor]) -> Tensor:
         """Logits (N, K, h, w) from which unlabelled images are labelled."""

@@ -68,8 +68,7 @@ class UniMatchV2(FixMatch):
         strong_logits = self.decode_head(strong_features).chunk(2)
 
         losses = self.supervised_loss(features, logits, data_samples['labeled'], self.labeled_weight)
-        for view, of_view, mixed in zip(self.strong_views, strong_logits, mix_labels(pseudo), strict=True):
-            losses[f'unsup.loss_{view}'] = self.strong_weight * self.unsupervised_loss(of_view, mixed)
+        losses.update(self.strong_losses(strong_logits, mix_labels(pseudo)))
         return losses | self.health(pseudo)
 
 

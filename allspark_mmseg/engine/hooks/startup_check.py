@@ -124,7 +124,7 @@ def _check_views(dataset, model) -> None:
     if len(set(sizes.values())) > 1:
         raise ValueError(f'the views of a batch differ in size (height, width): {sizes}; crop them alike.')
     model.views(inputs, *model.needed_views)
-    if getattr(model, 'ignore_padding', False):
+    if model.ignore_padding:
         for view in [view for view in model.needed_views if view.endswith('weak')]:
             padded_pixels(batch['data_samples'][view])
     if isinstance(model, AllSpark):
