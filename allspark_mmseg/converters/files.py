@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Mapping
+from numbers import Real
 from pathlib import Path
 
 from mmengine.runner.checkpoint import save_checkpoint
@@ -95,3 +96,14 @@ def run_converter(parser: argparse.ArgumentParser, convert: Converter, *prefixes
     write_checkpoint(checkpoint, target)
     print(f'{source}: {told}')
     print(summary(target, read_state_dict(target)[0]))  # read back: what it tells is in the file
+
+
+def progress(others: Mapping, *keys: str) -> str:
+    """Tell what a training script wrote beside the weights: ``', epoch 79, previous_best 81.2'``.
+
+    Args:
+        others: the checkpoint's other entries.
+        keys: those to tell; what is missing or no number is passed over.
+    """
+    found = {key: others.get(key) for key in keys}
+    return ''.join(f', {key} {value:g}' for key, value in found.items() if isinstance(value, Real))

@@ -95,7 +95,7 @@ class FixMatch(SemiSegmentor):
             pseudo = self.label_from(logits[len(labeled) :], weak, data_samples)
             strong_logits = self.decode_head(self.extract_feat(strong))
         else:
-            pseudo = self.label(weak, self.threshold, self.padding(data_samples['weak']))
+            pseudo = self.label(weak, self.threshold, self.padding(data_samples, 'weak'))
             features = self.extract_feat(torch.cat([labeled, strong]))
             logits = self.decode_head(features)
             strong_logits = logits[len(labeled) :]
@@ -121,7 +121,7 @@ class FixMatch(SemiSegmentor):
         else:
             others = [inputs[f'mix_{view}'] for view in self.strong_views]
             # before the student trains on this batch: it moves the running statistics
-            pasted = self.label(inputs['mix_weak'], self.threshold, self.padding(data_samples['mix_weak']))
+            pasted = self.label(inputs['mix_weak'], self.threshold, self.padding(data_samples, 'mix_weak'))
 
         def mix_labels(pseudo: PseudoLabel) -> list[PseudoLabel]:
             other = pasted if self.mix_source == 'same_image' else pseudo.map(lambda part: part.flip(0))
@@ -135,7 +135,7 @@ class FixMatch(SemiSegmentor):
 
     def label_from(self, logits: Tensor, weak: Tensor, data_samples: dict[str, list]) -> PseudoLabel:
         """Label the weak view (Bu, 3, H, W) from its own logits (Bu, K, h, w) of the training pass."""
-        padding = self.padding(data_samples['weak'])
+        padding = self.padding(data_samples, 'weak')
         return PseudoLabel.from_logits(self.full_size(logits, weak.shape[2:]), self.threshold, padding)
 
     def strong_losses(self, logits: Sequence[Tensor], labels: list[PseudoLabel]) -> dict[str, Tensor]:

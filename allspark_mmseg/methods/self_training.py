@@ -65,7 +65,7 @@ class SelfTraining(SemiSegmentor):
             dict: ``sup.*`` and ``unsup.loss_ce``, weighted; ``health``'s numbers.
         """
         labeled, weak, unlabeled = self.views(inputs, *self.needed_views)
-        pseudo = self.label(weak, self.threshold, self.padding(data_samples['weak']))
+        pseudo = self.label(weak, self.threshold, self.padding(data_samples, 'weak'))
         features = self.extract_feat(torch.cat([labeled, unlabeled]))
         logits = self.decode(features, len(labeled), pseudo)
         losses = self.supervised_loss(features, logits, data_samples['labeled'], self.labeled_weight)

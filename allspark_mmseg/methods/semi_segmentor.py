@@ -166,9 +166,9 @@ class SemiSegmentor(BaseSegmentor):
             module.training = True
         return PseudoLabel.from_logits(self.full_size(logits, images.shape[2:]), threshold, padding)
 
-    def padding(self, data_samples: list) -> Tensor | None:
-        """(N, H, W) bool, pixels of unlabelled images that do not count; None if all do."""
-        return padded_pixels(data_samples) if self.ignore_padding else None
+    def padding(self, data_samples: dict[str, list], view: str) -> Tensor | None:
+        """(N, H, W) bool, pixels of an unlabelled view that do not count; None if all do."""
+        return padded_pixels(data_samples[view]) if self.ignore_padding else None
 
     def decode_unlabeled(self, decode_head: nn.Module, features: list[Tensor]) -> Tensor:
         """Logits (N, K, h, w) from which unlabelled images are labelled."""

@@ -72,7 +72,7 @@ class UniMatch(FixMatch):
         if self.teacher is None:
             pseudo = self.label_from(logits[len(labeled) :], weak, data_samples)
         else:
-            pseudo = self.label(weak, self.threshold, self.padding(data_samples['weak']))
+            pseudo = self.label(weak, self.threshold, self.padding(data_samples, 'weak'))
         strong_logits = self.decode_head(self.extract_feat(torch.cat(strong))).chunk(2)
 
         losses = self.supervised_loss(features, logits, data_samples['labeled'], self.labeled_weight)

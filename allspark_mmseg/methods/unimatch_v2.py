@@ -60,7 +60,7 @@ class UniMatchV2(FixMatch):
             numbers.
         """
         labeled, weak, *_ = self.views(inputs, *self.needed_views)
-        pseudo = self.label(weak, self.threshold, self.padding(data_samples['weak']))
+        pseudo = self.label(weak, self.threshold, self.padding(data_samples, 'weak'))
         strong, mix_labels = self.mix(inputs, data_samples)
         features = self.extract_feat(labeled)
         logits = self.decode_head(features)

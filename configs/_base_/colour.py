@@ -8,3 +8,9 @@ colour = [
             dict(type='allspark_mmseg.GaussianBlur', sigma_range=(0.1, 2.0))]),
     ]),
 ]  # fmt: skip
+
+# what methods with strong views put last in the unlabelled pipeline
+_pack = dict(type='PackSegInputs')
+_strong = [*colour, _pack]
+one_strong_view = dict(type='allspark_mmseg.Views', strong_1=_strong, weak=[_pack])
+two_strong_views = dict(type='allspark_mmseg.Views', strong_1=_strong, strong_2=_strong, weak=[_pack])

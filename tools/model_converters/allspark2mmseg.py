@@ -9,16 +9,14 @@ every semi-supervised segmentor loads as its student. Nothing that the file cont
 """
 
 import argparse
-from numbers import Real
 
 from allspark_mmseg.converters.allspark import AllSparkNetwork, convert_official
-from allspark_mmseg.converters.files import as_checkpoint, run_converter
+from allspark_mmseg.converters.files import as_checkpoint, progress, run_converter
 
 
 def convert(state: dict, others: dict, arguments: argparse.Namespace) -> tuple[dict, str]:
     """Convert, and describe what was found."""
-    progress = {key: others.get(key) for key in ('epoch', 'best_epoch', 'previous_best')}
-    told = ''.join(f', {key} {value:g}' for key, value in progress.items() if isinstance(value, Real))
+    told = progress(others, 'epoch', 'best_epoch', 'previous_best')
     checkpoint = as_checkpoint(convert_official(state, plain=arguments.plain))
     return checkpoint, f'{AllSparkNetwork.measured(state)}{told}'
 

@@ -10,9 +10,8 @@ backbone.init_cfg. Nothing that the file contains is executed.
 """
 
 import argparse
-from numbers import Real
 
-from allspark_mmseg.converters.files import as_checkpoint, run_converter
+from allspark_mmseg.converters.files import as_checkpoint, progress, run_converter
 from allspark_mmseg.converters.unimatch import (
     UniMatchBackbone,
     UniMatchNetwork,
@@ -31,8 +30,7 @@ def convert(state: dict, others: dict, arguments: argparse.Namespace) -> tuple[d
         names = ', '.join(dropped[:EXAMPLES]) + ', ...' * (len(dropped) > EXAMPLES)
         told = f'; not converted, {len(dropped)} key(s): {names}' if dropped else ''
         return as_checkpoint(converted), f'ImageNet weights, {UniMatchBackbone.measured(state).name}{told}'
-    progress = {key: others.get(key) for key in ('epoch', 'previous_best')}
-    told = ''.join(f', {key} {value:g}' for key, value in progress.items() if isinstance(value, Real))
+    told = progress(others, 'epoch', 'previous_best')
     return as_checkpoint(convert_unimatch(state)), f'{UniMatchNetwork.measured(state)}{told}'
 
 

@@ -13,11 +13,10 @@ backbone.init_cfg=dict(type='Pretrained', checkpoint=...). Nothing that the file
 
 import argparse
 from collections.abc import Mapping
-from numbers import Real
 
 from torch import Tensor
 
-from allspark_mmseg.converters.files import as_checkpoint, run_converter
+from allspark_mmseg.converters.files import as_checkpoint, progress, run_converter
 from allspark_mmseg.converters.unimatch_v2 import (
     DINOv2Sizes,
     UniMatchV2Network,
@@ -37,8 +36,7 @@ def convert(state: dict, others: dict, arguments: argparse.Namespace) -> tuple[d
     elif not any(key.startswith(PARTS) for key in state):
         return as_checkpoint(convert_dinov2(state)), str(DINOv2Sizes.measured(state))
     converted, dropped = convert_unimatch_v2(state)
-    progress = {key: others.get(key) for key in PROGRESS}
-    told = ''.join(f', {key} {value:g}' for key, value in progress.items() if isinstance(value, Real))
+    told = progress(others, *PROGRESS)
     told = f'{"EMA teacher" if arguments.ema else "student"} of {UniMatchV2Network.measured(state)}{told}'
     return as_checkpoint(converted), f'{told}; not converted, as it is never used: {", ".join(dropped)}'
 

@@ -16,10 +16,6 @@ load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *g
 # the blank map tells what is padding
 load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.BlankSegMap'), *geometry]
 pack = dict(type='PackSegInputs')
-# what methods with strong views put last in the unlabelled pipeline
-strong = [*_base_.colour, pack]
-one_strong_view = dict(type='allspark_mmseg.Views', strong_1=strong, weak=[pack])
-two_strong_views = dict(type='allspark_mmseg.Views', strong_1=strong, strong_2=strong, weak=[pack])
 # 480 x 360 plus one: like the crop one more than a multiple of the strides, so that EfficientNet-Lite, whose padding
 # depends on the parity of a size, aligns its features in evaluation as in training
 test_pipeline = [
