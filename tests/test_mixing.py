@@ -1,4 +1,4 @@
-"""CutMix: what boxes are drawn, and that everything of a pixel is pasted with it."""
+"""CutMix and ClassMix: what is drawn, and that everything of a pixel is pasted with it."""
 
 import math
 import random
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from allspark_mmseg.mixing import CutMix, paste, paste_labels
+from allspark_mmseg.mixing import ClassMix, CutMix, HalfAreaCutMix, paste, paste_labels
 from allspark_mmseg.pseudo_label import PseudoLabel
 
 
@@ -161,11 +161,19 @@ class Dispatched(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_a_batch_costs_as_many_operations_as_an_image():
+@pytest.mark.parametrize(
+    'draw',
+    [
+        lambda count: CutMix().draw(count, (40, 50)),
+        lambda count: HalfAreaCutMix(prob=0.5).draw(count, (40, 50)),
+        lambda count: ClassMix(3).draw(torch.ones(count, 40, 50, dtype=torch.int64)),
+    ],
+)
+def test_a_batch_costs_as_many_operations_as_an_image(draw):
     asked = {}
     for count in (1, 16):
         with Dispatched() as dispatched:
-            CutMix().draw(count, (40, 50))
+            draw(count)
         asked[count] = dispatched.names
     assert asked[1] == asked[16]
     waiting = ('lift_fresh', '_local_scalar_dense', 'nonzero')
@@ -227,3 +235,110 @@ def test_everything_of_a_label_is_pasted():
     # one consistent pseudo-label again
     again = PseudoLabel.from_logits(mixed.logits, 0.7, ~mixed.real)
     assert all(torch.equal(getattr(again, f.name), getattr(mixed, f.name)) for f in fields(PseudoLabel))
+
+
+def test_half_area_boxes_are_those_of_both_releases(golden):
+    def height_of(width: int, size: tuple[int, int]) -> int:
+        return round(size[0] * size[1] / (2 * width))  # Python, too, rounds halves to even
+
+    for key, boxes in golden('s4former').items():
+        if key.startswith('cutmix.draws.'):
+            size = tuple(int(side) for side in key.rpartition('.')[2].split('x'))
+            left, top, right, bottom = boxes.long().T
+            recorded = torch.stack([top, left, bottom - top, right - left], 1)
+            drawn = many(HalfAreaCutMix(), 400, size, chunk=100)
+            for found in (recorded, drawn):
+                for y, x, height, width in found.tolist():
+                    assert size[1] // 2 + 1 <= width <= size[1] - 1
+                    assert height == height_of(width, size)
+                    assert y + height <= size[0] and x + width <= size[1]
+            limit = 1.95 * math.sqrt(1 / len(drawn) + 1 / len(recorded))
+            for column in range(4):
+                ours, theirs = (each[:, column].double().sort().values for each in (drawn, recorded))
+                at = torch.cat([ours, theirs])
+                shares = [torch.searchsorted(each, at, right=True) / len(each) for each in (ours, theirs)]
+                assert (shares[0] - shares[1]).abs().max() < limit, (key, column)
+    vectors = golden('css')
+    for size, low, high, width, box in zip(
+        *(
+            vectors[f'cut_box.{name}'].tolist()
+            for name in ('size', 'width_low', 'width_high', 'width', 'box')
+        ),
+        strict=True,
+    ):
+        assert (int(low), high) == (size[1] // 2 + 1, size[1])
+        assert box[1] - box[0] == height_of(width, size)
+
+
+def test_half_area_boxes_reach_every_place_that_fits():
+    boxes = many(HalfAreaCutMix(), 3000, (5, 6), chunk=100)
+    shapes = {4: 4, 5: 3}  # width -> height; 15 / 4 and 15 / 5
+    places = {(y, x, h, w) for w, h in shapes.items() for y in range(6 - h) for x in range(7 - w)}
+    counts = dict.fromkeys(places, 0)
+    for place in boxes.tolist():
+        counts[tuple(place)] += 1
+    expected = {place: 1500 / sum(other[3] == place[3] for other in places) for place in places}
+    chi_square = sum((counts[place] - expected[place]) ** 2 / expected[place] for place in places)
+    assert chi_square < len(places) + 4 * math.sqrt(2 * len(places))
+
+
+def test_half_area_boxes_come_to_whole_batches():
+    cutmix = HalfAreaCutMix(prob=0.3)
+    boxed = torch.stack([cutmix.draw(4, (8, 9)).flatten(1).any(1) for _ in range(1000)])
+    assert torch.equal(boxed.any(1), boxed.all(1))
+    assert boxed[:, 0].sum() == pytest.approx(300, abs=60)
+    for prob in (-0.1, 1.1, float('nan')):
+        with pytest.raises(ValueError, match=f'HalfAreaCutMix: prob is {prob}'):
+            HalfAreaCutMix(prob)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 4), st.integers(0, 99))
+def test_classmix_pastes_over_whole_classes_and_keeps_half(num_classes, count, seed):
+    torch.manual_seed(seed)
+    labels = torch.randint(num_classes + 1, (count, 5, 7))
+    labels[labels == num_classes] = 255
+    masks = ClassMix(num_classes).draw(labels)
+    assert masks.shape == labels.shape and masks.dtype == torch.bool
+    for mask, label in zip(masks, labels, strict=True):
+        values = label.unique()
+        pasted = [value.item() for value in values if mask[label == value].all()]
+        kept = [value.item() for value in values if not mask[label == value].any()]
+        assert len(pasted) + len(kept) == len(values), 'part of a class'
+        assert len(kept) == len(values) // 2
+
+
+def test_classmix_keeps_every_class_as_often():
+    labels = torch.tensor([0, 2, 3, 255]).repeat(1500, 1, 1)
+    kept = ~ClassMix(4).draw(labels)[:, 0]
+    torch.testing.assert_close(kept.float().mean(0), torch.full((4,), 0.5), rtol=0, atol=0.06)
+    assert len(kept.unique(dim=0)) == 6, 'every pair'
+
+
+def test_pasting_by_recorded_masks_is_that_of_both_releases(golden):
+    vectors = golden('s4former')
+    image = vectors['cutmix.image'].float()
+    boxes = torch.zeros(vectors['cutmix.label'].shape, dtype=torch.bool)
+    for box, (left, top, right, bottom) in zip(boxes, vectors['cutmix.boxes'].tolist(), strict=True):
+        box[top:bottom, left:right] = True
+    assert torch.equal(paste(image, image.roll(-1, 0), boxes), vectors['cutmix.image_mixed'].float())
+    label = vectors['cutmix.label']
+    assert torch.equal(paste(label, label.roll(-1, 0), boxes), vectors['cutmix.label_mixed'])
+
+    vectors = golden('css')
+    label = vectors['mixing.label_cls'].long()
+    kept = vectors['mixing.classmix.kept'].bool()  # of -1, 0, 1, ...
+    masks = {'classmix': ~kept.gather(1, label.flatten(1) + 1).view_as(label)}
+    for name in ('cutmix', 'cutout'):
+        masks[name] = torch.zeros(label.shape, dtype=torch.bool)
+        for mask, (y, x, h, w) in zip(masks[name], vectors[f'mixing.{name}.boxes'].tolist(), strict=True):
+            mask[y : y + h, x : x + w] = True
+    compared = 0
+    for name, mask in masks.items():
+        for part, empty in (('image', 0), ('label_cls', -1), ('label_rep', -1), ('conf_cls', 0)):
+            if f'mixing.{name}.{part}' in vectors:
+                own = vectors[f'mixing.{part}']
+                other = torch.full_like(own, empty) if name == 'cutout' else own.roll(-1, 0)
+                assert torch.equal(paste(own, other, mask), vectors[f'mixing.{name}.{part}']), (name, part)
+                compared += 1
+    assert compared >= 10
