@@ -146,6 +146,7 @@ class MethodContract:
 
     Attributes:
         method: the registered type of the method.
+        plain: makes the config of a plain segmentor that the method can train.
         views: the unlabelled views of a batch: those that it needs, and those that a setting may ask for.
         settings: arguments of the method under which a tiny network shows what it does.
         hyper_parameters: each keyword of the method -> a value other than its default, which must change a
@@ -153,6 +154,7 @@ class MethodContract:
     """
 
     method: str
+    plain = staticmethod(tiny_segmentor)
     views: tuple[str, ...] = ('weak',)
     settings: dict = {}
     hyper_parameters: dict = {}
@@ -164,7 +166,7 @@ class MethodContract:
     def build(self, segmentor: dict | None = None, **overrides):
         """Build the method around a plain segmentor; ``overrides`` are arguments of the method."""
         torch.manual_seed(0)
-        student = self.wrapped(segmentor or tiny_segmentor(), **overrides)
+        student = self.wrapped(segmentor or self.plain(), **overrides)
         own = self.settings | overrides
         own = {
             name: value for name, value in own.items() if name in {'teacher', 'predict_on', *self.keywords()}
@@ -324,7 +326,7 @@ class MethodContract:
 
     def test_plain_checkpoint_fills_student_and_teacher(self):
         torch.manual_seed(7)
-        plain = build_model(tiny_segmentor())
+        plain = build_model(self.plain())
         model = self.build(teacher=dict())
         model.teacher.update_parameters(model.student)
         model.load_state_dict(plain.state_dict(), strict=False)

@@ -3,6 +3,7 @@
 from .dinov2 import DINOv2
 from .efficientnet_lite import EfficientNetLite0
 from .mit import MixVisionTransformer
+from .vit import VisionTransformer
 from .xception import Xception65
 
-__all__ = ['DINOv2', 'EfficientNetLite0', 'MixVisionTransformer', 'Xception65']
+__all__ = ['DINOv2', 'EfficientNetLite0', 'MixVisionTransformer', 'VisionTransformer', 'Xception65']

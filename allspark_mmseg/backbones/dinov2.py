@@ -42,18 +42,19 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
         self.proj = nn.Linear(embed_dims, embed_dims)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Attend among tokens.
 
         Args:
             x: Tokens (N, L, C).
+            bias: Added to the scores, (N, heads or 1, L, L).
 
         Returns:
             Tokens (N, L, C).
         """
         # (N, L, 3C) -> (N, L, 3, heads, width) -> 3 x (N, heads, L, width)
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(q, k, v)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=None if bias is None else bias.to(q.dtype))
         # (N, heads, L, width) -> (N, L, C)
         return self.proj(y.transpose(1, 2).flatten(2))
 
@@ -110,9 +111,9 @@ class Block(nn.Module):
         self.ls2 = LayerScale(embed_dims)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map tokens (N, L, C) to tokens (N, L, C)."""
-        x = x + self.drop_path(self.ls1(self.attn(self.norm1(x))))
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Map tokens (N, L, C) to tokens (N, L, C); ``bias`` as in ``Attention``."""
+        x = x + self.drop_path(self.ls1(self.attn(self.norm1(x), bias)))
         return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
 
 
@@ -179,6 +180,7 @@ class DINOv2(BaseModule):
             sizes['out_indices'] if out_indices is None else out_indices, depth
         )
         self.embed_dims = dims
+        self.patch_size = PATCH_SIZE
         self.final_norm = final_norm
         self.interpolate_offset = interpolate_offset
         self.frozen = frozen
@@ -203,11 +205,13 @@ class DINOv2(BaseModule):
         """Set the training mode; a ``frozen`` backbone stays in evaluation mode."""
         return super().train(mode and not self.frozen)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, attention_bias: Tensor | None = None) -> tuple[Tensor, ...]:
         """Compute one map of patch tokens for each of ``out_indices``, in ascending order.
 
         Args:
             x: Normalised images (N, 3, H, W); H and W are multiples of 14.
+            attention_bias: (N, 1, 1 + P, 1 + P), added to the scores of each query (third axis) with each key
+                (fourth) in every block; the class token comes first, then the P patches row by row.
 
         Returns:
             Maps (N, C, H / 14, W / 14), C = ``embed_dims``; layer-normed with ``final_norm``.
@@ -225,7 +229,10 @@ class DINOv2(BaseModule):
         for index in range(max(self.out_indices) + 1):
             block = self.blocks[index]
             # without a gradient (a frozen backbone, prediction) nothing is kept that could be computed again
-            x = checkpoint(block, x, use_reentrant=False) if self.with_cp and x.requires_grad else block(x)
+            if self.with_cp and x.requires_grad:
+                x = checkpoint(block, x, attention_bias, use_reentrant=False)
+            else:
+                x = block(x, attention_bias)
             if index in self.out_indices:
                 level = self.norm(x) if self.final_norm else x
                 # (N, 1 + h * w, C) -> (N, C, h, w)

@@ -4,6 +4,7 @@ from .allspark import AllSpark, AllSparkBottleneck, AllSparkHead, SemanticMemory
 from .encoder_decoder import EncoderDecoder
 from .fixmatch import FixMatch
 from .mean_teacher import MeanTeacher
+from .s4former import S4Former
 from .self_training import SelfTraining
 from .semi_segmentor import SemiSegmentor
 from .unimatch import UniMatch
@@ -16,6 +17,7 @@ __all__ = [
     'EncoderDecoder',
     'FixMatch',
     'MeanTeacher',
+    'S4Former',
     'SelfTraining',
     'SemanticMemory',
     'SemiSegmentor',

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ..pseudo_label import PseudoLabel, masked_cross_entropy
 from ..registry import MODELS
 from .self_training import SelfTraining
 
@@ -23,11 +24,13 @@ class MeanTeacher(SelfTraining):
         teacher: arguments of ``Teacher``.
         unlabeled_view: the view that the student learns from.
         threshold: the teacher's confidence from which a pixel counts, in [0, 1].
+        average_over: which pixels the loss on pseudo-labels is averaged over: the ``'confident'`` ones that
+            it sums, or ``'all'``, so that few confident ones make a small loss, as in S4Former.
         ramp_up: steps t over which the unsupervised weight rises; 0 for none. The teacher's counter counts.
         kwargs: as in ``SelfTraining``.
 
     Raises:
-        ValueError: ``ramp_up`` is negative.
+        ValueError: ``ramp_up`` is negative, or ``average_over`` is unknown.
     """
 
     def __init__(
@@ -37,14 +40,18 @@ class MeanTeacher(SelfTraining):
         teacher: dict | None = None,
         unlabeled_view: str = 'strong_1',
         threshold: float = 0.95,
+        average_over: str = 'confident',
         ramp_up: int = 0,
         **kwargs,
     ):
         if ramp_up < 0:
             raise ValueError(f'MeanTeacher: ramp_up is {ramp_up} steps, expected at least 0.')
+        if average_over not in ('confident', 'all'):
+            raise ValueError(f"MeanTeacher: average_over is {average_over!r}, expected 'confident' or 'all'.")
         super().__init__(
             segmentor, teacher=teacher or {}, unlabeled_view=unlabeled_view, threshold=threshold, **kwargs
         )
+        self.average_over = average_over
         self.ramp_up = ramp_up
 
     def loss(self, inputs: dict[str, Tensor], data_samples: dict[str, list]) -> dict[str, Tensor]:
@@ -53,6 +60,11 @@ class MeanTeacher(SelfTraining):
         losses['pseudo.weight'] = self.weight()
         losses['unsup.loss_ce'] = losses['unsup.loss_ce'] * losses['pseudo.weight']
         return losses
+
+    def unsupervised_loss(self, logits: Tensor, pseudo: PseudoLabel) -> Tensor:
+        """Cross-entropy (scalar) of logits (N, K, H, W) on pseudo-labels, averaged as ``average_over`` says."""
+        counted = torch.ones_like(pseudo.valid) if self.average_over == 'all' else None
+        return masked_cross_entropy(logits, pseudo.target, counted)
 
     def weight(self) -> Tensor:
         """Scalar in [e^-5, 1]: r of the step to come."""

@@ -70,11 +70,13 @@ class SelfTraining(SemiSegmentor):
         logits = self.decode(features, len(labeled), pseudo)
         losses = self.supervised_loss(features, logits, data_samples['labeled'], self.labeled_weight)
         unlabeled_logits = self.full_size(logits[len(labeled) :], unlabeled.shape[2:])
-        losses['unsup.loss_ce'] = self.unlabeled_weight * masked_cross_entropy(
-            unlabeled_logits, pseudo.target
-        )
+        losses['unsup.loss_ce'] = self.unlabeled_weight * self.unsupervised_loss(unlabeled_logits, pseudo)
         losses.update(self.health(pseudo))
         return losses
+
+    def unsupervised_loss(self, logits: Tensor, pseudo: PseudoLabel) -> Tensor:
+        """Cross-entropy (scalar) of logits (N, K, H, W) on pseudo-labels, averaged over those that count."""
+        return masked_cross_entropy(logits, pseudo.target)
 
     def decode(self, features: list[Tensor], num_labeled: int, pseudo: PseudoLabel) -> Tensor:
         """Logits (Bl + Bu, K, h, w) of labelled and unlabelled features, labelled first."""

@@ -142,9 +142,9 @@ class SemiSegmentor(BaseSegmentor):
         return self.predictor.predict(inputs, data_samples)
 
     def full_size(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
-        """Logits (N, K, h, w) at the ``size`` (H, W) of their images, in float32."""
+        """Logits (N, K, h, w) at the ``size`` (H, W) of their images, in float32 or better."""
         # mixed precision ends here: a label would otherwise be decided among rounded logits
-        return resize(logits.float(), size, mode='bilinear', align_corners=self.align_corners)
+        return resize(_full_precision(logits), size, mode='bilinear', align_corners=self.align_corners)
 
     @torch.no_grad()
     def label(self, images: Tensor, threshold: float = 0.0, padding: Tensor | None = None) -> PseudoLabel:
@@ -189,7 +189,7 @@ class SemiSegmentor(BaseSegmentor):
             dict: ``sup.decode.loss_*``, ``sup.decode.acc_seg``, ``sup.aux.*``.
         """
         student, count = self.student, len(data_samples)
-        logits = logits[:count].float()  # mixed precision ends before the losses
+        logits = _full_precision(logits[:count])  # mixed precision ends before the losses
         features = [feature[:count] for feature in features]
         losses = add_prefix(student.decode_head.loss_by_feat(logits, data_samples), 'decode')
         if student.with_auxiliary_head:
@@ -242,6 +242,9 @@ class SemiSegmentor(BaseSegmentor):
             )
         return [inputs[name] for name in names]
 
+    def check_crop(self, images: Tensor) -> None:
+        """Check, before the first iteration, what a method demands of images (N, 3, H, W) in training."""
+
     def adopt_plain_checkpoint(self, state_dict: dict, prefix: str = '', *_) -> None:
         """Make, in place, a plain segmentor's checkpoint the student's, and a student's the teacher's too.
 
@@ -258,6 +261,10 @@ class SemiSegmentor(BaseSegmentor):
             for key in [key for key in state_dict if key.startswith(student)]:
                 state_dict[f'{teacher}module.{key[len(student) :]}'] = state_dict[key]
             state_dict[f'{teacher}steps'] = torch.zeros_like(self.teacher.steps)
+
+
+def _full_precision(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _check_head(method: str, segmentor: nn.Module) -> None:

@@ -69,6 +69,7 @@ class TestMeanTeacher(MethodContract):
         unlabeled_view='weak',
         threshold=0.5,
         ignore_padding=True,
+        average_over='all',
         ramp_up=5,
     )
 

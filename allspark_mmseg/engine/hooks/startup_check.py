@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 from mmseg.datasets.transforms import LoadAnnotations
 
 from ...datasets import DualStreamSampler
-from ...methods import AllSpark, SemiSegmentor
+from ...methods import SemiSegmentor
 from ...pseudo_label import padded_pixels
 from ...registry import HOOKS
 from .teacher import TeacherHook
@@ -24,9 +24,9 @@ class StartupCheckHook(Hook):
     """Stop with one clear sentence where training would fail late, or succeed at nothing.
 
     Before training: number of classes of data sets and model; batch size against the sampler; the views
-    that the method needs, and their sizes; the crop against AllSpark's memory; a teacher without its hook;
-    the labels in every labelled mask. On loading: the
-    checkpoint must fill parameters, and a resumed run must find a memory of its own shape.
+    that the method needs, and their sizes; the crop against what the method demands of it; a teacher without
+    its hook; the labels in every labelled mask. On loading: the checkpoint must fill parameters, and a
+    resumed run must find a memory of its own shape.
 
     Args:
         masks: read all labelled masks (each process its share); costs some milliseconds a mask.
@@ -127,13 +127,7 @@ def _check_views(dataset, model) -> None:
     if model.ignore_padding:
         for view in [view for view in model.needed_views if view.endswith('weak')]:
             padded_pixels(batch['data_samples'][view])
-    if isinstance(model, AllSpark):
-        was_training = model.training
-        model.eval()
-        image = next(iter(inputs.values()))[:1]
-        feature = model.extract_feat(image)[model.decode_head.bottleneck_index]
-        model.train(was_training)
-        model.decode_head.bottleneck.check_map_size(feature.shape[2:])
+    model.check_crop(next(iter(inputs.values()))[:1])
 
 
 def _check_teacher(runner, model) -> None:

@@ -64,6 +64,19 @@ class AllSpark(SelfTraining):
             features, num_labeled, pseudo.logits, read_memory=bool(self.memory_ready)
         )
 
+    @torch.no_grad()
+    def check_crop(self, images: Tensor) -> None:
+        """Check that feature maps of images (N, 3, H, W) fill a row of the memory.
+
+        Raises:
+            ValueError: they do not.
+        """
+        was_training = self.training
+        self.eval()
+        feature = self.extract_feat(images)[self.decode_head.bottleneck_index]
+        self.train(was_training)
+        self.decode_head.bottleneck.check_map_size(feature.shape[2:])
+
     def decode_unlabeled(self, decode_head: torch.nn.Module, features: list[Tensor]) -> Tensor:
         """Logits (Bu, K, h, w) of the pseudo-label pass."""
         return decode_head(features, per_image=self.pseudo_keys == 'image')
