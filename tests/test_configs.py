@@ -22,6 +22,7 @@ METHODS = {
     'allspark': ('allspark_mmseg.AllSpark',),
     'fixmatch': ('allspark_mmseg.FixMatch',),
     'mean_teacher': ('allspark_mmseg.MeanTeacher',),
+    's4former': ('allspark_mmseg.S4Former',),
     'self_training': ('allspark_mmseg.SelfTraining',),
     'unimatch': ('allspark_mmseg.UniMatch',),
     'unimatch_v2': ('allspark_mmseg.UniMatchV2',),
@@ -49,6 +50,7 @@ BACKBONES = {
     'dinov2-s14': ('allspark_mmseg.DINOv2', dict(arch='small')),
     'dinov2-b14': ('allspark_mmseg.DINOv2', dict(arch='base')),
     'dinov2-l14': ('allspark_mmseg.DINOv2', dict(arch='large')),
+    'deit-b16': ('allspark_mmseg.VisionTransformer', dict(embed_dims=768, num_layers=12)),
     'efficientnet-lite0': ('allspark_mmseg.EfficientNetLite0', {}),
 }
 # method -> the word that a file name of a data set may leave out; '': of all others
@@ -62,6 +64,7 @@ DEFAULT_BACKBONES = {
         method: dict(voc='r101-d16', cityscapes='r101-d16', coco='xception65')
         for method in ('fixmatch', 'mean_teacher', 'unimatch')
     },
+    's4former': dict(camvid='dinov2-s14', voc='deit-b16', cityscapes='deit-b16'),
     'unimatch_v2': dict(camvid='dinov2-s14', voc='dinov2-b14', cityscapes='dinov2-b14', coco='dinov2-b14'),
 }
 # word in a file name, or else the type of backbone -> the decode head
@@ -73,14 +76,17 @@ HEADS = {
     'allspark_mmseg.DINOv2': 'allspark_mmseg.DPTHead',
     'allspark_mmseg.MixVisionTransformer': 'allspark_mmseg.AllMLPHead',
     'allspark_mmseg.EfficientNetLite0': 'allspark_mmseg.AllMLPHead',
+    'allspark_mmseg.VisionTransformer': 'SETRUPHead',
 }
 STRONG_VIEWS = {
     'fixmatch': ('strong_1',),
     'mean_teacher': ('strong_1',),
+    's4former': ('strong_1',),
     'unimatch': ('strong_1', 'strong_2'),
     'unimatch_v2': ('strong_1', 'strong_2'),
 }
-PATCH = 14
+# family of vision transformers -> side of a patch
+PATCHES = dict(dinov2=14, deit=16)
 
 
 class Leaf:
@@ -101,7 +107,9 @@ class Leaf:
         # UniMatch's networks, against AllSpark's
         self.cnn = self.network in ('r50-d16', 'r101-d16', 'xception65')
         self.dinov2 = self.network.startswith('dinov2')
-        if self.cnn and 'u2pl' in self.words:
+        self.deit = self.network.startswith('deit')  # S4Former's
+        self.patch = PATCHES.get(self.network.split('-')[0], 1)
+        if self.deit or (self.cnn and 'u2pl' in self.words):
             self.processes = 2
         self.cfg = Config.fromfile(path)
 
@@ -116,8 +124,8 @@ class Leaf:
 
     @property
     def by_epoch(self) -> bool:
-        """Supervised training on our own data sets, and in UniMatch V2, is as long whatever the labels."""
-        return self.method != 'supervised' or (self.dataset in PUBLISHED and not self.dinov2)
+        """Supervised training on our own data sets, and of transformers, is as long whatever the labels."""
+        return self.method != 'supervised' or (self.dataset in PUBLISHED and not (self.dinov2 or self.deit))
 
     @property
     def training_sets(self) -> list[ConfigDict]:
@@ -203,6 +211,8 @@ def test_name_and_network(leaf):
         file = words.get(leaf.network.split('-')[0], leaf.network.replace('dinov2-', 'dinov2_vit'))
         if leaf.dataset in PUBLISHED:
             assert file in weights.checkpoint
+    if leaf.deit:
+        assert weights.checkpoint == 'pretrained/deit_base_mmseg.pth'
 
 
 def test_classes(leaf):
@@ -220,8 +230,11 @@ def test_crop_sizes(leaf):
     steps = [node for dataset in leaf.training_sets for node in dicts(dataset.pipeline)]
     found = [tuple(step['crop_size']) for step in steps if 'crop_size' in step]
     assert found == [crop] * len(leaf.training_sets)
+    assert all(side % leaf.patch == 0 for side in crop)
+    if leaf.method == 's4former':
+        block = leaf.cfg.model.get('shuffle', dict(block_size=128))['block_size']
+        assert all(side % block == 0 for side in crop) and block % leaf.patch == 0
     if leaf.dinov2:
-        assert all(side % PATCH == 0 for side in crop)
         windows = leaf.segmentor.test_cfg.get('crop_size', crop)
         assert tuple(windows) == crop, 'windows are as large as crops, so whole patches, too'
         assert ('size_multiple' in leaf.segmentor.test_cfg) == (leaf.segmentor.test_cfg.mode == 'whole')
@@ -234,7 +247,10 @@ def test_pipelines(leaf):
     assert ['LoadAnnotations' in steps for steps in pipelines] == [True, False][: len(pipelines)]
     jitter = 'allspark_mmseg.ColorJitter'
     # UniMatch's labelled images keep their colours, and CamVid's
-    coloured = not (leaf.method in STRONG_VIEWS or leaf.cnn or leaf.dinov2 or leaf.dataset == 'camvid')
+    coloured = not (
+        leaf.method in STRONG_VIEWS or leaf.cnn or leaf.dinov2 or leaf.deit or leaf.dataset == 'camvid'
+    )
+    distortion = 'PhotoMetricDistortion'  # S4Former's, of every view
     assert (jitter in str(leaf.training_sets[0].pipeline)) == coloured
     if leaf.method == 'supervised':
         assert pipelines[0][-1] == 'PackSegInputs'
@@ -247,11 +263,14 @@ def test_pipelines(leaf):
         assert set(views) == {'labeled', *unlabeled}
         for view, steps in views.items():
             assert steps[-1].type == 'PackSegInputs'
-            assert (jitter in str(steps)) == ('strong' in view or (view == 'labeled' and coloured))
+            jittered = ('strong' in view and not leaf.deit) or (view == 'labeled' and coloured)
+            assert (jitter in str(steps)) == jittered
+            assert (distortion in str(steps)) == leaf.deit
     marked = ['allspark_mmseg.BlankSegMap' in steps for steps in pipelines]
     assert marked == [False, True][: len(marked)]
     # CamVid's images get odd sides, for EfficientNet; a mask is loaded after any resizing of the image
-    resized = ['Resize'] if leaf.dataset == 'camvid' and not leaf.dinov2 else []
+    odd = leaf.dataset == 'camvid' and not leaf.dinov2
+    resized = ['Resize'] if odd or (leaf.deit and leaf.dataset == 'voc') else []
     expected = ['LoadImageFromFile', *resized, 'LoadAnnotations', 'PackSegInputs']
     assert [step.type for step in leaf.cfg.test_pipeline] == expected
     assert leaf.cfg.test_dataloader.dataset.pipeline == leaf.cfg.test_pipeline
@@ -285,8 +304,12 @@ def test_schedule_lasts_as_long_as_training(leaf):
     assert epochs == leaf.by_epoch
     length = loop.max_epochs if epochs else loop.max_iters
     last = leaf.cfg.param_scheduler[-1]
-    assert last.end == length
-    assert (last.by_epoch, last.get('convert_to_iter_based', False)) == (epochs, epochs)
+    if leaf.deit:  # counted in steps, and two more of them, as released
+        assert last.end == (1000 * length if epochs else length) + 2
+        assert last.by_epoch is False
+    else:
+        assert last.end == length
+        assert (last.by_epoch, last.get('convert_to_iter_based', False)) == (epochs, epochs)
     assert length % loop.val_interval == 0, 'the last weights are validated'
     assert leaf.cfg.log_processor.by_epoch == epochs
     checkpoint = leaf.cfg.default_hooks.checkpoint
@@ -307,8 +330,8 @@ def test_hooks(leaf):
 
 def test_a_teacher_predicts_and_both_are_validated(leaf):
     model = leaf.cfg.model
-    teacher = leaf.method in ('mean_teacher', 'unimatch_v2') or 'teacher' in model
-    assert (model.get('predict_on') == 'teacher') == teacher
+    teacher = leaf.method in ('mean_teacher', 's4former', 'unimatch_v2') or 'teacher' in model
+    assert (model.get('predict_on') == 'teacher') == (teacher and not leaf.deit)  # S4Former's student does
     assert leaf.cfg.val_cfg.type == ('allspark_mmseg.StudentTeacherValLoop' if teacher else 'ValLoop')
 
 
@@ -387,6 +410,8 @@ def shrink(model: ConfigDict) -> None:
         for key in ('num_layers', 'depths'):
             if key in node:
                 node[key] = [1, 1, 1, 1]
+        if node.get('type') == 'allspark_mmseg.VisionTransformer':
+            node.update(num_layers=4, out_indices=(0, 1, 2, 3))
         if node.get('type') == 'SyncBN':
             node['type'] = 'BN'
         if node.get('type') == 'ResNet':
@@ -422,7 +447,7 @@ def test_model_builds_and_fits_its_features(leaf, built):
     if leaf.method != 'supervised':
         assert type(model) is OWN_MODELS.get(METHODS[leaf.method][0].removeprefix('allspark_mmseg.'))
         assert set(model.needed_views) == set(views)
-    side = 5 * PATCH if leaf.dinov2 else 64
+    side = 5 * leaf.patch if leaf.dinov2 else 64
     image = torch.zeros(1, 3, side, side)
     with torch.no_grad():
         (result,) = model.predict(image)
