@@ -9,6 +9,7 @@ from pathlib import Path
 import mmseg
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from allspark_mmseg.engine import load_checkpoint_file
@@ -70,6 +71,35 @@ custom_hooks = [
     dict(type='allspark_mmseg.PseudoLabelPicturesHook', interval=2, num=1),
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=12)
+"""
+
+
+# the same data under another method: how the student is changed, and the method's own arguments
+METHODS = {
+    's4former': """
+segmentor.backbone = dict(
+    type='allspark_mmseg.VisionTransformer', img_size=65, patch_size=13, patch_bias=True, embed_dims=16,
+    num_layers=2, num_heads=2, mlp_ratio=2, out_indices=(0, 1), interpolate_mode='bilinear')
+segmentor.decode_head = dict(
+    type='SETRUPHead', in_channels=16, in_index=1, channels=8, num_classes=3, up_scale=4, kernel_size=3,
+    norm_cfg=dict(type='SyncBN'), norm_layer=dict(type='LN', eps=1e-6), dropout_ratio=0)
+method = dict(
+    type='allspark_mmseg.S4Former', threshold=0.34, shuffle=dict(block_size=13), ignore_padding=False)
+""",
+}
+METHOD_CONFIG = """
+_base_ = './config.py'
+segmentor = _base_.segmentor
+{method}
+model = dict(_delete_=True, segmentor=segmentor, predict_on='teacher', **method)
+labeled, unlabeled = _base_.train_dataloader.dataset.datasets
+unlabeled.pipeline[-1] = dict(
+    type='allspark_mmseg.Views', strong_1=[dict(type='PhotoMetricDistortion'), _base_.pack], weak=[_base_.pack])
+train_dataloader = dict(dataset=dict(datasets=[labeled, unlabeled]))
+val_cfg = dict(type='allspark_mmseg.StudentTeacherValLoop')
+custom_hooks = [
+    *(hook for hook in _base_.custom_hooks if 'MemoryWarmUp' not in hook.type),
+    dict(type='allspark_mmseg.TeacherHook')]
 """
 
 
@@ -169,6 +199,24 @@ def test_evaluation_is_the_same_in_one_process_and_in_two(project, trained):
     )
     assert miou(one)[-1] == miou(two)[-1] == miou(trained)[-1]
     assert len(list((project / 'shown').rglob('*.png'))) == 3
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_other_methods_train_resume_and_test_in_two_processes(project, method):
+    config, work = project / f'{method}.py', project / f'work_{method}'
+    config.write_text(METHOD_CONFIG.format(method=METHODS[method]))
+    train = [ROOT / 'tools/dist_train.sh', config, 2, '--work-dir', work]
+    first = call(*train, '--cfg-options', 'train_cfg.max_epochs=1')
+    assert iterations(first) == [(1, 1), (1, 2)]
+    second = call(*train, '--resume', '--cfg-options', 'train_cfg.max_epochs=2')
+    assert 'resumed epoch: 1, iter: 2' in second and iterations(second) == [(2, 1), (2, 2)]
+    states = [load_checkpoint_file(str(work / f'epoch_{epoch}.pth'))['state_dict'] for epoch in (1, 2)]
+    assert [int(state['teacher.steps']) for state in states] == [2, 4]
+    for key, value in states[1].items():
+        if key.startswith('student.') and key.endswith('weight'):
+            assert not torch.equal(value, states[1][key.replace('student.', 'teacher.module.')]), key
+    tested = call(ROOT / 'tools/dist_test.sh', config, work / 'epoch_2.pth', 2, '--work-dir', work / 'test')
+    assert miou(tested)[-1] == miou(second)[-2], 'the teacher predicts; the student is told behind it'
 
 
 def test_truncated_checkpoint_is_named_and_the_previous_one_survives(project, trained, tmp_path):
