@@ -1,9 +1,10 @@
 """Compare training runs by their logs: a table of last and best values, and a picture of the curves.
 
-Usage: python tools/compare_runs.py OUT.png NAME=WORK_DIR [NAME=WORK_DIR ...] [--metric mIoU]
+Usage: python tools/compare_runs.py OUT.png NAME=WORK_DIR [NAME=WORK_DIR ...] [--metric mIoU ...]
 
 Runs of one name (other seeds) become one curve, their mean, with a band from the lowest to the highest; the
-table then tells mean and standard deviation. A resumed run counts as one. MMEngine writes the logs
+table then tells mean and standard deviation. Several metrics, losses among them, become several panels,
+each with the runs that log it. A resumed run counts as one. MMEngine writes the logs
 (WORK_DIR/*/vis_data/scalars.json); MMSegmentation's analyze_logs.py is not part of its package.
 """
 
@@ -24,7 +25,7 @@ def read_curve(work_dir: Path, metric: str) -> dict[int, float]:
 
     Args:
         work_dir: the run's folder, with a folder for each start inside.
-        metric: its name in the log, such as ``mIoU`` or ``teacher/mIoU``.
+        metric: its name in the log, such as ``mIoU``, ``teacher/mIoU`` or ``unsup.loss_ce``.
 
     Returns:
         dict: iteration -> value, ascending.
@@ -42,7 +43,7 @@ def read_curve(work_dir: Path, metric: str) -> dict[int, float]:
             first.setdefault(entry['epoch'], entry['iter'])
     epochs = sorted(first)
     length = (first[epochs[-1]] - first[epochs[0]]) // (epochs[-1] - epochs[0]) if len(epochs) > 1 else 1
-    curve = {entry['step'] * length: entry[metric] for entry in entries if metric in entry}
+    curve = {entry.get('iter', entry['step'] * length): entry[metric] for entry in entries if metric in entry}
     if not curve:
         found = f'its logs have {sorted(names)}' if logs else 'there is no */vis_data/scalars.json'
         raise ValueError(f'{work_dir}: no {metric} found; {found}.')
@@ -64,9 +65,23 @@ def summary(curves: dict[str, list[dict[int, float]]], metric: str) -> str:
     return '\n'.join(rows)
 
 
-def draw(curves: dict[str, list[dict[int, float]]], metric: str, out: Path) -> None:
-    """Draw a curve for each name."""
-    figure, axes = plt.subplots(figsize=(8, 5), layout='constrained')
+def draw(panels: dict[str, dict[str, list[dict[int, float]]]], out: Path) -> None:
+    """Draw a panel for each metric with a curve for each name."""
+    columns = 1 if len(panels) == 1 else 2
+    rows = -(-len(panels) // columns)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(8 * columns, 5 * rows), layout='constrained', squeeze=False
+    )
+    for axes, (metric, curves) in zip(grid.flat, panels.items(), strict=False):
+        _panel(axes, curves, metric)
+    for axes in grid.flat[len(panels) :]:
+        axes.axis('off')
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=120 // columns)
+    plt.close(figure)
+
+
+def _panel(axes: plt.Axes, curves: dict[str, list[dict[int, float]]], metric: str) -> None:
     for name, runs in curves.items():
         steps = sorted(set.intersection(*map(set, runs)))
         values = [[run[step] for run in runs] for step in steps]
@@ -82,9 +97,6 @@ def draw(curves: dict[str, list[dict[int, float]]], metric: str, out: Path) -> N
     axes.set(xlabel='iteration', ylabel=metric)
     axes.grid(alpha=0.3)
     axes.legend()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=120)
-    plt.close(figure)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -94,19 +106,27 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument('out', type=Path, help='picture to write')
     parser.add_argument('runs', nargs='+', metavar='NAME=WORK_DIR')
-    parser.add_argument('--metric', default='mIoU')
+    parser.add_argument('--metric', nargs='+', default=['mIoU'])
     args = parser.parse_args(arguments)
-    curves = defaultdict(list)
+    panels = {metric: defaultdict(list) for metric in args.metric}
     for run in args.runs:
         name, equals, folder = run.partition('=')
         if not equals:
             parser.error(f'{run!r}: expected NAME=WORK_DIR')
-        try:
-            curves[name].append(read_curve(Path(folder), args.metric))
-        except ValueError as error:
-            parser.error(str(error))
-    print(summary(curves, args.metric))
-    draw(curves, args.metric, args.out)
+        missing = []
+        for metric, curves in panels.items():
+            try:
+                curves[name].append(read_curve(Path(folder), metric))
+            except ValueError as error:
+                missing.append(error)
+        if len(missing) == len(panels):
+            parser.error(str(missing[0]))
+    for metric, curves in panels.items():
+        panels[metric] = {name: runs for name, runs in curves.items() if runs}
+        if not panels[metric]:
+            parser.error(f'no run logs {metric}')
+        print(summary(panels[metric], metric))
+    draw(panels, args.out)
     print(f'curves: {args.out}')
 
 

@@ -54,9 +54,25 @@ def test_the_table_has_mean_and_deviation_of_last_and_best(runs, capsys):
         assert len(picture.convert('RGB').getcolors(2**24)) > 50
 
 
+def test_several_metrics_are_several_panels(runs, capsys):
+    write_log(
+        runs / 'c', '1', {'epoch': 1, 'iter': 5, 'step': 5, 'loss': 3.0}, {'mIoU': 20.0, 'step': 1},
+        {'epoch': 2, 'iter': 17, 'step': 17, 'loss': 1.0}, {'mIoU': 30.0, 'step': 2},
+    )  # fmt: skip
+    assert compare_runs.read_curve(runs / 'c', 'loss') == {5: 3.0, 17: 1.0}
+    out = runs / 'panels.png'
+    arguments = [str(out), f'x={runs / "a"}', f'z={runs / "c"}', '--metric', 'mIoU', 'loss']
+    compare_runs.main(arguments)
+    printed = capsys.readouterr().out
+    assert '| z | 1 | 17 | 1.00 | 3.00 |' in printed and printed.count('| x |') == 1
+    with Image.open(out) as picture:
+        assert picture.width > 2.5 * picture.height
+
+
 def test_what_is_missing_is_named(runs, capsys):
     for arguments, told in (
         ([f'x={runs / "a"}', '--metric', 'teacher/mIoU'], 'no teacher/mIoU found; its logs have'),
+        ([f'x={runs / "a"}', '--metric', 'mIoU', 'loss'], 'no run logs loss'),
         ([f'x={runs / "nowhere"}'], 'no */vis_data/scalars.json'),
         ([str(runs / 'a')], 'expected NAME=WORK_DIR'),
     ):
