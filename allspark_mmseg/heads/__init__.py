@@ -3,5 +3,6 @@
 from .all_mlp_head import AllMLPHead
 from .deeplabv3plus_head import DeepLabV3PlusHead
 from .dpt_head import DPTHead
+from .representation_head import RepresentationHead
 
-__all__ = ['AllMLPHead', 'DPTHead', 'DeepLabV3PlusHead']
+__all__ = ['AllMLPHead', 'DPTHead', 'DeepLabV3PlusHead', 'RepresentationHead']

@@ -1,5 +1,7 @@
 """DeepLabv3+'s decode head with plain convolutions, as UniMatch and FixMatch use it."""
 
+from itertools import pairwise
+
 import torch
 from mmcv.cnn import ConvModule
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -38,6 +40,7 @@ class DeepLabV3PlusHead(BaseDecodeHead):
         channels: width of the pyramid's branches and of the decoder.
         c1_channels: width to which the low-level feature is reduced.
         dilations: of the pyramid's branches; 1 stands for a 1x1 convolution. For output stride 16.
+        num_convs: 3x3 convolutions of the decoder.
         kwargs: as in MMSegmentation's ``BaseDecodeHead`` (num_classes, norm_cfg, align_corners, ...), with
             ``in_index=(0, 3)`` and ``dropout_ratio=0`` by default; UniMatch has ``align_corners=True``.
 
@@ -51,6 +54,7 @@ class DeepLabV3PlusHead(BaseDecodeHead):
         channels: int = 256,
         c1_channels: int = 48,
         dilations: tuple[int, ...] = (1, 6, 12, 18),
+        num_convs: int = 2,
         **kwargs,
     ):
         kwargs = dict(in_index=(0, 3), dropout_ratio=0, init_cfg=None) | kwargs
@@ -69,9 +73,8 @@ class DeepLabV3PlusHead(BaseDecodeHead):
         self.image_pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), self._conv(deep, channels))
         self.bottleneck = self._conv((len(dilations) + 1) * channels, channels)
         self.c1_bottleneck = self._conv(low_level, c1_channels)
-        self.fuse = nn.Sequential(
-            self._conv(c1_channels + channels, channels, 3), self._conv(channels, channels, 3)
-        )
+        widths = [c1_channels + channels] + [channels] * num_convs
+        self.fuse = nn.Sequential(*(self._conv(*pair, 3) for pair in pairwise(widths)))
 
     def _conv(self, in_channels: int, out_channels: int, kernel: int = 1, dilation: int = 1) -> ConvModule:
         return _ConvModule(
@@ -98,11 +101,15 @@ class DeepLabV3PlusHead(BaseDecodeHead):
         Raises:
             ValueError: the norm layer of the pooled branch cannot train on a batch this small.
         """
+        return self.cls_seg(self.fuse(self._concatenated(inputs)))
+
+    def _concatenated(self, inputs: list[Tensor]) -> Tensor:
+        """What the decoder takes, (N, c1_channels + channels, H, W), from the features."""
         low_level, deep = self._transform_inputs(inputs)
         pyramid = [branch(deep) for branch in self.aspp_modules]
         pyramid.append(self._resize(self._image_level(deep), deep))
         fused = self._resize(self.bottleneck(torch.cat(pyramid, dim=1)), low_level)
-        return self.cls_seg(self.fuse(torch.cat([self.c1_bottleneck(low_level), fused], dim=1)))
+        return torch.cat([self.c1_bottleneck(low_level), fused], dim=1)
 
     def _resize(self, x: Tensor, like: Tensor) -> Tensor:
         size = like.shape[2:]

@@ -1,6 +1,7 @@
 """The semi-supervised methods, one file or folder each."""
 
 from .allspark import AllSpark, AllSparkBottleneck, AllSparkHead, SemanticMemory
+from .css import CSSBaseline, CSSCross, CSSMix
 from .encoder_decoder import EncoderDecoder
 from .fixmatch import FixMatch
 from .mean_teacher import MeanTeacher
@@ -14,6 +15,9 @@ __all__ = [
     'AllSpark',
     'AllSparkBottleneck',
     'AllSparkHead',
+    'CSSBaseline',
+    'CSSCross',
+    'CSSMix',
     'EncoderDecoder',
     'FixMatch',
     'MeanTeacher',

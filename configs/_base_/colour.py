@@ -9,6 +9,14 @@ colour = [
     ]),
 ]  # fmt: skip
 
+# CSS's, of labelled images and of strong views
+css_colour = [
+    dict(type='RandomApply', prob=0.8, transforms=[
+        dict(type='allspark_mmseg.ColorJitter', brightness=0.25, contrast=0.25, saturation=0.25, hue=0.25)]),
+    dict(type='RandomApply', prob=0.5, transforms=[
+        dict(type='allspark_mmseg.GaussianBlur', sigma_range=(0.15, 1.15))]),
+]  # fmt: skip
+
 # what methods with strong views put last in the unlabelled pipeline
 _pack = dict(type='PackSegInputs')
 _strong = [*colour, _pack]
