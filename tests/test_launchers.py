@@ -86,6 +86,14 @@ segmentor.decode_head = dict(
 method = dict(
     type='allspark_mmseg.S4Former', threshold=0.34, shuffle=dict(block_size=13), ignore_padding=False)
 """,
+    'css': """
+segmentor.decode_head = dict(
+    type='allspark_mmseg.RepresentationHead', in_channels=(8, 64), in_index=(0, 3), channels=8, c1_channels=8,
+    dilations=(1, 2), representation_channels=8, num_classes=3, norm_cfg=dict(type='GN', num_groups=2))
+method = dict(
+    type='allspark_mmseg.CSSCross', threshold=0.34, weak_threshold=0.34, queries=8, negatives=8, warm_up=1,
+    similarity_temperature=0.5)
+""",
 }
 METHOD_CONFIG = """
 _base_ = './config.py'
@@ -215,6 +223,10 @@ def test_other_methods_train_resume_and_test_in_two_processes(project, method):
     for key, value in states[1].items():
         if key.startswith('student.') and key.endswith('weight'):
             assert not torch.equal(value, states[1][key.replace('student.', 'teacher.module.')]), key
+    for key in [key for key in states[0] if key.startswith('prototypes.')]:
+        before, after = (state[key].float() for state in states)
+        assert before.any() and after.any(), key
+        assert torch.allclose(before, after, atol=0.05 * float(before.abs().max())), f'{key} began anew'
     tested = call(ROOT / 'tools/dist_test.sh', config, work / 'epoch_2.pth', 2, '--work-dir', work / 'test')
     assert miou(tested)[-1] == miou(second)[-2], 'the teacher predicts; the student is told behind it'
 

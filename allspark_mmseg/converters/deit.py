@@ -22,8 +22,8 @@ _RULES = [
 # the classifier, and the norm before it, which the segmentation network does not have
 _UNUSED = re.compile(r'head\..+|(?:ln1|norm)\.(?:weight|bias)')
 _ADVICE = (
-    "Give an ImageNet classifier's file without distillation token: OpenMMLab's deit-base_pt-16xb64_in1k_*.pth"
-    ', or the official deit_base_patch16_224-*.pth.'
+    "Give an ImageNet classifier's file without distillation token: "
+    "OpenMMLab's deit-base_pt-16xb64_in1k_*.pth, or the official deit_base_patch16_224-*.pth."
 )
 
 

@@ -62,7 +62,7 @@ class MeanTeacher(SelfTraining):
         return losses
 
     def unsupervised_loss(self, logits: Tensor, pseudo: PseudoLabel) -> Tensor:
-        """Cross-entropy (scalar) of logits (N, K, H, W) on pseudo-labels, averaged as ``average_over`` says."""
+        """Cross-entropy, a scalar, of logits (N, K, H, W), averaged over the pixels of ``average_over``."""
         counted = torch.ones_like(pseudo.valid) if self.average_over == 'all' else None
         return masked_cross_entropy(logits, pseudo.target, counted)
 
