@@ -337,6 +337,16 @@ class MethodContract:
                 assert torch.equal(found[name], value), name
         assert model.teacher.steps == 0
 
+    def test_mixed_precision_ends_before_the_losses(self):
+        model = self.build()
+        with torch.autocast('cpu', torch.bfloat16):
+            entries = model.loss(*self.batch())
+        for name, value in entries.items():
+            assert torch.isfinite(value).all(), name
+            assert 'loss' not in name or value.dtype == torch.float32, name
+        losses_in(entries).backward()
+        assert all(torch.isfinite(gradient).all() for gradient in gradients(model).values())
+
     def test_training_follows_from_the_seed(self):
         steps = [self.batch(), self.batch()]
         (logged, state), (again, state_again) = (train_steps(self.build(), steps) for _ in range(2))
