@@ -21,10 +21,6 @@ FLOAT64 = 1e-10  # of the largest entry
 MMSEG = 1e-8  # MMSegmentation's cross-entropy has an epsilon in its denominator
 
 
-HEADS = 3
-AUXILIARY = dict(type='CrossEntropyLoss', loss_weight=0.4)
-
-
 def doubled(vectors: dict) -> dict:
     """The vectors in float64 and int64, as their page asks."""
     return {
@@ -168,6 +164,8 @@ def network(vectors: dict, **arguments) -> torch.nn.Module:
     positions = shapes['backbone.pos_embed'][1] - 1
     layers = 1 + max(int(key.split('.')[2]) for key in shapes if key.startswith('backbone.layers.'))
     aux = 1 + max(int(key.split('.')[1]) for key in shapes if key.startswith('auxiliary_head.'))
+    weights = dict(zip(vectors['config.names'].tolist(), vectors['config.ours'].tolist(), strict=True))
+    auxiliary = dict(type='CrossEntropyLoss', loss_weight=weights['aux_weight'])
     head = dict(
         type='SETRUPHead',
         in_channels=dims,
@@ -192,7 +190,7 @@ def network(vectors: dict, **arguments) -> torch.nn.Module:
                     patch_bias=True,
                     embed_dims=dims,
                     num_layers=layers,
-                    num_heads=HEADS,
+                    num_heads=len(vectors['pasa.bias']) // len(vectors['pasa.image']),
                     mlp_ratio=shapes['backbone.layers.0.ffn.layers.0.0.weight'][0] // dims,
                     out_indices=tuple(range(layers)),
                     norm_cfg=dict(type='LN', eps=1e-6),
@@ -200,7 +198,7 @@ def network(vectors: dict, **arguments) -> torch.nn.Module:
                 ),
                 decode_head=dict(head, in_index=layers - 1),
                 auxiliary_head=[
-                    dict(head, in_index=i, num_convs=2, up_scale=4, loss_decode=AUXILIARY) for i in range(aux)
+                    dict(head, in_index=i, num_convs=2, up_scale=4, loss_decode=auxiliary) for i in range(aux)
                 ],
                 test_cfg=dict(mode='whole'),
             ),
@@ -287,7 +285,7 @@ LOSSES = {
 
 def trained(vectors: dict, **arguments) -> torch.nn.Module:
     """The recorded network with the settings of the recorded steps."""
-    patch = 16
+    patch = vectors['train.student_image'].shape[2] // vectors['train.0.unconfident'].shape[1]
     model = network(
         vectors,
         threshold=float(vectors['train.tau']),
