@@ -236,7 +236,7 @@ NETWORKS = {
 TESTS = {
     ('mit', 'cityscapes'): dict(mode='slide_clipped', crop_size=(801, 801), stride=(534, 534)),
     ('cnn', 'cityscapes'): dict(mode='slide_clipped', crop_size=(801, 801), stride=(534, 534)),
-    ('dinov2', 'cityscapes'): dict(mode='slide', crop_size=(798, 798), stride=(532, 532)),
+    ('dinov2', 'cityscapes'): dict(mode='slide_shifted', crop_size=(798, 798), stride=(532, 532)),
     ('dinov2', 'voc'): dict(mode='whole', size_multiple=14),
     ('dinov2', 'coco'): dict(mode='whole', size_multiple=14),
 }

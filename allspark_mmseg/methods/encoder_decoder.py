@@ -7,12 +7,13 @@ from torch import Tensor
 
 from ..registry import MODELS
 
-MODES = ('whole', 'slide', 'slide_clipped')
+AVERAGED = ('slide_clipped', 'slide_shifted')  # modes that average the probabilities of windows
+MODES = ('whole', 'slide', *AVERAGED)
 
 
 @MODELS.register_module()
 class EncoderDecoder(MMSegEncoderDecoder):
-    """MMSegmentation's ``EncoderDecoder``, which can also test by clipped windows and at multiples of a size.
+    """MMSegmentation's ``EncoderDecoder``, which can also test by other windows and at multiples of a size.
 
     **Windows clipped at the border**:
 
@@ -32,6 +33,15 @@ class EncoderDecoder(MMSegEncoderDecoder):
     the crop, the border is seen twice. The last may be one pixel wide, so the network must take windows as
     small as the images leave (MiT: 29 pixels or more); 1024 x 2048 leaves 490 x 446.
 
+    **Windows shifted at the border**:
+
+    .. code-block:: python
+
+        test_cfg=dict(mode='slide_shifted', crop_size=(798, 798), stride=(532, 532))
+
+    This is how the released code of UniMatch V2 (arXiv 2410.10777) evaluates on Cityscapes: the windows are
+    those of MMSegmentation's ``slide``, but their probabilities are averaged, not their logits.
+
     **Whole images at multiples of a size**, for a vision transformer that takes whole patches only:
 
     .. code-block:: python
@@ -45,11 +55,11 @@ class EncoderDecoder(MMSegEncoderDecoder):
     Modes ``whole`` without ``size_multiple`` and ``slide`` are MMSegmentation's own.
 
     Args:
-        kwargs: as in MMSegmentation; ``test_cfg`` of ``slide_clipped`` has ``crop_size`` and ``stride``, both
-            (height, width) in pixels; that of ``whole`` may have ``size_multiple``, in pixels.
+        kwargs: as in MMSegmentation; ``test_cfg`` of windows has ``crop_size`` and ``stride``, both (height,
+            width) in pixels; that of ``whole`` may have ``size_multiple``, in pixels.
 
     Raises:
-        ValueError: ``test_cfg`` has an unknown mode; or, in mode ``slide_clipped``, no proper ``crop_size``
+        ValueError: ``test_cfg`` has an unknown mode; or, in the two modes above, no proper ``crop_size``
             or ``stride``, a stride that leaves gaps, or a decode head with a single, sigmoid channel; or
             a ``size_multiple`` that is no positive number of pixels, or is given for windows.
     """
@@ -59,8 +69,8 @@ class EncoderDecoder(MMSegEncoderDecoder):
         mode = (self.test_cfg or {}).get('mode', 'whole')
         if mode not in MODES:
             raise ValueError(f'EncoderDecoder: test_cfg.mode is {mode!r}, expected one of {MODES}.')
-        if mode == 'slide_clipped':
-            self._check_windows()
+        if mode in AVERAGED:
+            self._check_windows(mode)
         self._check_size_multiple(mode)
 
     def _check_size_multiple(self, mode: str) -> None:
@@ -78,8 +88,8 @@ class EncoderDecoder(MMSegEncoderDecoder):
                 f"use mode 'whole', or windows whose crop_size is a multiple of {multiple}."
             )
 
-    def _check_windows(self) -> None:
-        crop_size, stride = (self._pair(key) for key in ('crop_size', 'stride'))
+    def _check_windows(self, mode: str) -> None:
+        crop_size, stride = (self._pair(mode, key) for key in ('crop_size', 'stride'))
         if any(step > size for step, size in zip(stride, crop_size, strict=True)):
             raise ValueError(
                 f'EncoderDecoder: test_cfg.stride {stride} is larger than test_cfg.crop_size {crop_size}, so '
@@ -87,16 +97,16 @@ class EncoderDecoder(MMSegEncoderDecoder):
             )
         if self.out_channels == 1:
             raise ValueError(
-                "EncoderDecoder: test_cfg.mode 'slide_clipped' averages softmax probabilities, but "
+                f'EncoderDecoder: test_cfg.mode {mode!r} averages softmax probabilities, but '
                 "decode_head.out_channels is 1 (a sigmoid); use mode 'slide', or two channels."
             )
 
-    def _pair(self, key: str) -> tuple[int, int]:
+    def _pair(self, mode: str, key: str) -> tuple[int, int]:
         value = self.test_cfg.get(key)
         proper = isinstance(value, list | tuple) and len(value) == 2
         if not (proper and all(isinstance(side, int) and side > 0 for side in value)):
             raise ValueError(
-                f"EncoderDecoder: test_cfg.{key} is {value!r}; mode 'slide_clipped' expects "
+                f'EncoderDecoder: test_cfg.{key} is {value!r}; mode {mode!r} expects '
                 '(height, width), two positive numbers of pixels.'
             )
         return tuple(value)
@@ -108,8 +118,8 @@ class EncoderDecoder(MMSegEncoderDecoder):
             inputs: (N, 3, H, W), normalised.
             batch_img_metas: meta information of each image, as in MMSegmentation.
         """
-        if (self.test_cfg or {}).get('mode') == 'slide_clipped':
-            return self.slide_clipped_inference(inputs, batch_img_metas)
+        if (self.test_cfg or {}).get('mode') in AVERAGED:
+            return self.averaged_inference(inputs, batch_img_metas)
         return super().inference(inputs, batch_img_metas)
 
     def whole_inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
@@ -133,7 +143,7 @@ class EncoderDecoder(MMSegEncoderDecoder):
         metas = [{**meta, 'img_shape': inputs.shape[2:]} for meta in batch_img_metas]
         return resize(self.encode_decode(inputs, metas), size=tuple(given), **options)
 
-    def slide_clipped_inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
+    def averaged_inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Predict window by window.
 
         Args:
@@ -148,8 +158,9 @@ class EncoderDecoder(MMSegEncoderDecoder):
         total = inputs.new_zeros((len(inputs), self.out_channels, height, width), dtype=torch.float32)
         count = total.new_zeros((height, width))
         (crop_height, crop_width), (down, right) = self.test_cfg['crop_size'], self.test_cfg['stride']
-        for rows in clipped_windows(height, crop_height, down):
-            for columns in clipped_windows(width, crop_width, right):
+        windows = clipped_windows if self.test_cfg['mode'] == 'slide_clipped' else shifted_windows
+        for rows in windows(height, crop_height, down):
+            for columns in windows(width, crop_width, right):
                 window = inputs[:, :, rows, columns]
                 # a torch.Size tells MMSegmentation's heads to give logits of this size
                 metas = [{**meta, 'img_shape': window.shape[2:]} for meta in batch_img_metas]
@@ -175,3 +186,16 @@ def clipped_windows(size: int, crop: int, stride: int) -> list[slice]:
         stride: from one start to the next.
     """
     return [slice(start, min(start + crop, size)) for start in range(0, size, stride)]
+
+
+def shifted_windows(size: int, crop: int, stride: int) -> list[slice]:
+    """Windows along one direction: from 0, stride, 2 stride, ..., the last moved back to end at the end.
+
+    Args:
+        size: of the image, in pixels.
+        crop: of a window; of the image, if that is smaller.
+        stride: from one start to the next.
+    """
+    last = max(size - crop, 0)
+    starts = [min(start, last) for start in range(0, last + stride, stride)]
+    return [slice(start, min(start + crop, size)) for start in starts]

@@ -1,4 +1,4 @@
-"""Ways to test as released: clipped windows (UniMatch, AllSpark), multiples of a size (UniMatch V2)."""
+"""Ways to test as released: windows (UniMatch, AllSpark, UniMatch V2), multiples of a size (UniMatch V2)."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from allspark_mmseg.methods.encoder_decoder import clipped_windows, nearest_multiple
+from allspark_mmseg.methods.encoder_decoder import clipped_windows, nearest_multiple, shifted_windows
 
 from ..method_contract import (
     CLASSES,
@@ -410,3 +410,39 @@ def test_windows_of_slide_are_unimatch_v2_s(size):
     starts = [released_v2_starts(side, 42, 28) for side in size]
     expected = [(top, left, 42, 42) for top in starts[0] for left in starts[1]]
     assert windows_of_slide(size, 42, 28) == expected
+
+
+@pytest.mark.parametrize(
+    'size, crop, stride, windows',
+    [
+        (1024, 798, 532, [(0, 798), (226, 1024)]),
+        (2048, 798, 532, [(0, 798), (532, 1330), (1064, 1862), (1250, 2048)]),
+        (52, 32, 20, [(0, 32), (20, 52)]),
+        (32, 32, 20, [(0, 32)]),
+        (20, 32, 20, [(0, 20)]),
+    ],
+)
+def test_shifted_windows_end_at_the_border(size, crop, stride, windows):
+    assert [(window.start, window.stop) for window in shifted_windows(size, crop, stride)] == windows
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('size', [(70, 91), (32, 48), (20, 100)])
+def test_shifted_windows_average_probabilities(size):
+    crop, stride = (32, 48), (20, 32)
+    segmentor = clipped(crop, stride) | dict(
+        test_cfg=dict(mode='slide_shifted', crop_size=crop, stride=stride)
+    )
+    model = build_model(segmentor).eval()
+    twin = plain_twin(model, segmentor)
+    image = torch.randn(1, 3, *size)
+    total = torch.zeros(CLASSES, *size)
+    count = torch.zeros(size)
+    for rows in shifted_windows(size[0], crop[0], stride[0]):
+        for columns in shifted_windows(size[1], crop[1], stride[1]):
+            (result,) = twin.predict(image[:, :, rows, columns])
+            total[:, rows, columns] += result.seg_logits.data.softmax(0)
+            count[rows, columns] += 1
+    (found,) = model.predict(image)
+    torch.testing.assert_close(found.seg_logits.data.softmax(0), total / count, rtol=1e-5, atol=1e-6)
+    assert torch.equal(found.pred_sem_seg.data[0], (total / count).argmax(0))

@@ -1,5 +1,4 @@
-# On Cityscapes UniMatch V2 learns from hard pixels, and predicts in windows, the last moved back inside. It adds their
-# softmax probabilities where MMSegmentation averages their logits.
+# On Cityscapes UniMatch V2 learns from hard pixels, and predicts in windows, the last moved back inside.
 _base_ = './dpt_dinov2-b14.py'
 
 model = dict(
@@ -9,5 +8,5 @@ model = dict(
             _delete_=True, type='allspark_mmseg.OHEMCrossEntropyLoss', threshold=0.7, min_kept=200000
         ),
     ),
-    test_cfg=dict(_delete_=True, mode='slide', crop_size=(798, 798), stride=(532, 532)),
+    test_cfg=dict(_delete_=True, mode='slide_shifted', crop_size=(798, 798), stride=(532, 532)),
 )
