@@ -96,7 +96,7 @@ def _panel(axes: plt.Axes, curves: dict[str, list[dict[int, float]]], metric: st
             )
     axes.set(xlabel='iteration', ylabel=metric)
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc='center left', bbox_to_anchor=(1, 0.5))  # beside the curves, not over them
 
 
 def main(arguments: list[str] | None = None) -> None:
