@@ -51,7 +51,11 @@ def read_curve(work_dir: Path, metric: str) -> dict[int, float]:
 
 
 def summary(curves: dict[str, list[dict[int, float]]], metric: str) -> str:
-    """A Markdown table: the last and the best value of each name, over its runs (mean +- deviation)."""
+    """A Markdown table: the last and the best value of each name, over its runs (mean +- deviation).
+
+    The best of a loss is its lowest value, as MMEngine's CheckpointHook has it, of other metrics the highest.
+    """
+    best_of = min if 'loss' in metric else max
 
     def told(values: list[float]) -> str:
         return f'{mean(values):.2f}' + (f' ± {stdev(values):.2f}' if len(values) > 1 else '')
@@ -59,7 +63,8 @@ def summary(curves: dict[str, list[dict[int, float]]], metric: str) -> str:
     rows = [f'| | runs | iterations | {metric}, last | best |', '|---|---|---|---|---|']
     for name, runs in curves.items():
         last, best = (
-            [pick(run) for run in runs] for pick in (lambda run: run[max(run)], lambda run: max(run.values()))
+            [pick(run) for run in runs]
+            for pick in (lambda run: run[max(run)], lambda run: best_of(run.values()))
         )
         rows.append(f'| {name} | {len(runs)} | {max(map(max, runs))} | {told(last)} | {told(best)} |')
     return '\n'.join(rows)
