@@ -18,6 +18,7 @@ import matplotlib
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
+from cycler import cycler
 
 
 def read_curve(work_dir: Path, metric: str) -> dict[int, float]:
@@ -87,6 +88,8 @@ def draw(panels: dict[str, dict[str, list[dict[int, float]]]], out: Path) -> Non
 
 
 def _panel(axes: plt.Axes, curves: dict[str, list[dict[int, float]]], metric: str) -> None:
+    # ten colours; the curves after them are dashed, then dotted
+    axes.set_prop_cycle(cycler(linestyle=['-', '--', ':']) * plt.rcParams['axes.prop_cycle'])
     for name, runs in curves.items():
         steps = sorted(set.intersection(*map(set, runs)))
         values = [[run[step] for run in runs] for step in steps]
