@@ -143,6 +143,6 @@ class _GatheredProducts(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
         rows, index = ctx.saved_tensors
-        weights = grad.flatten(0, 1).contiguous()
-        summed = F.embedding_bag(index.flatten(0, 1), rows, per_sample_weights=weights, mode='sum')
+        bags, weights = index.flatten(0, 1), grad.flatten(0, 1)
+        summed = F.embedding_bag(bags, rows, per_sample_weights=weights, mode='sum')
         return summed.unflatten(0, index.shape[:2]), None, None
