@@ -111,6 +111,7 @@ def masked_cross_entropy(logits: Tensor, target: Tensor, counted: Tensor | None 
     Returns:
         Tensor: scalar; 0 (with a zero gradient) when no pixel counts.
     """
-    total = F.cross_entropy(logits, target, ignore_index=IGNORE_INDEX, reduction='sum')
+    # summed here: on CUDA the reduction inside has no deterministic algorithm
+    total = F.cross_entropy(logits, target, ignore_index=IGNORE_INDEX, reduction='none').sum()
     counted = target != IGNORE_INDEX if counted is None else counted
     return total / counted.sum().clamp(min=1)

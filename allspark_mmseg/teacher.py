@@ -1,8 +1,10 @@
 """The teacher: an exponential moving average of the student."""
 
+import logging
 from collections.abc import Mapping
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseAveragedModel
 from torch import nn
 
@@ -42,6 +44,13 @@ class Teacher(BaseAveragedModel):
             raise ValueError(
                 f'teacher.momentum is {momentum}, expected one in (0, 1]: the share of the student in each '
                 'update, 0.004 for a decay of 0.996.'
+            )
+        if 0.5 < momentum < 1:
+            print_log(
+                f'teacher.momentum={momentum} makes the teacher nearly equal to the student after each step; '
+                f'for a decay of {momentum} write momentum={1 - momentum:.6g}.',
+                logger='current',
+                level=logging.WARNING,
             )
         policies = {'': 'average', **({'': buffers} if isinstance(buffers, str) else buffers)}
         unknown = {part: policy for part, policy in policies.items() if policy not in POLICIES}

@@ -288,6 +288,15 @@ class MethodContract:
         with pytest.raises(ValueError, match='no views'):
             model.loss(inputs['labeled'], data_samples['labeled'])
 
+    def test_views_of_unequal_counts_are_refused(self):
+        model = self.build()
+        inputs, data_samples = self.batch()
+        needed = [view for view in model.needed_views if view != 'labeled']
+        if len(set(needed)) > 1:
+            inputs[needed[-1]] = inputs[needed[-1]][:1]
+            with pytest.raises(ValueError, match=f"'{needed[-1]}': 1.* expected equally many"):
+                model.loss(inputs, data_samples)
+
     def test_a_teacher_labels_and_follows_without_gradient(self):
         model = self.build(teacher=dict(momentum=0.25, warm_up=False))
         teacher, student = model.teacher.module, model.student
@@ -345,7 +354,12 @@ class MethodContract:
             assert torch.isfinite(value).all(), name
             assert 'loss' not in name or value.dtype == torch.float32, name
         losses_in(entries).backward()
-        assert all(torch.isfinite(gradient).all() for gradient in gradients(model).values())
+        found = gradients(model)
+        assert all(torch.isfinite(gradient).all() for gradient in found.values())
+        # labelling under autocast must not leave weights behind that have been cast without a gradient
+        model = self.build()
+        losses_in(model.loss(*self.batch())).backward()
+        assert found.keys() == gradients(model).keys()
 
     def test_training_follows_from_the_seed(self):
         steps = [self.batch(), self.batch()]

@@ -327,12 +327,22 @@ def test_schedule_lasts_as_long_as_training(leaf):
 
 
 def test_hooks(leaf):
-    hooks = [hook.type.removeprefix('allspark_mmseg.') for hook in leaf.cfg.custom_hooks]
-    assert {'StartupCheckHook', 'TeacherHook'} <= set(hooks)
-    assert ('MemoryWarmUpHook' in hooks) == (leaf.method == 'allspark')
+    hooks = leaf.cfg.default_hooks
+    assert {'startup_check', 'teacher', 'sync_norm_statistics'} <= set(hooks)
+    assert ('memory_warm_up' in hooks) == (leaf.method == 'allspark')
     if leaf.method == 'allspark':
-        (warm_up,) = [hook for hook in leaf.cfg.custom_hooks if hook.type.endswith('MemoryWarmUpHook')]
-        assert 0 < warm_up.epochs < leaf.cfg.train_cfg.max_epochs
+        assert 0 < hooks.memory_warm_up.epochs < leaf.cfg.train_cfg.max_epochs
+
+
+def test_a_hook_of_one_s_own_takes_none_away(tmp_path):
+    path = tmp_path / 'mine.py'
+    path.write_text(
+        f"_base_ = '{CONFIGS}/allspark/camvid_1over8_strong.py'\n"
+        "custom_hooks = [dict(type='allspark_mmseg.PseudoLabelPicturesHook')]\n"
+    )
+    cfg = Config.fromfile(path)
+    assert {'startup_check', 'teacher', 'memory_warm_up'} <= set(cfg.default_hooks)
+    assert len(cfg.custom_hooks) == 1
 
 
 def test_a_teacher_predicts_and_both_are_validated(leaf):
@@ -492,7 +502,7 @@ def test_the_readme_s_config_for_own_data_builds(tmp_path):
     model = MODELS.build(cfg.model)
     assert isinstance(model, AllSpark) and model.num_classes == len(cfg.metainfo.classes)
     assert cfg.train_dataloader.batch_size == 8 and len(cfg.train_dataloader.dataset.datasets) == 2
-    assert [hook.type for hook in cfg.custom_hooks][-1] == 'allspark_mmseg.MemoryWarmUpHook'
+    assert cfg.default_hooks.memory_warm_up.epochs == 5
 
 
 def test_the_documented_switches_exist():

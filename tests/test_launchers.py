@@ -62,11 +62,8 @@ segmentor.decode_head = dict(
 model = dict(_delete_=True, type='allspark_mmseg.AllSpark', segmentor=segmentor)
 param_scheduler = [dict(_base_.param_scheduler[0], end=8)]
 train_cfg = dict(max_epochs={epochs}, val_interval=1)
-default_hooks = dict(logger=dict(interval=1))
+default_hooks = dict(logger=dict(interval=1), class_statistics=dict(interval=2))
 custom_hooks = [
-    dict(type='allspark_mmseg.StartupCheckHook'),
-    dict(type='allspark_mmseg.SyncNormStatisticsHook'),
-    dict(type='allspark_mmseg.ClassStatisticsHook', interval=2),
     dict(type='allspark_mmseg.MemoryWarmUpHook', epochs=1),
     dict(type='allspark_mmseg.PseudoLabelPicturesHook', interval=2, num=1),
 ]
@@ -105,9 +102,7 @@ unlabeled.pipeline[-1] = dict(
     type='allspark_mmseg.Views', strong_1=[dict(type='PhotoMetricDistortion'), _base_.pack], weak=[_base_.pack])
 train_dataloader = dict(dataset=dict(datasets=[labeled, unlabeled]))
 val_cfg = dict(type='allspark_mmseg.StudentTeacherValLoop')
-custom_hooks = [
-    *(hook for hook in _base_.custom_hooks if 'MemoryWarmUp' not in hook.type),
-    dict(type='allspark_mmseg.TeacherHook')]
+custom_hooks = _base_.custom_hooks[1:]  # the memory is AllSpark's
 """
 
 

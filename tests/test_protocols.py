@@ -206,7 +206,7 @@ def test_batch_crop_and_warm_up(leaf):
         assert (loader.sampler.labeled, loader.sampler.unlabeled) == (images, images)
         assert loader.sampler.round_up is True
     if leaf.method == 'allspark':
-        assert leaf.cfg.custom_hooks[-1].epochs == WARM_UP[leaf.dataset]
+        assert leaf.cfg.default_hooks.memory_warm_up.epochs == WARM_UP[leaf.dataset]
         bottleneck = leaf.segmentor.decode_head.bottleneck
         assert bottleneck == dict(in_channels=512, crop_size=(crop, crop))
     assert leaf.cfg.train_cfg.val_interval == (1 if leaf.by_epoch else leaf.cfg.train_cfg.max_iters / epochs)
@@ -543,7 +543,7 @@ def test_protocol_runs(name, stand_ins, monkeypatch, tmp_path):
     redirect(cfg, stand_ins[leaf.dataset])
     make_tiny(cfg.model)
     if leaf.method == 'allspark':
-        cfg.custom_hooks[-1].epochs = 0
+        cfg.default_hooks.memory_warm_up.epochs = 0
     shorten(cfg.train_dataloader, supervised=leaf.method == 'supervised')
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False)

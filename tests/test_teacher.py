@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.config import ConfigDict
+from mmengine.logging import MMLogger
 from mmengine.model import MomentumAnnealingEMA
 from mmengine.optim import build_optim_wrapper
 from mmseg.registry import MODELS as MMSEG_MODELS
@@ -344,6 +345,15 @@ def test_norms_that_stand_still_average_with_the_rest():
             assert torch.equal(value, model.student.get_buffer(name))
 
 
+@pytest.mark.parametrize('momentum, told', [(0.996, 'write momentum=0.004'), (0.3, ''), (1.0, '')])
+def test_a_decay_in_place_of_the_momentum_is_warned_of(capsys, momentum, told):
+    name = f'warned_of_{momentum}'
+    MMLogger.get_instance(name, logger_name=name)
+    Teacher(Net(), momentum)
+    printed = capsys.readouterr()
+    assert (told in printed.out + printed.err) if told else 'momentum' not in printed.out + printed.err
+
+
 @pytest.mark.parametrize('momentum', [0, -0.1, 1.5, float('nan')])
 def test_momentum_is_the_student_s_share(momentum):
     with pytest.raises(ValueError, match=rf'teacher.momentum is {momentum}, expected one in \(0, 1\]'):
@@ -420,6 +430,21 @@ def test_heads_that_do_not_make_logits_from_features_are_refused(name):
     with pytest.raises(ValueError, match=r'SelfTraining: segmentor is a \w+ whose decode_head is') as error:
         self_training(REFUSED[name]())
     assert 'expected an EncoderDecoder with one decode head that makes logits' in str(error.value)
+
+
+def test_a_head_of_one_channel_is_refused():
+    """Its softmax would be 1 and its label 0 everywhere: no loss, and nothing in the log to tell."""
+    head = one_feature_head('FCNHead', num_convs=1) | dict(
+        num_classes=2,
+        out_channels=1,
+        threshold=0.3,
+        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True),
+    )
+    for segmentor in (tiny_segmentor(decode_head=head), behind_bottleneck(tiny_segmentor(decode_head=head))):
+        with pytest.raises(
+            ValueError, match=r'SelfTraining: .*out_channels=1 for num_classes=2, expected a chan'
+        ):
+            self_training(segmentor)
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,30 @@ class FixMatch(SemiSegmentor):
         padding = self.padding(data_samples, 'weak')
         return PseudoLabel.from_logits(self.full_size(logits, weak.shape[2:]), self.threshold, padding)
 
+    @torch.no_grad()
+    def check_perturbable(self, images: Tensor) -> None:
+        """Check that channels can be dropped from the features of images (N, 3, H, W).
+
+        Raises:
+            ValueError: they are not all maps (N, C, h, w).
+        """
+        was_training = self.training
+        self.eval()
+        features = self.extract_feat(images)
+        self.train(was_training)
+        strange = {
+            level: type(feature).__name__ if not isinstance(feature, Tensor) else tuple(feature.shape)
+            for level, feature in enumerate(features)
+            if not (isinstance(feature, Tensor) and feature.ndim == 4)
+        }
+        if strange:
+            raise ValueError(
+                f'{type(self).__name__} drops channels from the features, but those that enter the '
+                f'{type(self.decode_head).__name__} are, by level, {strange}; expected maps (N, C, h, w). '
+                'Take a backbone without class tokens (output_cls_token=False), or FixMatch, which perturbs '
+                'images alone.'
+            )
+
     def strong_losses(self, logits: Sequence[Tensor], labels: list[PseudoLabel]) -> dict[str, Tensor]:
         """``unsup.loss_strong_*``, weighted, from each strong view's logits (N, K, h, w) and labels."""
         return {

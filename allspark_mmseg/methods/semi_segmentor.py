@@ -51,7 +51,8 @@ class SemiSegmentor(BaseSegmentor):
 
     Raises:
         ValueError: ``pretrained`` or ``train_cfg`` is given to the wrapper; the student's decode head does
-            not make logits from features alone; the teacher shall predict, but there is none.
+            not make logits from features alone, or not one for each class; the teacher shall predict, but
+            there is none.
     """
 
     ignore_padding = False
@@ -164,6 +165,9 @@ class SemiSegmentor(BaseSegmentor):
         logits = self.decode_unlabeled(labeler.decode_head, labeler.extract_feat(images))
         for module in training:
             module.training = True
+        # autocast keeps the weights it has cast; in older PyTorch the student would go on to train with those
+        # cast here, without a gradient (pytorch/pytorch#165068)
+        torch.clear_autocast_cache()
         return PseudoLabel.from_logits(self.full_size(logits, images.shape[2:]), threshold, padding)
 
     def padding(self, data_samples: dict[str, list], view: str) -> Tensor | None:
@@ -229,7 +233,7 @@ class SemiSegmentor(BaseSegmentor):
             list[Tensor]: one (N, 3, H, W) for each name.
 
         Raises:
-            ValueError: the batch has no such view.
+            ValueError: the batch has no such view, or its unlabelled views are not of the same images.
         """
         present = list(inputs) if isinstance(inputs, Mapping) else None
         missing = [name for name in names if present is None or name not in present]
@@ -239,6 +243,12 @@ class SemiSegmentor(BaseSegmentor):
                 f'{"no views" if present is None else present}. End the training pipelines with '
                 f"dict(type='allspark_mmseg.Views', {missing[0]}=[...]) and sample with "
                 'allspark_mmseg.DualStreamSampler.'
+            )
+        counts = {name: len(inputs[name]) for name in names if name != 'labeled'}
+        if len(set(counts.values())) > 1:
+            raise ValueError(
+                f'{type(self).__name__}: a batch has {counts} images of each view, expected equally many; '
+                'end the pipelines of all unlabelled data sets with the same views.'
             )
         return [inputs[name] for name in names]
 
@@ -280,6 +290,13 @@ def _check_head(method: str, segmentor: nn.Module) -> None:
             f'{method}: segmentor is a {type(segmentor).__name__} whose decode_head is a '
             f'{type(decoder).__name__}; expected an EncoderDecoder with one decode head that makes logits, '
             'and nothing else, from features alone (no cascade, no mask classification).'
+        )
+    if head.out_channels != head.num_classes:
+        # a single channel would always be certain of class 0, and its loss zero
+        raise ValueError(
+            f'{method}: the decode head has out_channels={head.out_channels} for num_classes='
+            f'{head.num_classes}, expected a channel for each class; for two classes leave out out_channels '
+            'and use_sigmoid.'
         )
 
 

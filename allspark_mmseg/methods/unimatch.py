@@ -81,3 +81,7 @@ class UniMatch(FixMatch):
             of_perturbed[len(labeled) :], pseudo
         )
         return losses | self.health(pseudo)
+
+    def check_crop(self, images: Tensor) -> None:
+        """Check that the features of images (N, 3, H, W) can be perturbed."""
+        self.check_perturbable(images)

@@ -71,6 +71,10 @@ class UniMatchV2(FixMatch):
         losses.update(self.strong_losses(strong_logits, mix_labels(pseudo)))
         return losses | self.health(pseudo)
 
+    def check_crop(self, images: Tensor) -> None:
+        """Check that the features of images (N, 3, H, W) can be perturbed."""
+        self.check_perturbable(images)
+
 
 def complementary_dropout(features: list[Tensor], untouched: float = 0.5) -> list[Tensor]:
     """Drop each channel in one of the two images of a pair, and double it in the other (section 3.3).

@@ -13,6 +13,7 @@ log_level = 'INFO'
 load_from = None
 resume = False
 
+# all hooks are here, not in custom_hooks: a config that adds its own there replaces that list
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
@@ -27,10 +28,8 @@ default_hooks = dict(
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
+    startup_check=dict(type='allspark_mmseg.StartupCheckHook'),
+    teacher=dict(type='allspark_mmseg.TeacherHook'),
+    sync_norm_statistics=dict(type='allspark_mmseg.SyncNormStatisticsHook'),
+    class_statistics=dict(type='allspark_mmseg.ClassStatisticsHook', interval=200),
 )
-custom_hooks = [
-    dict(type='allspark_mmseg.StartupCheckHook'),
-    dict(type='allspark_mmseg.TeacherHook'),
-    dict(type='allspark_mmseg.SyncNormStatisticsHook'),
-    dict(type='allspark_mmseg.ClassStatisticsHook', interval=200),
-]

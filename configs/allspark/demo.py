@@ -18,9 +18,6 @@ model = dict(_delete_=True, type='allspark_mmseg.AllSpark', segmentor=segmentor)
 param_scheduler = [dict(_base_.param_scheduler[0], end=max_epochs)]
 train_cfg = dict(max_epochs=max_epochs, val_interval=1)
 
-custom_hooks = [
-    *_base_.custom_hooks,
-    dict(type='allspark_mmseg.MemoryWarmUpHook', epochs=1),
-    dict(type='allspark_mmseg.PseudoLabelPicturesHook', interval=100),
-]
+default_hooks = dict(memory_warm_up=dict(type='allspark_mmseg.MemoryWarmUpHook', epochs=1))
+custom_hooks = [dict(type='allspark_mmseg.PseudoLabelPicturesHook', interval=100)]
 auto_scale_lr = dict(enable=False, base_batch_size=12)

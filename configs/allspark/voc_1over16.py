@@ -16,5 +16,5 @@ segmentor.decode_head = dict(
 )
 model = dict(_delete_=True, type='allspark_mmseg.AllSpark', segmentor=segmentor)
 
-custom_hooks = [*_base_.custom_hooks, dict(type='allspark_mmseg.MemoryWarmUpHook', epochs=5)]
+default_hooks = dict(memory_warm_up=dict(type='allspark_mmseg.MemoryWarmUpHook', epochs=5))
 auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -1,6 +1,8 @@
 """What StartupCheckHook refuses, in real runs."""
 
 import copy
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from PIL import Image
 
 from allspark_mmseg.engine import load_checkpoint_file
 
-from ..method_contract import tiny_segmentor
+from ..method_contract import CROP, tiny_segmentor
 
 
 @pytest.fixture
@@ -93,7 +95,7 @@ def test_a_teacher_without_the_hook_that_moves_it(config, refused, runner_of):
     config.model = ConfigDict(type='allspark_mmseg.SelfTraining', segmentor=tiny_segmentor(), teacher=dict())
     told = refused(config)
     assert "the SelfTraining's teacher would never follow its student" in told
-    assert "custom_hooks has no dict(type='allspark_mmseg.TeacherHook')" in told
+    assert "default_hooks=dict(teacher=dict(type='allspark_mmseg.TeacherHook'))" in told
     config.custom_hooks += [ConfigDict(type='allspark_mmseg.TeacherHook')]
     config.train_cfg.max_epochs = 1
     runner_of(config).train()
@@ -115,6 +117,37 @@ def test_a_missing_view(config, refused, method, settings, missing, needed):
     assert f'{method} trains on the views {needed}' in told
     assert "the batch has ['labeled', 'weak']" in told
     assert f"dict(type='allspark_mmseg.Views', {missing}=[...])" in told
+
+
+def test_every_unlabeled_data_set_needs_the_views(config, refused):
+    first = parts(config)[1]
+    second = copy.deepcopy(first)
+    first.pipeline[-1].strong_1 = first.pipeline[-1].weak
+    config.train_dataloader.dataset.datasets[1] = ConfigDict(type='ConcatDataset', datasets=[first, second])
+    config.model = ConfigDict(
+        type='allspark_mmseg.FixMatch', segmentor=tiny_segmentor(), ignore_padding=False
+    )
+    told = refused(config)
+    assert "FixMatch: a batch has {'weak': 2, 'strong_1': 1} images of each view" in told
+
+
+@pytest.mark.parametrize('method', ['UniMatch', 'UniMatchV2'])
+def test_features_that_cannot_be_perturbed(config, refused, method):
+    views = parts(config)[1].pipeline[-1]
+    views.strong_1 = views.strong_2 = views.weak
+    backbone = dict(
+        type='VisionTransformer', img_size=CROP, patch_size=13, embed_dims=16, num_layers=4, num_heads=2,
+        mlp_ratio=2, out_indices=(0, 1, 2, 3), output_cls_token=True, interpolate_mode='bilinear',
+    )  # fmt: skip
+    head = dict(
+        type='DPTHead', in_channels=(16,) * 4, channels=8, embed_dims=16, post_process_channels=[8] * 4,
+        in_index=(0, 1, 2, 3), num_classes=4, norm_cfg=dict(type='BN'), input_transform='multiple_select',
+    )  # fmt: skip
+    segmentor = tiny_segmentor(backbone=backbone, decode_head=head)
+    config.model = ConfigDict(type=f'allspark_mmseg.{method}', segmentor=segmentor, ignore_padding=False)
+    told = refused(config)
+    assert f'{method} drops channels from the features' in told
+    assert "{0: 'list', 1: 'list', 2: 'list', 3: 'list'}" in told
 
 
 def test_the_padding_of_pasted_images_must_be_marked(config, refused):
@@ -155,8 +188,121 @@ def test_padding_to_ignore_must_be_marked(config, refused, runner_of):
 
 def test_strange_labels_name_the_file(config, strange_mask, refused):
     told = refused(config)
-    assert f'{strange_mask}: [7, 200]' in told
-    assert told.startswith('1 labelled mask(s) hold labels outside 0..3 and 255')
+    assert f'{strange_mask} has labels [7, 200] outside 0..3 and 255' in told
+    assert told.startswith('train_dataloader: 1 mask(s) do not fit')
+
+
+def pictures(folder, mask: Image.Image, image: Image.Image | None = None, **stored) -> str:
+    """Write a mask and its image, noise of 80 x 72 pixels unless given; return the line of a list."""
+    noise = np.random.default_rng(0).integers(0, 256, (72, 80, 3), dtype=np.uint8)
+    mask.save(folder / 'odd.png')
+    (image or Image.fromarray(noise)).save(folder / 'odd.jpg', **stored)
+    return f'{folder}/odd.jpg {folder}/odd.png'
+
+
+def turned_by_exif(folder) -> str:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return pictures(folder, Image.new('L', (80, 72)), exif=exif)
+
+
+def truncated(folder) -> str:
+    line = pictures(
+        folder, Image.fromarray(np.random.default_rng(0).integers(0, 4, (72, 80), dtype=np.uint8))
+    )
+    (folder / 'odd.png').write_bytes((folder / 'odd.png').read_bytes()[:400])
+    return line
+
+
+ODD = {
+    'colours': (
+        lambda folder: pictures(folder, Image.new('RGB', (80, 72))),
+        'has not one byte a pixel, but mode RGB',
+    ),
+    'two bytes': (
+        lambda folder: pictures(folder, Image.new('I;16', (80, 72))),
+        'has not one byte a pixel, but mode I;16',
+    ),
+    'size': (
+        lambda folder: pictures(folder, Image.new('L', (40, 36))),
+        r'is 40 x 36 pixels wide and high, its image \S+odd\.jpg 80 x 72\.',
+    ),
+    'turned': (turned_by_exif, r"80 x 72 .* 72 x 80 \(turned as EXIF says\? .*'color_ignore_orientation'"),
+    'truncated': (truncated, r'cannot be read \('),
+    'labels': (lambda folder: pictures(folder, Image.new('L', (80, 72), 9)), r'has labels \[9\]'),
+}
+
+
+@pytest.mark.parametrize('stage', ['train', 'val', 'test'])
+@pytest.mark.parametrize('case', ODD)
+def test_masks_that_do_not_fit_are_named(with_validation, refused, runner_of, tmp_path, case, stage):
+    write, message = ODD[case]
+    config = with_validation
+    dataset = parts(config)[0] if stage == 'train' else config[f'{stage}_dataloader'].dataset
+    dataset.ann_file = str(tmp_path / 'odd.txt')
+    good = f'{dataset.data_root}/0.png {dataset.data_root}/0_mask.png'
+    (tmp_path / 'odd.txt').write_text(f'{good}\n{write(tmp_path)}')
+    if stage == 'test':
+        with pytest.raises(ValueError) as error:
+            runner_of(config).test()
+        told = str(error.value)
+    else:
+        told = refused(config)
+    assert told.startswith(f'{stage}_dataloader: 1 mask(s) do not fit: {tmp_path}/odd.png ')
+    assert re.search(message, told), told
+
+
+def test_an_image_that_is_not_turned_on_loading_fits_its_mask(config, runner_of, tmp_path):
+    (tmp_path / 'odd.txt').write_text(turned_by_exif(tmp_path))
+    config.train_cfg.max_epochs = 1
+    part = parts(config)[0]
+    part.ann_file = str(tmp_path / 'odd.txt')
+    part.pipeline[0].color_type = 'color_ignore_orientation'
+    Image.fromarray(np.arange(4, dtype=np.uint8).repeat(1440).reshape(72, 80)).save(tmp_path / 'odd.png')
+    runner_of(config).train()
+
+
+def test_masks_of_0_and_255(config, refused, tmp_path):
+    mask = np.zeros((72, 80), np.uint8)
+    mask[:36] = 255
+    (tmp_path / 'odd.txt').write_text(pictures(tmp_path, Image.fromarray(mask)))
+    parts(config)[0].ann_file = str(tmp_path / 'odd.txt')
+    told = refused(config)
+    assert "no labels of ['road', 'tree', 'car'], and 255, which is ignored, on 50.0% of the pixels" in told
+    assert 'write the class number, 1, instead of 255' in told
+
+
+def test_a_class_that_is_labelled_nowhere_is_told(config, runner_of, tmp_path):
+    mask = np.arange(3, dtype=np.uint8).repeat(1920).reshape(72, 80)
+    (tmp_path / 'odd.txt').write_text(pictures(tmp_path, Image.fromarray(mask)))
+    parts(config)[0].ann_file = str(tmp_path / 'odd.txt')
+    config.train_cfg.max_epochs, config.log_level = 1, 'WARNING'
+    runner = runner_of(config)
+    runner.train()
+    (log,) = Path(runner.work_dir).glob('*/*.log')
+    assert 'train_dataloader: no pixel is labelled as car; the network cannot learn them.' in log.read_text()
+
+
+def test_a_data_set_without_names_of_classes(config, refused):
+    for part in parts(config):
+        del part['metainfo']
+    told = refused(config)
+    assert 'train_dataloader: the data set (SplitListDataset) names no classes' in told
+    assert 'metainfo=dict(classes=' in told
+
+
+def test_an_auxiliary_head_of_other_classes(config, refused):
+    head = dict(type='FCNHead', in_channels=40, in_index=2, channels=8, num_convs=1, num_classes=3)
+    config.model.segmentor.auxiliary_head = head
+    assert 'auxiliary_head (FCNHead) has num_classes=3, the decode head 4' in refused(config)
+
+
+def test_a_run_of_another_method_is_not_resumed(config, stored, refused):
+    config.model = ConfigDict(type='allspark_mmseg.SelfTraining', segmentor=tiny_segmentor())
+    config.load_from, config.resume = stored, True
+    told = refused(config)
+    assert f'{stored}: the run to be resumed is one of AllSpark, the config of SelfTraining' in told
+    assert '--work-dir' in told
 
 
 def test_masks_of_unlabeled_images_are_not_opened(config, tmp_path, runner_of):
@@ -240,7 +386,6 @@ def stored(config, runner_of, tmp_path) -> str:
     first.train_cfg.max_epochs = 1
     first.work_dir = str(tmp_path / 'first')
     first.experiment_name += '_first'
-    first.custom_hooks = []
     runner_of(first).train()
     return str(tmp_path / 'first' / 'epoch_1.pth')
 

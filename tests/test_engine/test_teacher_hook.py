@@ -75,6 +75,18 @@ def test_a_resumed_run_keeps_its_teacher(with_teacher, runner_of):
     assert again.iter == again.model.teacher.steps == 4
 
 
+def test_a_new_run_counts_from_0(with_teacher, runner_of):
+    with_teacher.train_cfg.max_epochs = 1
+    first = runner_of(with_teacher)
+    first.train()
+    assert first.model.teacher.steps == 2
+    with_teacher.experiment_name += '_again'
+    with_teacher.load_from = f'{first.work_dir}/epoch_1.pth'
+    again = runner_of(with_teacher)
+    again.train()
+    assert again.model.teacher.steps == again.iter == 2
+
+
 def test_without_a_teacher_it_does_nothing(with_teacher, runner_of):
     with_teacher.model = self_training()
     runner = runner_of(with_teacher)

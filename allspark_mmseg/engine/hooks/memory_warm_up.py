@@ -40,7 +40,7 @@ class MemoryWarmUpHook(Hook):
         if not isinstance(model, AllSpark):
             raise ValueError(
                 f'MemoryWarmUpHook: model is a {type(model).__name__}, expected allspark_mmseg.AllSpark; '
-                'take the hook out of custom_hooks.'
+                'take the hook out of the config.'
             )
         if self.epochs is not None and not isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise ValueError(

@@ -1,35 +1,30 @@
 """Checks of data, config and checkpoint against each other, before the first iteration."""
 
-from concurrent.futures import ThreadPoolExecutor
-
-import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
-from mmengine.dist import get_dist_info
 from mmengine.hooks import Hook
-from mmseg.datasets.transforms import LoadAnnotations
 
 from ...datasets import DualStreamSampler
 from ...methods import SemiSegmentor
 from ...pseudo_label import padded_pixels
 from ...registry import HOOKS
+from .masks import check_masks
 from .teacher import TeacherHook
 from .unwrapping import unwrapped
-
-_EXAMPLES = 5
 
 
 @HOOKS.register_module()
 class StartupCheckHook(Hook):
     """Stop with one clear sentence where training would fail late, or succeed at nothing.
 
-    Before training: number of classes of data sets and model; batch size against the sampler; the views
+    Before training: number of classes of data sets and heads; batch size against the sampler; the views
     that the method needs, and their sizes; the crop against what the method demands of it; a teacher without
-    its hook; the labels in every labelled mask. On loading: the checkpoint must fill parameters, and a
-    resumed run must find a memory of its own shape.
+    its hook; format, size and labels of every mask, for validation too. Before testing: the same of the data.
+    On loading: the checkpoint must fill parameters; a resumed run must be of the same method, and find a
+    memory of its own shape.
 
     Args:
-        masks: read all labelled masks (each process its share); costs some milliseconds a mask.
+        masks: read all masks (each process its share); costs some milliseconds a mask.
 
     Raises:
         ValueError: from the hook's methods, when something does not fit.
@@ -44,10 +39,9 @@ class StartupCheckHook(Hook):
         """Check the training set-up."""
         model = unwrapped(runner.model)
         loader = runner.train_loop.dataloader
+        _check_heads(model)
         for part in _parts(loader.dataset):
             _check_classes('train_dataloader', part, model)
-        if runner.val_loop is not None:
-            _check_classes('val_dataloader', runner.val_loop.dataloader.dataset, model)
         labeled = loader.dataset
         if isinstance(model, SemiSegmentor):
             _check_sampler(loader)
@@ -55,12 +49,24 @@ class StartupCheckHook(Hook):
             _check_teacher(runner, model)
             labeled = loader.dataset.datasets[0]
         if self.masks:
-            for part in _parts(labeled):
-                _check_masks(part, model.num_classes)
+            check_masks('train_dataloader', _parts(labeled), labeled.metainfo['classes'], all_present=True)
+        if runner.val_loop is not None:
+            self._check_evaluation('val_dataloader', runner.val_loop.dataloader.dataset, model)
 
     def before_test(self, runner) -> None:
         """Check the data set against the model."""
-        _check_classes('test_dataloader', runner.test_loop.dataloader.dataset, unwrapped(runner.model))
+        self._check_evaluation(
+            'test_dataloader', runner.test_loop.dataloader.dataset, unwrapped(runner.model)
+        )
+
+    def _check_evaluation(self, key: str, dataset, model) -> None:
+        _check_classes(key, dataset, model)
+        if self.masks:
+            check_masks(key, _parts(dataset), dataset.metainfo['classes'])
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Note the method, for a run that is resumed."""
+        checkpoint['meta']['method'] = type(unwrapped(runner.model)).__name__
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Check that the checkpoint belongs to the model, before it is loaded."""
@@ -81,6 +87,7 @@ class StartupCheckHook(Hook):
                 '(tools/model_converters), or name another file in load_from or on the command line.'
             )
         if runner._resume:
+            _check_method(source, checkpoint, model)
             _check_memory(source, stored, own)
 
 
@@ -92,7 +99,12 @@ def _parts(dataset) -> list:
 
 def _check_classes(key: str, dataset, model) -> None:
     classes = dataset.metainfo.get('classes')
-    if classes is not None and len(classes) != model.num_classes:
+    if classes is None:
+        raise ValueError(
+            f'{key}: the data set ({type(dataset).__name__}) names no classes; give it '
+            "metainfo=dict(classes=('background', ...), palette=[[0, 0, 0], ...])."
+        )
+    if len(classes) != model.num_classes:
         raise ValueError(
             f'{key}: the data set ({type(dataset).__name__}) has {len(classes)} classes, the decode head has '
             f'num_classes={model.num_classes}; set num_classes of every head to {len(classes)}.'
@@ -116,9 +128,9 @@ def _check_sampler(loader) -> None:
 
 @torch.no_grad()
 def _check_views(dataset, model) -> None:
-    first_unlabeled = dataset.cumulative_sizes[0]
-    batch = pseudo_collate([dataset[0], dataset[first_unlabeled]])
-    batch = model.data_preprocessor(batch, training=True)
+    # of every part: one may lack what the others have
+    examples = [part[0] for part in _parts(dataset)]
+    batch = model.data_preprocessor(pseudo_collate(examples), training=True)
     inputs = batch['inputs']
     sizes = {view: tuple(images.shape[2:]) for view, images in inputs.items()}
     if len(set(sizes.values())) > 1:
@@ -133,31 +145,28 @@ def _check_views(dataset, model) -> None:
 def _check_teacher(runner, model) -> None:
     if model.teacher is not None and not any(isinstance(hook, TeacherHook) for hook in runner.hooks):
         raise ValueError(
-            f"the {type(model).__name__}'s teacher would never follow its student: custom_hooks has no "
-            "dict(type='allspark_mmseg.TeacherHook'); add it."
+            f"the {type(model).__name__}'s teacher would never follow its student: there is no TeacherHook; "
+            "add default_hooks=dict(teacher=dict(type='allspark_mmseg.TeacherHook'))."
         )
 
 
-def _check_masks(dataset, num_classes: int) -> None:
-    load = LoadAnnotations()
+def _check_heads(model) -> None:
+    segmentor = model.student if isinstance(model, SemiSegmentor) else model
+    heads = getattr(segmentor, 'auxiliary_head', None)
+    for head in heads if isinstance(heads, torch.nn.ModuleList) else [heads]:
+        if head is not None and head.num_classes != model.num_classes:
+            raise ValueError(
+                f'auxiliary_head ({type(head).__name__}) has num_classes={head.num_classes}, the decode head '
+                f'{model.num_classes}; set both to the number of classes.'
+            )
 
-    def strange(index: int) -> tuple[str, list[int]]:
-        info = dataset.get_data_info(index)
-        counts = np.bincount(load(info)['gt_seg_map'].ravel(), minlength=256)
-        counts[:num_classes] = 0
-        counts[dataset.ignore_index] = 0
-        return info['seg_map_path'], np.flatnonzero(counts).tolist()
 
-    rank, world = get_dist_info()
-    with ThreadPoolExecutor() as pool:
-        found = [
-            (path, labels) for path, labels in pool.map(strange, range(rank, len(dataset), world)) if labels
-        ]
-    if found:
-        listed = '; '.join(f'{path}: {labels[:8]}' for path, labels in found[:_EXAMPLES])
+def _check_method(source: str, checkpoint: dict, model) -> None:
+    method = checkpoint.get('meta', {}).get('method', type(model).__name__)
+    if method != type(model).__name__:
         raise ValueError(
-            f'{len(found)} labelled mask(s) hold labels outside 0..{num_classes - 1} and '
-            f'{dataset.ignore_index} (ignored): {listed}. Set num_classes, or convert the masks.'
+            f'{source}: the run to be resumed is one of {method}, the config of {type(model).__name__}. '
+            'Give this one another --work-dir, or start it from those weights (load_from).'
         )
 
 

@@ -11,11 +11,19 @@ from .unwrapping import unwrapped
 class TeacherHook(Hook):
     """Update the teacher after each step of the optimizer; does nothing without one.
 
+    A new run counts the teacher's steps from 0, also one that begins with another's weights (``load_from``).
+
     MMEngine's ``EMAHook`` keeps a model of its own, which a method's loss cannot ask for labels.
     """
 
     # before SyncNormStatisticsHook averages, so that the teacher's statistics are averaged as well
     priority = 'HIGH'
+
+    def before_train(self, runner) -> None:
+        """Count from 0 in a new run."""
+        model = unwrapped(runner.model)
+        if runner.iter == 0 and isinstance(model, SemiSegmentor) and model.teacher is not None:
+            model.teacher.steps.zero_()
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Update, unless gradients are still being accumulated."""
