@@ -12,7 +12,7 @@ _DISTRIBUTIONS = {
     'mmpretrain': (('onedl-mmpretrain', '1.3.6'), ('mmpretrain', '1.2.0')),
 }
 _STACKS = ('onedl', 'openmmlab')
-_INSTALL = 'install one set in a fresh environment: pip install "allspark-mmseg[onedl]" (or [openmmlab])'
+_INSTALL = 'install one set in a fresh environment: pip install -e ".[onedl]" (or .[openmmlab])'
 
 
 def _installed(distribution: str) -> str | None:

@@ -234,12 +234,14 @@ def test_truncated_checkpoint_is_named_and_the_previous_one_survives(project, tr
     (work / 'epoch_2.pth').write_bytes(complete)
     newest.write_bytes(complete[:5000])
     (work / 'last_checkpoint').write_text(str(newest))
-    command = ['python', ROOT / 'tools/train.py', project / 'config.py', '--work-dir', work, '--resume']
-    output = call(*command, expect=1)
+    command = ['python', ROOT / 'tools/train.py', '--work-dir', work, '--resume', project / 'config.py']
+    output = call(
+        *command, expect=1
+    )  # the last one, as in MMSegmentation: the config is no value of --resume
     assert 'epoch_3.pth (5000 bytes) cannot be read: it is truncated' in output
     assert f'resume with --resume {work}/epoch_2.pth' in output
     assert (work / 'epoch_2.pth').read_bytes() == complete
-    assert 'resumed epoch: 2' in call(*command, work / 'epoch_2.pth')
+    assert 'resumed epoch: 2' in call(*command, '--resume', work / 'epoch_2.pth')
 
 
 @pytest.mark.skipif(not STOCK.is_dir(), reason='this build of MMSegmentation does not carry its tools')

@@ -6,12 +6,11 @@ CUDA and never executes what a checkpoint contains.
 
 import argparse
 import os
-from pathlib import Path
 
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
-from allspark_mmseg.engine import prepare_launch
+from allspark_mmseg.engine import default_work_dir, prepare_launch
 
 
 def parse_args() -> argparse.Namespace:
@@ -19,7 +18,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Test a segmentor')
     parser.add_argument('config', help='path of the config')
     parser.add_argument('checkpoint', help='path of the checkpoint')
-    parser.add_argument('--work-dir', help='folder for the metrics; default work_dirs/<config name>')
+    parser.add_argument(
+        '--work-dir', help='folder for the metrics; default work_dirs/METHOD/NAME for configs/METHOD/NAME.py'
+    )
     parser.add_argument('--out', help='folder to write the predicted masks to')
     parser.add_argument('--show', action='store_true', help='show predictions in a window')
     parser.add_argument('--show-dir', help='folder to write pictures of the predictions to')
@@ -42,7 +43,7 @@ def read_config(args: argparse.Namespace) -> Config:
     cfg = Config.fromfile(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
         if 'visualization' not in cfg.default_hooks:

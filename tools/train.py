@@ -6,21 +6,24 @@ learning rate on request, resumes from a named checkpoint, and never executes wh
 
 import argparse
 import os
-from pathlib import Path
+import sys
 
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.runner import Runner
 
-from allspark_mmseg.engine import prepare_launch
+from allspark_mmseg.engine import default_work_dir, prepare_launch
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line; the arguments are those of MMSegmentation's and MMDetection's tools."""
     parser = argparse.ArgumentParser(description='Train a segmentor')
     parser.add_argument('config', help='path of the config')
-    parser.add_argument('--work-dir', help='folder for logs and checkpoints; default work_dirs/<config name>')
+    parser.add_argument(
+        '--work-dir',
+        help='folder for logs and checkpoints; default work_dirs/METHOD/NAME for configs/METHOD/NAME.py',
+    )
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -47,9 +50,17 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    args = parser.parse_args()
+    args = parser.parse_args(_without_swallowed_config(sys.argv[1:]))
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
+
+
+def _without_swallowed_config(arguments: list[str]) -> list[str]:
+    """Let ``--resume CONFIG`` and ``--amp CONFIG`` work as in MMSegmentation, where neither takes a value."""
+    return [
+        f'{argument}=auto' if argument in ('--resume', '--amp') and follower.endswith('.py') else argument
+        for argument, follower in zip(arguments, [*arguments[1:], ''], strict=True)
+    ]
 
 
 def read_config(args: argparse.Namespace) -> Config:
@@ -57,7 +68,7 @@ def read_config(args: argparse.Namespace) -> Config:
     cfg = Config.fromfile(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
     if args.amp:
         use_mixed_precision(cfg, args.amp)
     if args.auto_scale_lr:

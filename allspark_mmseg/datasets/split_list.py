@@ -57,7 +57,8 @@ class SplitListDataset(BaseSegDataset):
             ``metainfo``, ``seg_map_suffix`` (``'.png'``), ``indices``, ``pipeline``, ...
 
     Raises:
-        FileNotFoundError: ``data_root``, the list, the image folder, images or masks do not exist.
+        FileNotFoundError: ``data_root``, the list, the image folder, images or masks do not exist, or images
+            or masks are files of no bytes.
         ValueError: A line has more than two columns, there is no image, or a labelled dataset cannot tell
             where its masks are.
     """
@@ -131,7 +132,8 @@ class SplitListDataset(BaseSegDataset):
                 "below data_prefix['img_path']." + (f' Make it with: {command}' if command else '')
             )
         rows = []
-        for number, line in enumerate(self._files.get_text(self.ann_file).splitlines(), start=1):
+        text = self._files.get_text(self.ann_file).removeprefix('\ufeff')  # as Windows' Notepad begins a file
+        for number, line in enumerate(text.splitlines(), start=1):
             columns = line.split()
             if len(columns) > 2:
                 raise ValueError(
@@ -177,9 +179,12 @@ class SplitListDataset(BaseSegDataset):
 
     def _require_files(self, kind: str, paths: list[str]) -> None:
         missing = [path for path in paths if not self._files.isfile(path)]
-        if missing:
+        # an interrupted copy leaves them; OpenCV would tell of it in the middle of training, without a name
+        empty = [path for path in paths if osp.isfile(path) and not osp.getsize(path)]
+        if missing or empty:
+            which, what = (missing, 'do not exist') if missing else (empty, 'are empty files')
             raise FileNotFoundError(
-                f'{self._source}: expected {len(paths)} {kind}, found that {len(missing)} of them do not '
-                f'exist:\n{first_five(missing)}\nCheck that the data are complete and that data_root '
+                f'{self._source}: expected {len(paths)} {kind}, found that {len(which)} of them {what}:\n'
+                f'{first_five(which)}\nCheck that the data are complete and that data_root '
                 f"'{self.data_root}', data_prefix and seg_map_suffix '{self.seg_map_suffix}' fit them."
             )

@@ -13,7 +13,7 @@ from .hooks import (
 from .loops import StudentTeacherValLoop
 from .optim import BFloat16OptimWrapper
 from .schedulers import LaggedPolyLR
-from .startup import prepare_launch
+from .startup import default_work_dir, prepare_launch
 
 __all__ = [
     'AtomicLocalBackend',
@@ -27,6 +27,7 @@ __all__ = [
     'StudentTeacherValLoop',
     'SyncNormStatisticsHook',
     'TeacherHook',
+    'default_work_dir',
     'load_checkpoint_file',
     'prepare_launch',
     'use_safe_loading',

@@ -1,11 +1,23 @@
 """What MMSegmentation's launchers lack: distributed training without an accelerator, safe loading."""
 
+from pathlib import Path
+
 import torch.distributed
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
 
 from .checkpoint import use_safe_loading
+
+
+def default_work_dir(config: str) -> str:
+    """``work_dirs/METHOD/NAME`` for a config ``configs/METHOD/NAME.py``, ``work_dirs/NAME`` for any other.
+
+    MMSegmentation takes the name alone, which the configs of all methods for one data set and split share.
+    """
+    path = Path(config).resolve()
+    folders = [folder for folder in path.parents if folder.name == 'configs']
+    return str('work_dirs' / (path.relative_to(folders[0]) if folders else Path(path.name)).with_suffix(''))
 
 
 def prepare_launch(cfg: Config, launcher: str) -> None:

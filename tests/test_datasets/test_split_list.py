@@ -194,3 +194,17 @@ def test_an_image_outside_the_prefix_has_no_conventional_mask(root):
     write_image(root / 'elsewhere/4.jpg')
     with pytest.raises(ValueError, match=r'cannot tell the mask of .*elsewhere/4\.jpg'):
         build(root, ann_file=write_list(root, 'elsewhere/4.jpg'), data_prefix=PREFIX)
+
+
+def test_images_of_no_bytes_are_named(root):
+    (root / 'images' / 'b' / '2.jpg').write_bytes(b'')
+    with pytest.raises(FileNotFoundError, match=r'found that 1 of them are empty files:\n +\S+/b/2\.jpg'):
+        build(root, labeled=False, data_prefix={'img_path': 'images'})
+
+
+def test_a_list_from_windows(root):
+    (root / 'split.txt').write_bytes('\ufeffimages/b/2.jpg\r\nimages/a/1.JPG\r\n'.encode())
+    dataset = build(root, ann_file='split.txt', labeled=False)
+    assert [info['img_path'] for info in infos(dataset)] == [
+        f'{root}/images/{n}' for n in ('b/2.jpg', 'a/1.JPG')
+    ]

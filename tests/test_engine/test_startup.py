@@ -113,3 +113,19 @@ def test_checkpoints_are_read_safely_from_then_on(device, tmp_path, launcher):
     (tmp_path / 'broken.pth').write_bytes(b'no checkpoint')
     with pytest.raises(ValueError, match=r'broken\.pth'):
         CheckpointLoader.load_checkpoint(str(tmp_path / 'broken.pth'))
+
+
+@pytest.mark.parametrize(
+    'path, expected',
+    [
+        ('configs/allspark/voc_92.py', 'work_dirs/allspark/voc_92'),
+        ('configs/supervised/voc_92.py', 'work_dirs/supervised/voc_92'),
+        ('/data/configs/old/configs/css/mix/voc_92.py', 'work_dirs/css/mix/voc_92'),
+        ('configs/mine.py', 'work_dirs/mine'),
+        ('mine.v2.py', 'work_dirs/mine.v2'),
+        ('/home/me/mine.py', 'work_dirs/mine'),
+    ],
+)
+def test_runs_of_two_methods_do_not_share_a_work_dir(path, expected, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert startup.default_work_dir(path) == expected

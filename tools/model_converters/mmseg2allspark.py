@@ -4,7 +4,7 @@ Takes what training here writes, with a MiT and the all-MLP head, alone or behin
 Weights and memory are written under ``model`` as the official code saves them; the optimizer's state is not.
 Nothing that the file contains is executed.
 
-    python tools/model_converters/mmseg2allspark.py work_dirs/voc_1over16/epoch_80.pth allspark_voc.pth
+    python tools/model_converters/mmseg2allspark.py work_dirs/allspark/voc_92/epoch_80.pth allspark_voc.pth
 """
 
 import argparse
