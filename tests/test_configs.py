@@ -12,7 +12,6 @@ from mmengine.config import Config, ConfigDict
 from mmseg.registry import MODELS
 
 from allspark_mmseg.backbones.dinov2 import ARCHS
-from allspark_mmseg.methods import AllSpark
 from allspark_mmseg.registry import MODELS as OWN_MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -492,17 +491,24 @@ def test_resized():
     assert resized(node, (5, 5), (3, 4)) == dict(a=(3, 4), b=[dict(c=[3, 4], d=(5, 6)), ((3, 4), 1)])
 
 
-def test_the_readme_s_config_for_own_data_builds(tmp_path):
-    blocks = (ROOT / 'README.md').read_text().split('```python\n')[1:]
-    source = next(block.split('```')[0] for block in blocks if '# configs/allspark/mine.py' in block)
+@pytest.mark.parametrize('method', ['AllSpark', 'FixMatch'])
+def test_the_readme_s_config_for_own_data_builds(tmp_path, method):
+    blocks = [block.split('```')[0] for block in (ROOT / 'README.md').read_text().split('```python\n')[1:]]
+    source = next(block for block in blocks if '# configs/allspark/mine.py' in block)
+    if method == 'FixMatch':  # "the rest is as above"
+        other = next(block for block in blocks if 'allspark_mmseg.FixMatch' in block)
+        source = source.partition('segmentor = _base_.model')[0] + other
     path = tmp_path / 'mine.py'
     path.write_text(source.replace("'../_base_/", f"'{CONFIGS}/_base_/"))
     cfg = Config.fromfile(path)
     cfg.model.segmentor.backbone.update(init_cfg=None, num_layers=[1, 1, 1, 1])
     model = MODELS.build(cfg.model)
-    assert isinstance(model, AllSpark) and model.num_classes == len(cfg.metainfo.classes)
+    assert type(model).__name__ == method and model.num_classes == len(cfg.metainfo.classes)
     assert cfg.train_dataloader.batch_size == 8 and len(cfg.train_dataloader.dataset.datasets) == 2
-    assert cfg.default_hooks.memory_warm_up.epochs == 5
+    assert set(model.needed_views) == {
+        view for part in cfg.train_dataloader.dataset.datasets for view in part.pipeline[-1] if view != 'type'
+    }
+    assert ('memory_warm_up' in cfg.default_hooks) == (method == 'AllSpark')
 
 
 def test_the_documented_switches_exist():
