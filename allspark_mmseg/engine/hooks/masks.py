@@ -55,7 +55,7 @@ def check_masks(key: str, datasets: Sequence, classes: Sequence[str], *, all_pre
         raise ValueError(
             f'{key}: {len(problems)} mask(s) do not fit: {"; ".join(problems[:_EXAMPLES])}{more}. Expected '
             f'one byte a pixel, the number of its class, one of {len(classes)}, or 255 where it is ignored. '
-            'Convert the masks, or set num_classes.'
+            'Convert the masks, or set num_classes; StartupCheckHook(masks=False) does not look.'
         )
     if all_present:
         _check_presence(key, sum(counts for _, counts in shares), classes)
