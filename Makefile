@@ -10,6 +10,10 @@ BIN := $(abspath $(VENV))/bin
 DEMO := work_dirs/demo
 # For a machine of 2 cores; more threads than free cores slow small networks down severalfold.
 export OMP_NUM_THREADS ?= 2
+# Processes that share the unit tests, one thread each; the launchers start two of their own.
+WORKERS ?= 2
+UNIT := env OMP_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist worksteal tests --ignore=tests/test_launchers.py
+LAUNCHERS := python -m pytest tests/test_launchers.py
 
 .PHONY: help setup demo test lint unit launchers format test-openmmlab clean
 
@@ -36,10 +40,10 @@ lint: setup
 	$(BIN)/ruff format --check .
 
 unit: setup
-	$(BIN)/python -m pytest tests --ignore=tests/test_launchers.py
+	PATH="$(BIN):$$PATH" $(UNIT)
 
 launchers: setup
-	PATH="$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_launchers.py
+	PATH="$(BIN):$$PATH" $(LAUNCHERS)
 
 format: setup
 	$(BIN)/ruff check --fix .
@@ -47,7 +51,8 @@ format: setup
 
 # The original OpenMMLab packages, MMCV compiled (6 minutes on 2 cores), and the whole test suite with them.
 test-openmmlab: $(UPSTREAM)/.done
-	PATH="$(abspath $(UPSTREAM))/bin:$$PATH" python -m pytest tests
+	PATH="$(abspath $(UPSTREAM))/bin:$$PATH" $(UNIT)
+	PATH="$(abspath $(UPSTREAM))/bin:$$PATH" $(LAUNCHERS)
 
 $(UPSTREAM)/.done: setup.py
 	$(PYTHON) -m venv $(UPSTREAM)

