@@ -1,4 +1,4 @@
-# AllSpark on the demo data, by "make demo": 480 steps of 8 labelled and 4 unlabelled images.
+# AllSpark on the demo data, by "make demo": 720 steps of 8 labelled and 4 unlabelled images.
 _base_ = [
     '../_base_/models/efficientnet-lite0.py',
     '../_base_/datasets/demo.py',
@@ -6,7 +6,7 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-max_epochs = 4
+max_epochs = 6
 segmentor = _base_.model
 segmentor.data_preprocessor.size = _base_.crop_size
 segmentor.decode_head = dict(
@@ -16,7 +16,7 @@ segmentor.decode_head = dict(
 )
 model = dict(_delete_=True, type='allspark_mmseg.AllSpark', segmentor=segmentor)
 param_scheduler = [dict(_base_.param_scheduler[0], end=max_epochs)]
-train_cfg = dict(max_epochs=max_epochs, val_interval=1)
+train_cfg = dict(max_epochs=max_epochs, val_interval=2)
 
 default_hooks = dict(memory_warm_up=dict(type='allspark_mmseg.MemoryWarmUpHook', epochs=1))
 custom_hooks = [dict(type='allspark_mmseg.PseudoLabelPicturesHook', interval=100)]

@@ -6,10 +6,10 @@ _base_ = [
     '../_base_/schedules/adamw_poly_800i.py',
 ]
 
-max_iters = 760
+max_iters = 1140
 param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
-train_cfg = dict(max_iters=max_iters, val_interval=190)
-default_hooks = dict(checkpoint=dict(interval=190))
+train_cfg = dict(max_iters=max_iters, val_interval=380)
+default_hooks = dict(checkpoint=dict(interval=380))
 model = dict(data_preprocessor=dict(size=_base_.crop_size))
 labeled_dataset = _base_.labeled_dataset
 labeled_dataset.pipeline = [*_base_.load_labeled, *_base_.colour, _base_.pack]
