@@ -224,7 +224,7 @@ ODD = {
         'has not one byte a pixel, but mode I;16',
     ),
     'size': (
-        lambda folder: pictures(folder, Image.new('L', (40, 36))),
+        lambda folder: pictures(folder, Image.new('L', (40, 36), 9)),  # labels of another data set, too
         r'is 40 x 36 pixels wide and high, its image \S+odd\.jpg 80 x 72\.',
     ),
     'turned': (turned_by_exif, r"80 x 72 .* 72 x 80 \(turned as EXIF says\? .*'color_ignore_orientation'"),

@@ -43,7 +43,7 @@ def check_masks(key: str, datasets: Sequence, classes: Sequence[str], *, all_pre
             counts += found
             found[: len(classes)] = 0
             found[dataset.ignore_index] = 0
-            if found.any():
+            if found.any() and not problem:
                 labels = np.flatnonzero(found).tolist()
                 problem = f'has labels {labels[:8]} outside 0..{len(classes) - 1} and {dataset.ignore_index}'
             if problem:
