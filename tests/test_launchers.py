@@ -235,9 +235,8 @@ def test_truncated_checkpoint_is_named_and_the_previous_one_survives(project, tr
     newest.write_bytes(complete[:5000])
     (work / 'last_checkpoint').write_text(str(newest))
     command = ['python', ROOT / 'tools/train.py', '--work-dir', work, '--resume', project / 'config.py']
-    output = call(
-        *command, expect=1
-    )  # the last one, as in MMSegmentation: the config is no value of --resume
+    # the last one, as in MMSegmentation: the config is no value of --resume
+    output = call(*command, expect=1)
     assert 'epoch_3.pth (5000 bytes) cannot be read: it is truncated' in output
     assert f'resume with --resume {work}/epoch_2.pth' in output
     assert (work / 'epoch_2.pth').read_bytes() == complete

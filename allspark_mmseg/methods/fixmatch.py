@@ -8,7 +8,7 @@ from torch import Tensor
 from ..mixing import CutMix, paste, paste_labels
 from ..pseudo_label import PseudoLabel, check_threshold, masked_cross_entropy
 from ..registry import MODELS
-from .semi_segmentor import SemiSegmentor
+from .semi_segmentor import SemiSegmentor, evaluating
 
 MIX_SOURCES = ('batch', 'same_image')
 
@@ -145,10 +145,8 @@ class FixMatch(SemiSegmentor):
         Raises:
             ValueError: they are not all maps (N, C, h, w).
         """
-        was_training = self.training
-        self.eval()
-        features = self.extract_feat(images)
-        self.train(was_training)
+        with evaluating(self.student):
+            features = self.extract_feat(images)
         strange = {
             level: type(feature).__name__ if not isinstance(feature, Tensor) else tuple(feature.shape)
             for level, feature in enumerate(features)

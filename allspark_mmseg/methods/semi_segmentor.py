@@ -1,7 +1,8 @@
 """What all semi-supervised methods share: a student segmentor, and perhaps a teacher, in a wrapper."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from mmseg.models.decode_heads import DAHead, DDRHead, EncHead, IterativeDecodeHead, PIDHead
@@ -24,6 +25,18 @@ def _viewing(given: dict | None, of_segmentor: dict | None) -> dict:
     if given is not None and not (isinstance(given, dict) and given.get('type') in stock):
         return given
     return {**(of_segmentor or given or {}), 'type': 'allspark_mmseg.SemiSegDataPreProcessor'}
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Keep a module in eval mode; each of its parts returns to its own mode, frozen norms among them."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 class SemiSegmentor(BaseSegmentor):
@@ -160,11 +173,8 @@ class SemiSegmentor(BaseSegmentor):
             PseudoLabel: at the size of the images.
         """
         labeler = self.student if self.teacher is None else self.teacher.module
-        training = {module for module in labeler.modules() if module.training}
-        labeler.eval()
-        logits = self.decode_unlabeled(labeler.decode_head, labeler.extract_feat(images))
-        for module in training:
-            module.training = True
+        with evaluating(labeler):
+            logits = self.decode_unlabeled(labeler.decode_head, labeler.extract_feat(images))
         # autocast keeps the weights it has cast; in older PyTorch the student would go on to train with those
         # cast here, without a gradient (pytorch/pytorch#165068)
         torch.clear_autocast_cache()

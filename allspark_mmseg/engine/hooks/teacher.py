@@ -21,16 +21,18 @@ class TeacherHook(Hook):
 
     def before_train(self, runner) -> None:
         """Count from 0 in a new run."""
-        model = unwrapped(runner.model)
-        if runner.iter == 0 and isinstance(model, SemiSegmentor) and model.teacher is not None:
+        model = _taught(runner)
+        if model is not None and runner.iter == 0:
             model.teacher.steps.zero_()
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Update, unless gradients are still being accumulated."""
-        model = unwrapped(runner.model)
-        if (
-            isinstance(model, SemiSegmentor)
-            and model.teacher is not None
-            and runner.optim_wrapper.should_update()
-        ):
+        model = _taught(runner)
+        if model is not None and runner.optim_wrapper.should_update():
             model.teacher.update_parameters(model.student)
+
+
+def _taught(runner) -> SemiSegmentor | None:
+    """The model, if it has a teacher."""
+    model = unwrapped(runner.model)
+    return model if isinstance(model, SemiSegmentor) and model.teacher is not None else None

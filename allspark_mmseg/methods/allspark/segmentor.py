@@ -6,6 +6,7 @@ from torch import Tensor
 from ...pseudo_label import PseudoLabel
 from ...registry import MODELS
 from ..self_training import SelfTraining
+from ..semi_segmentor import evaluating
 from .head import AllSparkHead
 
 
@@ -71,10 +72,8 @@ class AllSpark(SelfTraining):
         Raises:
             ValueError: they do not.
         """
-        was_training = self.training
-        self.eval()
-        feature = self.extract_feat(images)[self.decode_head.bottleneck_index]
-        self.train(was_training)
+        with evaluating(self.student):
+            feature = self.extract_feat(images)[self.decode_head.bottleneck_index]
         self.decode_head.bottleneck.check_map_size(feature.shape[2:])
 
     def decode_unlabeled(self, decode_head: torch.nn.Module, features: list[Tensor]) -> Tensor:
