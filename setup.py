@@ -36,7 +36,7 @@ TESTS = [*DEMO, *COCO, 'hypothesis', 'onnx', 'pytest', 'pytest-xdist', 'ruff']
 setup(
     name='allspark-mmseg',
     version=re.search(r"__version__ = '(.+)'", (ROOT / 'allspark_mmseg' / '__init__.py').read_text())[1],
-    description='Semi-supervised semantic segmentation for MMSegmentation: AllSpark and its neighbours',
+    description='Semi-supervised semantic segmentation for MMSegmentation: AllSpark and its neighbors',
     long_description=(ROOT / 'README.md').read_text(),
     long_description_content_type='text/markdown',
     license='Apache-2.0',

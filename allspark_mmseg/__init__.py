@@ -18,9 +18,9 @@ try:
     # missing; nothing here needs either
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
-        from . import backbones, datasets, engine, heads, losses, methods
+        from . import backbones, datasets, engine, heads, losses, methods, segmentors
 except ImportError as error:
     raise RuntimeError(f'allspark_mmseg could not import one of its parts: {error}') from error
 
 __version__ = '0.1.0'
-__all__ = ['__version__', 'backbones', 'datasets', 'engine', 'heads', 'losses', 'methods']
+__all__ = ['__version__', 'backbones', 'datasets', 'engine', 'heads', 'losses', 'methods', 'segmentors']

@@ -69,7 +69,7 @@ class CutMix:
         return _boxes(start, extent * boxed, size)
 
 
-class HalfAreaCutMix:
+class HalfAreaBoxes:
     """Draws boxes of half the image's area, wide to tall, as S4Former and CSS do for CutMix and CutOut.
 
     The width is uniform in floor(W / 2) + 1 ... W - 1, the height round(H W / (2 width)), half to even, the
@@ -84,7 +84,7 @@ class HalfAreaCutMix:
 
     def __init__(self, prob: float = 1.0):
         if not 0 <= prob <= 1:
-            raise ValueError(f'HalfAreaCutMix: prob is {prob}, expected a probability in [0, 1].')
+            raise ValueError(f'HalfAreaBoxes: prob is {prob}, expected a probability in [0, 1].')
         self.prob = prob
 
     def draw(self, count: int, size: tuple[int, int], device: torch.device | str = 'cpu') -> Tensor:

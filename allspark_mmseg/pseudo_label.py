@@ -1,4 +1,4 @@
-"""Pseudo-labels: what a network predicts for unlabelled images, used as their target."""
+"""Pseudo-labels: what a network predicts for unlabeled images, used as their target."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -12,20 +12,20 @@ IGNORE_INDEX = 255
 
 @dataclass(frozen=True)
 class PseudoLabel:
-    """The prediction for unlabelled images as a target; carries no gradient.
+    """The prediction for unlabeled images as a target; carries no gradient.
 
     Attributes:
         label: (N, H, W) int64, the most probable class of each pixel, 0..K-1.
         confidence: (N, H, W) float, the probability of that class, in [1/K, 1].
         valid: (N, H, W) bool, the pixels that count in the loss: confident ones of the image.
-        real: (N, H, W) bool, the pixels that are part of the image, not of padding.
+        image_mask: (N, H, W) bool, the pixels that are part of the image, not of padding.
         logits: (N, K, H, W) float, the logits all this was made from.
     """
 
     label: Tensor
     confidence: Tensor
     valid: Tensor
-    real: Tensor
+    image_mask: Tensor
     logits: Tensor
 
     @classmethod
@@ -53,7 +53,7 @@ class PseudoLabel:
     @property
     def confident_share(self) -> Tensor:
         """Scalar in [0, 1]: the share of the image's pixels that count."""
-        return self.valid.sum() / self.real.sum().clamp(min=1)
+        return self.valid.sum() / self.image_mask.sum().clamp(min=1)
 
     def map(self, function: Callable[..., Tensor], *others: 'PseudoLabel') -> 'PseudoLabel':
         """Apply a function to each attribute, together with the same attribute of others."""
@@ -80,7 +80,7 @@ def check_threshold(method: str, threshold: float) -> None:
 
 
 def padded_pixels(data_samples: list) -> Tensor:
-    """Pixels that padding added to unlabelled images, as ``BlankSegMap`` marks them.
+    """Pixels that padding added to unlabeled images, as ``LoadEmptyAnnotations`` marks them.
 
     Args:
         data_samples: N samples whose ``gt_sem_seg`` is 255 on padding, and 0 elsewhere.
@@ -93,8 +93,8 @@ def padded_pixels(data_samples: list) -> Tensor:
     """
     if not all('gt_sem_seg' in sample for sample in data_samples):
         raise ValueError(
-            'ignore_padding=True, but the unlabelled samples do not tell what is padding. Put '
-            "dict(type='allspark_mmseg.BlankSegMap') behind LoadImageFromFile in the unlabelled pipeline."
+            'ignore_padding=True, but the unlabeled samples do not tell what is padding. Put '
+            "dict(type='allspark_mmseg.LoadEmptyAnnotations') behind LoadImageFromFile in the unlabeled pipeline."
         )
     return torch.cat([sample.gt_sem_seg.data for sample in data_samples]) == IGNORE_INDEX
 

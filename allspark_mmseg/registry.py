@@ -25,6 +25,7 @@ def _child(parent: Registry, *locations: str) -> Registry:
 MODELS = _child(
     MMENGINE_MODELS,
     'allspark_mmseg.methods',
+    'allspark_mmseg.segmentors',
     'allspark_mmseg.heads',
     'allspark_mmseg.losses',
     'allspark_mmseg.backbones',
@@ -33,7 +34,7 @@ MODELS = _child(
 DATASETS = _child(MMENGINE_DATASETS, 'allspark_mmseg.datasets')
 DATA_SAMPLERS = _child(MMENGINE_DATA_SAMPLERS, 'allspark_mmseg.datasets')
 TRANSFORMS = _child(MMENGINE_TRANSFORMS, 'allspark_mmseg.datasets')
-HOOKS = _child(MMENGINE_HOOKS, 'allspark_mmseg.engine')
+HOOKS = _child(MMENGINE_HOOKS, 'allspark_mmseg.engine', 'allspark_mmseg.methods')
 LOOPS = _child(MMENGINE_LOOPS, 'allspark_mmseg.engine')
 OPTIM_WRAPPERS = _child(MMENGINE_OPTIM_WRAPPERS, 'allspark_mmseg.engine')
 PARAM_SCHEDULERS = _child(MMENGINE_PARAM_SCHEDULERS, 'allspark_mmseg.engine')

@@ -1,6 +1,6 @@
 """Both sides of the comparison of image pipelines: the plain one, and this package's as the configs have it.
 
-Each side yields ``(image, mask)`` for the files it is given: float32 (3, crop, crop) normalised, RGB, and
+Each side yields ``(image, mask)`` for the files it is given: float32 (3, crop, crop) normalized, RGB, and
 int64 (crop, crop). Time it over many images in one thread, as draws and work differ between them.
 """
 
@@ -28,14 +28,14 @@ def reference_images(
     """Yield the samples of the plain pipeline.
 
     Args:
-        paths: (image, mask) files. The released code opens the masks of unlabelled images too; None: none.
+        paths: (image, mask) files. The released code opens the masks of unlabeled images too; None: none.
         crop: Side of the crop.
         seed: Of all draws.
-        labeled: Whether to make labelled samples, with strong colours, or unlabelled ones.
+        labeled: Whether to make labeled samples, with strong colors, or unlabeled ones.
     """
     rng = random.Random(seed)
     for image, mask in paths:
-        yield plain_sample(image, mask, crop, rng, colour=labeled)
+        yield plain_sample(image, mask, crop, rng, color=labeled)
 
 
 def our_images(
@@ -43,9 +43,9 @@ def our_images(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield the samples of this package's pipeline.
 
-    In training the preprocessor normalises whole batches, on the GPU if there is one; here its arithmetic is
+    In training the preprocessor normalizes whole batches, on the GPU if there is one; here its arithmetic is
     done image by image, so that both sides end alike. Takes the arguments of :func:`reference_images`; masks
-    of unlabelled images are not opened. Seeds the global generators of Python and NumPy.
+    of unlabeled images are not opened. Seeds the global generators of Python and NumPy.
     """
     pipeline = our_pipeline(crop, labeled)
     view = 'labeled' if labeled else 'weak'
@@ -64,7 +64,7 @@ def our_pipeline(crop: int, labeled: bool) -> Compose:
     """Build the training pipeline of AllSpark's configs."""
     pack = dict(type='PackSegInputs')
     jitter = dict(type='allspark_mmseg.ColorJitter', brightness=0.5, contrast=0.5, saturation=0.5, hue=0.25)
-    colour = [
+    color = [
         dict(type='RandomApply', prob=0.8, transforms=[jitter]),
         dict(type='allspark_mmseg.RandomGrayscale', prob=0.2),
         dict(
@@ -73,11 +73,11 @@ def our_pipeline(crop: int, labeled: bool) -> Compose:
             transforms=[dict(type='allspark_mmseg.GaussianBlur', sigma_range=(0.1, 2.0))],
         ),
     ]
-    views = dict(labeled=[*colour, pack]) if labeled else dict(weak=[pack])
+    views = dict(labeled=[*color, pack]) if labeled else dict(weak=[pack])
     steps = [
         dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
-        dict(type='LoadAnnotations') if labeled else dict(type='allspark_mmseg.BlankSegMap'),
+        dict(type='LoadAnnotations') if labeled else dict(type='allspark_mmseg.LoadEmptyAnnotations'),
         dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=(crop, crop)),
-        dict(type='allspark_mmseg.Views', **views),
+        dict(type='allspark_mmseg.MultiView', **views),
     ]
     return Compose([TRANSFORMS.build({'_scope_': 'mmseg', **step}) for step in steps])

@@ -2,8 +2,8 @@
 
 ``tools/benchmark.py`` compares the package's bottleneck with this one, and tests take it as their oracle. It
 computes what the authors' release computes, in the same order and with the same waste: a score map is held
-as a whole, the memory's keys and values are copied for each labelled image, rows are enqueued class by class
-with a wait for the device at each, and an evaluation runs the unlabelled stream only to drop its result.
+as a whole, the memory's keys and values are copied for each labeled image, rows are enqueued class by class
+with a wait for the device at each, and an evaluation runs the unlabeled stream only to drop its result.
 """
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 def plain_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
-    """Attention between channels, its score map normalised as a whole.
+    """Attention between channels, its score map normalized as a whole.
 
     Args:
         query: (B, H, M, N).
@@ -140,10 +140,10 @@ class PlainBottleneck(nn.Module):
         """One training step's bottleneck; see ``AllSparkBottleneck.forward_semi``.
 
         Args:
-            feature: (Bl + Bu, C, h, w), labelled images first.
+            feature: (Bl + Bu, C, h, w), labeled images first.
             num_labeled: Bl.
             pseudo_logits: (Bu, K, H, W).
-            read_memory: keys of the labelled images come from the memory, not from the unlabelled images.
+            read_memory: keys of the labeled images come from the memory, not from the unlabeled images.
 
         Returns:
             Tensor: (Bl + Bu, C, h, w).
@@ -175,7 +175,7 @@ class PlainBottleneck(nn.Module):
         return self._map(tokens, attended, doubled)[: len(feature)]
 
     def _self_attention(self, tokens: Tensor) -> Tensor:
-        """Multi-head self-attention of the unlabelled images: (B, N, D) -> (B, N, D)."""
+        """Multi-head self-attention of the unlabeled images: (B, N, D) -> (B, N, D)."""
         images, positions, width = tokens.shape
         query, key, value = (
             self.unlabeled_attention[name](tokens)
@@ -189,7 +189,7 @@ class PlainBottleneck(nn.Module):
         return F.dropout(self.unlabeled_attention['out'](joined), self._rate)
 
     def _cross_attention(self, tokens: Tensor, source: Tensor) -> Tensor:
-        """Attention of the labelled images (B, N, D) to all channels of the source (S, N, D)."""
+        """Attention of the labeled images (B, N, D) to all channels of the source (S, N, D)."""
         query = self.labeled_attention['query'](tokens).transpose(1, 2)[:, None]  # (B, 1, H*D, N)
         key, value = (
             self.labeled_attention[name](source)  # (S, N, H*D)

@@ -40,7 +40,7 @@ def draw_geometry(rng: random.Random, width: int, height: int, crop: int) -> Geo
     return Geometry(new_width, new_height, left, top, rng.random() < 0.5)
 
 
-def draw_colour(rng: random.Random) -> list[tuple[str, float]]:
+def draw_color(rng: random.Random) -> list[tuple[str, float]]:
     """Draw the operations of the strong augmentation, in the order of application, with their amounts."""
     operations = []
     if rng.random() < 0.8:
@@ -71,14 +71,14 @@ def shape(
 
 
 def turn_hue(image: Image.Image, turn: float) -> Image.Image:
-    """Turn the hue by ``turn`` of the colour circle, in PIL's 8-bit HSV."""
+    """Turn the hue by ``turn`` of the color circle, in PIL's 8-bit HSV."""
     hue, saturation, value = image.convert('HSV').split()
     levels = np.array(hue, dtype=np.uint8)
     levels += np.uint8(int(turn * 255) % 256)
     return Image.merge('HSV', (Image.fromarray(levels), saturation, value)).convert('RGB')
 
 
-COLOUR = {
+COLOR = {
     'brightness': lambda image, amount: ImageEnhance.Brightness(image).enhance(amount),
     'contrast': lambda image, amount: ImageEnhance.Contrast(image).enhance(amount),
     'saturation': lambda image, amount: ImageEnhance.Color(image).enhance(amount),
@@ -88,24 +88,24 @@ COLOUR = {
 }
 
 
-def normalise(image: Image.Image) -> torch.Tensor:
+def normalize(image: Image.Image) -> torch.Tensor:
     """Return (3, H, W) float32: scaled to [0, 1], less the mean of ImageNet, by its deviation."""
     tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div(255)
     return tensor.clone().sub_(MEAN).div_(STD)
 
 
 def plain_sample(
-    image_path: str, mask_path: str | None, crop: int, rng: random.Random, colour: bool
+    image_path: str, mask_path: str | None, crop: int, rng: random.Random, color: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Load and augment one image.
 
     Args:
         image_path: The image.
         mask_path: Its mask, one byte a pixel; the released code opens and resizes it even where the image is
-            unlabelled. None: a map of zeros instead.
+            unlabeled. None: a map of zeros instead.
         crop: Side of the crop.
         rng: Source of all random numbers.
-        colour: Whether to draw the strong augmentation, as for AllSpark's labelled images.
+        color: Whether to draw the strong augmentation, as for AllSpark's labeled images.
 
     Returns:
         tuple: the image (3, crop, crop) float32 and the mask (crop, crop) int64, 255 on padding.
@@ -116,6 +116,6 @@ def plain_sample(
     else:
         mask = Image.fromarray(np.array(Image.open(mask_path)))
     image, mask = shape(image, mask, draw_geometry(rng, *image.size, crop), crop)
-    for name, amount in draw_colour(rng) if colour else []:
-        image = COLOUR[name](image, amount)
-    return normalise(image), torch.from_numpy(np.array(mask)).long()
+    for name, amount in draw_color(rng) if color else []:
+        image = COLOR[name](image, amount)
+    return normalize(image), torch.from_numpy(np.array(mask)).long()

@@ -71,7 +71,7 @@ def build_model(config: dict) -> torch.nn.Module:
 
 
 def padding_marks(size: tuple[int, int]) -> PixelData:
-    """What ``BlankSegMap`` gives an unlabelled crop whose lower half is padding."""
+    """What ``LoadEmptyAnnotations`` gives an unlabeled crop whose lower half is padding."""
     data = torch.zeros(1, *size, dtype=torch.int64)
     data[:, size[0] // 2 :] = 255
     return PixelData(data=data)
@@ -131,7 +131,7 @@ def train_steps(model: torch.nn.Module, steps: list[tuple[dict, dict]]) -> tuple
         losses_in(entries).backward()
         optimizer.step()
         if model.teacher is not None:
-            model.teacher.update_parameters(model.student)  # as TeacherHook does
+            model.teacher.update_parameters(model.student)  # as MeanTeacherHook does
         logged.append({name: value.detach().clone() for name, value in entries.items()})
     return logged, {name: value.clone() for name, value in model.state_dict().items()}
 
@@ -147,7 +147,7 @@ class MethodContract:
     Attributes:
         method: the registered type of the method.
         plain: makes the config of a plain segmentor that the method can train.
-        views: the unlabelled views of a batch: those that it needs, and those that a setting may ask for.
+        views: the unlabeled views of a batch: those that it needs, and those that a setting may ask for.
         settings: arguments of the method under which a tiny network shows what it does.
         hyper_parameters: each keyword of the method -> a value other than its default, which must change a
             loss or the update of two steps; those of a student's part may be added.
@@ -196,7 +196,7 @@ class MethodContract:
             assert value.requires_grad == ('loss' in name), f'{name}: losses alone carry a gradient'
             assert 'loss' not in name or name.startswith(('sup.', 'unsup.')), name
         assert any('loss' not in name for name in entries), 'no health number for the log'
-        total, _ = model.parse_losses(entries)  # what MMEngine optimises
+        total, _ = model.parse_losses(entries)  # what MMEngine optimizes
         torch.testing.assert_close(total, losses_in(entries))
 
     @pytest.mark.parametrize('term', ['unsup.', 'sup.'])
@@ -236,7 +236,7 @@ class MethodContract:
 
     @torch.no_grad()
     @pytest.mark.parametrize('size', [CROP, (97, 70), (40, 131)])
-    def test_prediction_fits_the_image_and_ignores_its_neighbours(self, size):
+    def test_prediction_fits_the_image_and_ignores_its_neighbors(self, size):
         model = self.build().eval()
         images = torch.randn(2, 3, *size)
         together = model.predict(images)
@@ -308,7 +308,7 @@ class MethodContract:
         used = []
         teacher.decode_head.register_forward_hook(lambda *_: used.append(True))
         losses_in(model.train().loss(*self.batch())).backward()
-        assert used, 'the teacher labelled nothing'
+        assert used, 'the teacher labeled nothing'
         assert not any(module.training for module in model.teacher.modules())
         assert same(before, teacher.state_dict())
         assert all(name.startswith('student.') for name in gradients(model))
@@ -356,7 +356,7 @@ class MethodContract:
         losses_in(entries).backward()
         found = gradients(model)
         assert all(torch.isfinite(gradient).all() for gradient in found.values())
-        # labelling under autocast must not leave weights behind that have been cast without a gradient
+        # labeling under autocast must not leave weights behind that have been cast without a gradient
         model = self.build()
         losses_in(model.loss(*self.batch())).backward()
         assert found.keys() == gradients(model).keys()

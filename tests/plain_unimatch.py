@@ -160,7 +160,7 @@ class PlainDeepLab(nn.Module):
         return F.interpolate(logits, image.shape[2:], mode='bilinear', align_corners=True)
 
 
-def randomised_norms(model: nn.Module) -> nn.Module:
+def randomized_norms(model: nn.Module) -> nn.Module:
     """Scales, shifts and statistics away from 1 and 0, so that each of them counts."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):

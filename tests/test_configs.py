@@ -26,7 +26,7 @@ METHODS = {
     'self_training': ('allspark_mmseg.SelfTraining',),
     'unimatch': ('allspark_mmseg.UniMatch',),
     'unimatch_v2': ('allspark_mmseg.UniMatchV2',),
-    'supervised': ('EncoderDecoder', 'allspark_mmseg.EncoderDecoder'),
+    'supervised': ('EncoderDecoder', 'allspark_mmseg.ExtendedEncoderDecoder'),
 }
 # data set -> its folder, and the number of processes that its batches are meant for
 DATASETS = {
@@ -76,7 +76,7 @@ HEADS = {
     'fcn': 'FCNHead',
     'ResNet': 'allspark_mmseg.DeepLabV3PlusHead',
     'allspark_mmseg.Xception65': 'allspark_mmseg.DeepLabV3PlusHead',
-    'allspark_mmseg.DINOv2': 'allspark_mmseg.DPTHead',
+    'allspark_mmseg.DINOv2': 'allspark_mmseg.DINOv2DPTHead',
     'allspark_mmseg.MixVisionTransformer': 'allspark_mmseg.AllMLPHead',
     'allspark_mmseg.EfficientNetLite0': 'allspark_mmseg.AllMLPHead',
     'allspark_mmseg.VisionTransformer': 'SETRUPHead',
@@ -138,16 +138,16 @@ class Leaf:
 
     @property
     def views(self) -> dict[str, list]:
-        """The views of labelled and unlabelled images, and their steps."""
+        """The views of labeled and unlabeled images, and their steps."""
         return {k: v for dataset in self.training_sets for k, v in views_of(dataset.pipeline[-1]).items()}
 
 
 def views_of(step: ConfigDict) -> dict[str, list]:
     """The views that the last step of a training pipeline makes, and their own steps."""
-    if step.type == 'allspark_mmseg.Twice':
+    if step.type == 'allspark_mmseg.TwoCrops':
         once = views_of(step.steps[-1])
         return once | {f'{step.prefix}{view}': steps for view, steps in once.items()}
-    assert step.type == 'allspark_mmseg.Views'
+    assert step.type == 'allspark_mmseg.MultiView'
     return {view: steps for view, steps in step.items() if view != 'type'}
 
 
@@ -226,7 +226,7 @@ def test_classes(leaf):
     assert len(set(classes)) == len(classes) == len(leaf.cfg.metainfo.palette)
     assert {node['num_classes'] for node in dicts(leaf.cfg.model) if 'num_classes' in node} == {len(classes)}
     for node in dicts(leaf.cfg):
-        if node.get('type') == 'allspark_mmseg.SplitListDataset':
+        if node.get('type') == 'allspark_mmseg.ImageListDataset':
             assert node['metainfo'] == leaf.cfg.metainfo
 
 
@@ -252,12 +252,12 @@ def test_pipelines(leaf):
     pipelines = [[step.type for step in dataset.pipeline] for dataset in leaf.training_sets]
     assert ['LoadAnnotations' in steps for steps in pipelines] == [True, False][: len(pipelines)]
     jitter = 'allspark_mmseg.ColorJitter'
-    # UniMatch's labelled images keep their colours, and CamVid's
-    coloured = leaf.dataset != 'camvid' and (
+    # UniMatch's labeled images keep their colors, and CamVid's
+    colored = leaf.dataset != 'camvid' and (
         leaf.method == 'css' or not (leaf.method in STRONG_VIEWS or leaf.cnn or leaf.dinov2 or leaf.deit)
     )
     distortion = 'PhotoMetricDistortion'  # S4Former's, of every view
-    assert (jitter in str(leaf.training_sets[0].pipeline)) == coloured
+    assert (jitter in str(leaf.training_sets[0].pipeline)) == colored
     if leaf.method == 'supervised':
         assert pipelines[0][-1] == 'PackSegInputs'
     else:
@@ -269,10 +269,10 @@ def test_pipelines(leaf):
         assert set(views) == {'labeled', *unlabeled}
         for view, steps in views.items():
             assert steps[-1].type == 'PackSegInputs'
-            jittered = ('strong' in view and not leaf.deit) or (view == 'labeled' and coloured)
+            jittered = ('strong' in view and not leaf.deit) or (view == 'labeled' and colored)
             assert (jitter in str(steps)) == jittered
             assert (distortion in str(steps)) == leaf.deit
-    marked = ['allspark_mmseg.BlankSegMap' in steps for steps in pipelines]
+    marked = ['allspark_mmseg.LoadEmptyAnnotations' in steps for steps in pipelines]
     assert marked == [False, True][: len(marked)]
     # CamVid's images get odd sides, for EfficientNet; a mask is loaded after any resizing of the image
     odd = leaf.dataset == 'camvid' and not leaf.dinov2
@@ -327,7 +327,7 @@ def test_schedule_lasts_as_long_as_training(leaf):
 
 def test_hooks(leaf):
     hooks = leaf.cfg.default_hooks
-    assert {'startup_check', 'teacher', 'sync_norm_statistics'} <= set(hooks)
+    assert {'startup_check', 'teacher', 'sync_bn_stats'} <= set(hooks)
     assert ('memory_warm_up' in hooks) == (leaf.method == 'allspark')
     if leaf.method == 'allspark':
         assert 0 < hooks.memory_warm_up.epochs < leaf.cfg.train_cfg.max_epochs
@@ -337,7 +337,7 @@ def test_a_hook_of_one_s_own_takes_none_away(tmp_path):
     path = tmp_path / 'mine.py'
     path.write_text(
         f"_base_ = '{CONFIGS}/allspark/camvid_1over8_strong.py'\n"
-        "custom_hooks = [dict(type='allspark_mmseg.PseudoLabelPicturesHook')]\n"
+        "custom_hooks = [dict(type='allspark_mmseg.PseudoLabelVisualizationHook')]\n"
     )
     cfg = Config.fromfile(path)
     assert {'startup_check', 'teacher', 'memory_warm_up'} <= set(cfg.default_hooks)
@@ -349,7 +349,7 @@ def test_a_teacher_predicts_and_both_are_validated(leaf):
     always = ('css', 'mean_teacher', 's4former', 'unimatch_v2')
     teacher = leaf.method in always or 'teacher' in model
     assert (model.get('predict_on') == 'teacher') == (teacher and not leaf.deit)  # S4Former's student does
-    assert leaf.cfg.val_cfg.type == ('allspark_mmseg.StudentTeacherValLoop' if teacher else 'ValLoop')
+    assert leaf.cfg.val_cfg.type == ('allspark_mmseg.TeacherStudentValLoop' if teacher else 'ValLoop')
 
 
 def counted(path: Path) -> int:
@@ -518,14 +518,14 @@ def test_the_documented_switches_exist():
     assert len(keys) == 6
     for key, value in keys:
         path = key.replace('head.', 'model.segmentor.decode_head.bottleneck.', 1)
-        name = 'voc_1over16' if key.endswith('.prob') else 'camvid_1over8'  # CamVid's has no colour
+        name = 'voc_1over16' if key.endswith('.prob') else 'camvid_1over8'  # CamVid's has no color
         cfg = Config.fromfile(CONFIGS / 'allspark' / f'{name}.py')
         option = {'True': True}.get(value, 0 if value == '0' else value)
         cfg.merge_from_dict({path: option})
         if key.endswith('.prob'):
-            colour = cfg.train_dataloader.dataset.datasets[0].pipeline[-1].labeled[0]
-            assert colour.type == 'RandomApply' and colour.prob == 0
-            assert 'ColorJitter' in str(colour.transforms)
+            color = cfg.train_dataloader.dataset.datasets[0].pipeline[-1].labeled[0]
+            assert color.type == 'RandomApply' and color.prob == 0
+            assert 'ColorJitter' in str(color.transforms)
             continue
         shrink(cfg.model)
         model = MODELS.build(cfg.model)

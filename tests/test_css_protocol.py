@@ -107,7 +107,7 @@ def test_pipelines_on_the_real_layout(name, stand_ins):  # noqa: F811
     redirect(leaf.cfg, stand_ins[leaf.dataset])
     dataset = DATASETS.build(leaf.cfg.train_dataloader.dataset)
     preprocessor = MODELS.build(
-        dict(leaf.segmentor.data_preprocessor, type='allspark_mmseg.SemiSegDataPreProcessor')
+        dict(leaf.segmentor.data_preprocessor, type='allspark_mmseg.MultiViewSegDataPreProcessor')
     )
     crop = tuple(leaf.cfg.crop_size)
     scales = set()

@@ -46,7 +46,7 @@ def test_gives_the_reference_networks_logits(golden, name, size, monkeypatch):
     spec = {key: json.loads(shape) for key, shape in zip(vectors['keys'], vectors['shapes'], strict=True)}
     state = {key: torch.from_numpy(value) for key, value in rule_state(spec).items()}
     config = base(size)
-    config.decode_head.num_classes = UniMatchV2Network.measured(state).num_classes
+    config.decode_head.num_classes = UniMatchV2Network.from_state_dict(state).num_classes
     model = MODELS.build(config).eval()
     model.load_state_dict(convert_unimatch_v2(state)[0], strict=True)
 
@@ -59,7 +59,7 @@ def test_gives_the_reference_networks_logits(golden, name, size, monkeypatch):
 
 
 class Plain:
-    """The network after its description, reading an official state dict by key; every step is spelt out."""
+    """The network after its description, reading an official state dict by key; every step is spelled out."""
 
     def __init__(self, state: dict[str, Tensor]):
         self.state = state
@@ -75,8 +75,8 @@ class Plain:
         return x @ self(f'{name}.weight').T + self(f'{name}.bias')
 
     def norm(self, x: Tensor, name: str) -> Tensor:
-        centred = x - x.mean(-1, keepdim=True)
-        scaled = centred / (centred.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt()
+        centered = x - x.mean(-1, keepdim=True)
+        scaled = centered / (centered.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt()
         return scaled * self(f'{name}.weight') + self(f'{name}.bias')
 
     def attention(self, x: Tensor, name: str) -> Tensor:

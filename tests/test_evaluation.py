@@ -20,13 +20,13 @@ DATASETS = ROOT / 'configs' / '_base_' / 'datasets'
 CLASSES = 6
 UNSEEN = 4  # in no mask and no prediction
 IMAGES = 7
-STEP = 40  # grey levels between classes, in the images that say what is predicted
+STEP = 40  # gray levels between classes, in the images that say what is predicted
 WORLD = 2
 
 
 @MODELS.register_module()
 class Reader(BaseModel):
-    """Predicts for a pixel the class that its grey level stands for."""
+    """Predicts for a pixel the class that its gray level stands for."""
 
     def __init__(self, data_preprocessor=None):
         super().__init__(dict(type='SegDataPreProcessor'))

@@ -35,16 +35,16 @@ geometry = [
 ]
 pack = dict(type='PackSegInputs')
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), pack]
-common = dict(type='allspark_mmseg.SplitListDataset', data_root='{data}', metainfo=metainfo)
+common = dict(type='allspark_mmseg.ImageListDataset', data_root='{data}', metainfo=metainfo)
 train_dataloader = dict(
     batch_size=3, num_workers=0,
     sampler=dict(type='allspark_mmseg.DualStreamSampler', labeled=1, unlabeled=2),
     dataset=dict(type='ConcatDataset', datasets=[
         dict(ann_file='labeled.txt', **common, pipeline=[
             dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *geometry,
-            dict(type='allspark_mmseg.Views', labeled=[pack])]),
+            dict(type='allspark_mmseg.MultiView', labeled=[pack])]),
         dict(data_prefix=dict(img_path='unlabeled'), labeled=False, **common, pipeline=[
-            dict(type='LoadImageFromFile'), *geometry, dict(type='allspark_mmseg.Views', weak=[pack])]),
+            dict(type='LoadImageFromFile'), *geometry, dict(type='allspark_mmseg.MultiView', weak=[pack])]),
     ]))
 val_dataloader = dict(
     batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
@@ -65,7 +65,7 @@ train_cfg = dict(max_epochs={epochs}, val_interval=1)
 default_hooks = dict(logger=dict(interval=1), class_statistics=dict(interval=2))
 custom_hooks = [
     dict(type='allspark_mmseg.MemoryWarmUpHook', epochs=1),
-    dict(type='allspark_mmseg.PseudoLabelPicturesHook', interval=2, num=1),
+    dict(type='allspark_mmseg.PseudoLabelVisualizationHook', interval=2, num=1),
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=12)
 """
@@ -99,9 +99,9 @@ segmentor = _base_.segmentor
 model = dict(_delete_=True, segmentor=segmentor, predict_on='teacher', **method)
 labeled, unlabeled = _base_.train_dataloader.dataset.datasets
 unlabeled.pipeline[-1] = dict(
-    type='allspark_mmseg.Views', strong_1=[dict(type='PhotoMetricDistortion'), _base_.pack], weak=[_base_.pack])
+    type='allspark_mmseg.MultiView', strong_1=[dict(type='PhotoMetricDistortion'), _base_.pack], weak=[_base_.pack])
 train_dataloader = dict(dataset=dict(datasets=[labeled, unlabeled]))
-val_cfg = dict(type='allspark_mmseg.StudentTeacherValLoop')
+val_cfg = dict(type='allspark_mmseg.TeacherStudentValLoop')
 custom_hooks = _base_.custom_hooks[1:]  # the memory is AllSpark's
 """
 
@@ -167,7 +167,7 @@ def trained(project) -> str:
 
 
 def test_distributed_training_shows_itself(project, trained):
-    # 9 unlabelled images, 2 a batch on each of 2 processes: two iterations an epoch
+    # 9 unlabeled images, 2 a batch on each of 2 processes: two iterations an epoch
     assert iterations(trained) == [(1, 1), (1, 2), (2, 1), (2, 2)]
     assert 'SyncBN becomes BN' in trained
     assert 'eta:' in trained and 'unsup.loss_ce' in trained and 'sup.decode.loss_ce' in trained

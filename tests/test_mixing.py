@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from allspark_mmseg.mixing import ClassMix, CutMix, HalfAreaCutMix, paste, paste_labels
+from allspark_mmseg.mixing import ClassMix, CutMix, HalfAreaBoxes, paste, paste_labels
 from allspark_mmseg.pseudo_label import PseudoLabel
 
 
@@ -25,7 +25,7 @@ def literal_box(side: int, rng: random.Random) -> tuple[int, int, int, int]:
             return top, left, height, width
 
 
-def measured(boxes: torch.Tensor) -> torch.Tensor:
+def from_state_dict(boxes: torch.Tensor) -> torch.Tensor:
     """(N, 4) int64: top, left, height, width of each image's box; it must be one, and filled."""
     rows, columns = boxes.any(2), boxes.any(1)
     assert torch.equal(boxes, rows[:, :, None] & columns[:, None])
@@ -40,7 +40,7 @@ def measured(boxes: torch.Tensor) -> torch.Tensor:
 def many(cutmix: CutMix, count: int, size: tuple[int, int], chunk: int = 400) -> torch.Tensor:
     """(count, 4): the boxes of images that have one."""
     drawn = (cutmix.draw(chunk, size) for _ in range(count // chunk))
-    return torch.cat([measured(boxes[boxes.flatten(1).any(1)]) for boxes in drawn])
+    return torch.cat([from_state_dict(boxes[boxes.flatten(1).any(1)]) for boxes in drawn])
 
 
 def test_boxes_are_distributed_as_in_the_released_loop():
@@ -87,7 +87,7 @@ def test_boxes_lie_inside_and_have_an_area_and_aspect_asked_for(count, size, are
     boxes = CutMix(prob=1.0, area=tuple(area), aspect=tuple(aspect)).draw(count, size)
     assert boxes.shape == (count, *size)
     assert boxes.dtype == torch.bool
-    for top, left, height, width in measured(boxes[boxes.flatten(1).any(1)]).tolist():
+    for top, left, height, width in from_state_dict(boxes[boxes.flatten(1).any(1)]).tolist():
         assert top + height <= size[0] and left + width <= size[1]
         # some area and aspect in the ranges give exactly these whole numbers
         pixels = size[0] * size[1]
@@ -165,7 +165,7 @@ class Dispatched(TorchDispatchMode):
     'draw',
     [
         lambda count: CutMix().draw(count, (40, 50)),
-        lambda count: HalfAreaCutMix(prob=0.5).draw(count, (40, 50)),
+        lambda count: HalfAreaBoxes(prob=0.5).draw(count, (40, 50)),
         lambda count: ClassMix(3).draw(torch.ones(count, 40, 50, dtype=torch.int64)),
     ],
 )
@@ -233,7 +233,7 @@ def test_everything_of_a_label_is_pasted():
         assert torch.equal(of_mixed[~boxes], of_base[~boxes]), field.name
         assert not torch.equal(of_base[boxes], of_other[boxes]), field.name
     # one consistent pseudo-label again
-    again = PseudoLabel.from_logits(mixed.logits, 0.7, ~mixed.real)
+    again = PseudoLabel.from_logits(mixed.logits, 0.7, ~mixed.image_mask)
     assert all(torch.equal(getattr(again, f.name), getattr(mixed, f.name)) for f in fields(PseudoLabel))
 
 
@@ -246,7 +246,7 @@ def test_half_area_boxes_are_those_of_both_releases(golden):
             size = tuple(int(side) for side in key.rpartition('.')[2].split('x'))
             left, top, right, bottom = boxes.long().T
             recorded = torch.stack([top, left, bottom - top, right - left], 1)
-            drawn = many(HalfAreaCutMix(), 400, size, chunk=100)
+            drawn = many(HalfAreaBoxes(), 400, size, chunk=100)
             for found in (recorded, drawn):
                 for y, x, height, width in found.tolist():
                     assert size[1] // 2 + 1 <= width <= size[1] - 1
@@ -271,7 +271,7 @@ def test_half_area_boxes_are_those_of_both_releases(golden):
 
 
 def test_half_area_boxes_reach_every_place_that_fits():
-    boxes = many(HalfAreaCutMix(), 3000, (5, 6), chunk=100)
+    boxes = many(HalfAreaBoxes(), 3000, (5, 6), chunk=100)
     shapes = {4: 4, 5: 3}  # width -> height; 15 / 4 and 15 / 5
     places = {(y, x, h, w) for w, h in shapes.items() for y in range(6 - h) for x in range(7 - w)}
     counts = dict.fromkeys(places, 0)
@@ -283,13 +283,13 @@ def test_half_area_boxes_reach_every_place_that_fits():
 
 
 def test_half_area_boxes_come_to_whole_batches():
-    cutmix = HalfAreaCutMix(prob=0.3)
+    cutmix = HalfAreaBoxes(prob=0.3)
     boxed = torch.stack([cutmix.draw(4, (8, 9)).flatten(1).any(1) for _ in range(1000)])
     assert torch.equal(boxed.any(1), boxed.all(1))
     assert boxed[:, 0].sum() == pytest.approx(300, abs=60)
     for prob in (-0.1, 1.1, float('nan')):
-        with pytest.raises(ValueError, match=f'HalfAreaCutMix: prob is {prob}'):
-            HalfAreaCutMix(prob)
+        with pytest.raises(ValueError, match=f'HalfAreaBoxes: prob is {prob}'):
+            HalfAreaBoxes(prob)
 
 
 @settings(max_examples=60, deadline=None)

@@ -167,9 +167,9 @@ def test_mmseg_s_inference_interface(tmp_path, from_file):
 
     rgb = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)[None].float()
     mean, std = torch.tensor([120.0, 110.0, 100.0]), torch.tensor([60.0, 55.0, 50.0])
-    normalised = (rgb - mean[:, None, None]) / std[:, None, None]
+    normalized = (rgb - mean[:, None, None]) / std[:, None, None]
     with torch.no_grad():
-        (expected,) = trained.predict(normalised)
+        (expected,) = trained.predict(normalized)
     torch.testing.assert_close(result.seg_logits.data, expected.seg_logits.data, rtol=1e-4, atol=1e-5)
 
     out_file = tmp_path / 'picture.png'

@@ -23,7 +23,7 @@ from .test_configs import CONFIGS, LEAVES, PUBLISHED, STRONG_VIEWS, Leaf, dicts,
 
 
 class Protocol(NamedTuple):
-    """``images`` are those of a GPU and stream; supervised training takes twice as many labelled ones."""
+    """``images`` are those of a GPU and stream; supervised training takes twice as many labeled ones."""
 
     crop: int
     epochs: int
@@ -49,7 +49,7 @@ PROTOCOLS = {
 ALLSPARK_LR = dict(voc=0.001, cityscapes=0.005, coco=0.001)
 # first epoch that reads AllSpark's memory; the last is ours: the release gives none
 WARM_UP = dict(voc=5, cityscapes=15, coco=1)
-# data set and split -> labelled and unlabelled images; iterations an epoch with 8 and 16 of each a step
+# data set and split -> labeled and unlabeled images; iterations an epoch with 8 and 16 of each a step
 ROWS = {
     'voc_92': (92, 10490, 1311, 655),
     'voc_183': (183, 10399, 1300, 650),
@@ -99,7 +99,7 @@ SUPERVISED_STEPS = {
     'coco_1over64': (570, 3450),
     'coco_1over32': (1150, 6930),
 }
-# UniMatch V2 repeats the labelled images up to a number that is the same for all splits
+# UniMatch V2 repeats the labeled images up to a number that is the same for all splits
 SUPERVISED_V2_STEPS = dict(voc=60 * 93, cityscapes=180 * 187, coco=20 * 937)
 UNIMATCH_ROWS = [row for row in ROWS if row != 'voc_1over2']
 PASCAL_ROWS = UNIMATCH_ROWS[:5]
@@ -234,9 +234,9 @@ NETWORKS = {
 }
 # family and data set -> how an image is tested
 TESTS = {
-    ('mit', 'cityscapes'): dict(mode='slide_clipped', crop_size=(801, 801), stride=(534, 534)),
-    ('cnn', 'cityscapes'): dict(mode='slide_clipped', crop_size=(801, 801), stride=(534, 534)),
-    ('dinov2', 'cityscapes'): dict(mode='slide_shifted', crop_size=(798, 798), stride=(532, 532)),
+    ('mit', 'cityscapes'): dict(mode='slide_probs_clipped', crop_size=(801, 801), stride=(534, 534)),
+    ('cnn', 'cityscapes'): dict(mode='slide_probs_clipped', crop_size=(801, 801), stride=(534, 534)),
+    ('dinov2', 'cityscapes'): dict(mode='slide_probs_shifted', crop_size=(798, 798), stride=(532, 532)),
     ('dinov2', 'voc'): dict(mode='whole', size_multiple=14),
     ('dinov2', 'coco'): dict(mode='whole', size_multiple=14),
 }
@@ -254,10 +254,10 @@ def test_network_and_losses(leaf):
     else:
         assert loss == dict(type='CrossEntropyLoss', avg_non_ignore=True)
     assert leaf.segmentor.test_cfg == TESTS.get((family(leaf), leaf.dataset), dict(mode='whole'))
-    normalisation = leaf.segmentor.data_preprocessor
-    assert normalisation.mean == [123.675, 116.28, 103.53]
-    assert normalisation.std == [58.395, 57.12, 57.375]
-    assert normalisation.bgr_to_rgb is True
+    normalization = leaf.segmentor.data_preprocessor
+    assert normalization.mean == [123.675, 116.28, 103.53]
+    assert normalization.std == [58.395, 57.12, 57.375]
+    assert normalization.bgr_to_rgb is True
 
 
 def test_arguments_of_the_method(leaf):
@@ -283,7 +283,7 @@ def test_arguments_of_the_method(leaf):
         ('unimatch/cityscapes_1over16', dict(threshold=0.0)),
         ('fixmatch/coco_1over512', dict(strong_weight=0.5)),
         ('fixmatch/voc_92_dinov2-b14', dict(strong_weight=0.5, mix_source='batch')),
-        ('unimatch_v2/voc_92', dict(strong_weight=0.25, untouched=0.5, mix_source='batch')),
+        ('unimatch_v2/voc_92', dict(strong_weight=0.25, no_dropout_ratio=0.5, mix_source='batch')),
         ('unimatch_v2/cityscapes_1over16', dict(threshold=0.95, mix_source='batch')),
     ],
 )
@@ -419,7 +419,7 @@ def test_parameter_groups(name):
 
 
 def stand_in(folder: Path, dataset: str, classes: int, count: int = 10) -> Path:
-    """Small images laid out and listed as the real data set's: 2 labelled, 2 for validation, 6 others."""
+    """Small images laid out and listed as the real data set's: 2 labeled, 2 for validation, 6 others."""
     rng = np.random.default_rng(0)
     rows = []
     for i in range(count):
@@ -452,7 +452,7 @@ def stand_ins(tmp_path_factory) -> dict[str, Path]:
 def redirect(cfg: Config, folder: Path) -> None:
     """Let the config's data sets read the stand-in, each its own list."""
     for node in dicts([cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader]):
-        if node.get('type') == 'allspark_mmseg.SplitListDataset':
+        if node.get('type') == 'allspark_mmseg.ImageListDataset':
             node['data_root'] = str(folder)
             node['ann_file'] = str(folder / Path(node['ann_file']).name)
 
@@ -479,7 +479,7 @@ def test_training_pipeline_on_the_real_layout(leaf, stand_ins, tried):
     else:
         assert [len(part) for part in dataset.datasets] == [2, 6]
         preprocessor = MODELS.build(
-            dict(leaf.segmentor.data_preprocessor, type='allspark_mmseg.SemiSegDataPreProcessor')
+            dict(leaf.segmentor.data_preprocessor, type='allspark_mmseg.MultiViewSegDataPreProcessor')
         )
         batch = preprocessor(pseudo_collate([dataset[0], dataset[2]]), training=True)
         unlabeled = ['weak', *STRONG_VIEWS.get(leaf.method, ())]
@@ -491,7 +491,7 @@ def test_training_pipeline_on_the_real_layout(leaf, stand_ins, tried):
         views = {view: samples[0] for view, samples in batch['data_samples'].items()}
         paddings = {view: views[view].gt_sem_seg.data[0] == 255 for view in unlabeled}
         for view, padding in paddings.items():
-            # black before normalisation: what padding looks like to the network
+            # black before normalization: what padding looks like to the network
             assert padding.any() and not padding.all()
             if view.endswith('weak'):
                 black = batch['inputs'][view][0, :, padding].T
@@ -569,7 +569,7 @@ def test_protocol_runs(name, stand_ins, monkeypatch, tmp_path):
         assert bool(runner.model.memory_ready)
         assert runner.model.memory.filled.max() > 0
     validated = ['mIoU']
-    if cfg.val_cfg.type.endswith('StudentTeacherValLoop'):
+    if cfg.val_cfg.type.endswith('TeacherStudentValLoop'):
         validated.append('student/mIoU' if 'predict_on' in cfg.model else 'teacher/mIoU')
     for metric in validated:
         assert 0 <= runner.message_hub.get_scalar(f'val/{metric}').current() <= 100

@@ -31,7 +31,7 @@ def striped(left: float, right: float) -> torch.Tensor:
 
 def loss(student: torch.Tensor, pseudo: PseudoLabel) -> torch.Tensor:
     """FixMatch's."""
-    return masked_cross_entropy(student, pseudo.target, pseudo.real)
+    return masked_cross_entropy(student, pseudo.target, pseudo.image_mask)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_padding_counts_nowhere(label, student):
     unpadded = loss(student, PseudoLabel.from_logits(logits_of(label, 0.97), 0.95))
     pseudo = PseudoLabel.from_logits(logits_of(label, 0.97), 0.95, padding)
     torch.testing.assert_close(loss(student, pseudo), unpadded)
-    assert torch.equal(pseudo.real, ~padding) and torch.equal(pseudo.valid, ~padding)
+    assert torch.equal(pseudo.image_mask, ~padding) and torch.equal(pseudo.valid, ~padding)
     assert pseudo.target[padding].eq(255).all()
     half = PseudoLabel.from_logits(logits_of(label, striped(0.97, 0.93)), 0.95, padding)
     torch.testing.assert_close(loss(student, half), unpadded / 2)
@@ -95,7 +95,7 @@ def test_the_threshold_itself_is_enough():
 
 def test_a_threshold_of_zero_keeps_all(label):
     pseudo = PseudoLabel.from_logits(torch.randn(2, 5, *SIZE))
-    assert pseudo.valid.all() and pseudo.real.all()
+    assert pseudo.valid.all() and pseudo.image_mask.all()
     assert pseudo.confident_share == 1
     assert torch.equal(pseudo.target, pseudo.label)
 
@@ -136,7 +136,7 @@ def test_labels_and_loss_are_those_of_softmax(classes, threshold, padded, scale,
                 counted += int(not padding[at]) if all_counted else int(pseudo.valid[at])
                 if pseudo.valid[at]:
                     expected -= F.log_softmax(student[image, :, row, column], 0)[pseudo.label[at]].item()
-    found = masked_cross_entropy(student, pseudo.target, pseudo.real if all_counted else None)
+    found = masked_cross_entropy(student, pseudo.target, pseudo.image_mask if all_counted else None)
     assert found.item() == pytest.approx(expected / max(counted, 1), rel=1e-9)
 
 
@@ -159,5 +159,5 @@ def test_padding_is_read_from_its_marks():
     found = padded_pixels(made)
     assert found.shape == (2, 2, 3)
     assert torch.equal(found[0], marks == 255) and torch.equal(found[1], marks.flip(1) == 255)
-    with pytest.raises(ValueError, match=r'ignore_padding=True.*BlankSegMap'):
+    with pytest.raises(ValueError, match=r'ignore_padding=True.*LoadEmptyAnnotations'):
         padded_pixels([*made, SegDataSample()])

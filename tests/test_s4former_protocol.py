@@ -40,7 +40,7 @@ def test_numbers(leaf, golden):
     loader, model = leaf.cfg.train_dataloader, leaf.cfg.model
     assert loader.batch_size == released['samples_per_gpu'] / (1 if semi else 2)
     if semi:
-        labeled = released['labelled_per_gpu']
+        labeled = released['labeled_per_gpu']
         assert (loader.sampler.labeled, loader.sampler.unlabeled) == (labeled, labeled)
         assert loader.sampler.epoch_length * leaf.cfg.train_cfg.max_epochs == STEPS[leaf.dataset]
         built = built_tiny(leaf)
@@ -122,7 +122,7 @@ def test_pipelines_on_the_real_layout(name, stand_ins):  # noqa: F811
     redirect(leaf.cfg, stand_ins[leaf.dataset])
     dataset = DATASETS.build(leaf.cfg.train_dataloader.dataset)
     preprocessor = MODELS.build(
-        dict(leaf.segmentor.data_preprocessor, type='allspark_mmseg.SemiSegDataPreProcessor')
+        dict(leaf.segmentor.data_preprocessor, type='allspark_mmseg.MultiViewSegDataPreProcessor')
     )
     crop = tuple(leaf.cfg.crop_size)
     validation = DATASETS.build(leaf.cfg.val_dataloader.dataset)
@@ -144,7 +144,7 @@ def test_pipelines_on_the_real_layout(name, stand_ins):  # noqa: F811
         assert torch.equal(padding, strong.gt_sem_seg.data[0] == 255)
         assert set(weak.gt_sem_seg.data.unique().tolist()) <= {0, 255}, 'the true masks are not looked at'
         for view in ('weak', 'strong_1'):
-            # padded after normalisation
+            # padded after normalization
             assert (batch['inputs'][view][0][:, padding] == 0).all()
         seen.add(bool(padding.any()))
     if leaf.dataset == 'voc':

@@ -232,7 +232,7 @@ def test_it_stays_in_eval_mode_and_without_gradients():
     assert not any(module.training for module in model.teacher.modules())
     assert not any(value.requires_grad for value in model.teacher.parameters())
     image = torch.randn(1, 3, *CROP)
-    assert torch.equal(model.label(image).logits, model.label(image).logits)
+    assert torch.equal(model.make_pseudo_labels(image).logits, model.make_pseudo_labels(image).logits)
 
 
 def test_a_checkpoint_holds_weights_and_counter():
@@ -289,7 +289,7 @@ def test_init_weights_makes_both_equal():
         assert theirs.requires_grad and not ours.requires_grad
     moved(model.teacher.module)
     before = state(model)
-    model.init_weights()  # MMEngine leaves alone what it has initialised
+    model.init_weights()  # MMEngine leaves alone what it has initialized
     assert same(state(model), before)
 
 

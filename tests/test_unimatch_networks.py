@@ -11,7 +11,7 @@ from torch import nn
 from allspark_mmseg.converters.unimatch import UniMatchNetwork, convert_unimatch
 
 from .conftest import GOLDEN, ROOT
-from .plain_unimatch import PlainDeepLab, randomised_norms
+from .plain_unimatch import PlainDeepLab, randomized_norms
 
 BASES = {
     'resnet50': 'deeplabv3plus_r50-d16',
@@ -68,7 +68,7 @@ def assert_equal_but_rounding(actual: torch.Tensor, expected: torch.Tensor, what
 @pytest.mark.parametrize('name', ['resnet50', 'xception'])
 def test_a_training_step_equals_plain_pytorch(name):
     """In double precision: logits, all gradients, and the batch norms' statistics afterwards."""
-    plain = randomised_norms(PlainDeepLab(name, 5)).double().train()
+    plain = randomized_norms(PlainDeepLab(name, 5)).double().train()
     model = build(name, 5).double().train()
     model.load_state_dict(convert_unimatch(plain.state_dict()), strict=True)
     image = torch.randn(2, 3, 33, 25, dtype=torch.float64)
@@ -81,7 +81,7 @@ def test_a_training_step_equals_plain_pytorch(name):
     for actual, expected in zip(*results, strict=True):
         assert_equal_but_rounding(actual, expected, 'logits and gradient of the image')
 
-    official = UniMatchNetwork.measured(plain.state_dict()).keys()
+    official = UniMatchNetwork.from_state_dict(plain.state_dict()).keys()
     ours = dict(model.named_parameters())
     for key, parameter in plain.named_parameters():
         assert_equal_but_rounding(ours[official[key][0]].grad, parameter.grad, f'gradient of {key}')

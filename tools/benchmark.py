@@ -44,7 +44,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks.plain_bottleneck import PlainBottleneck, plain_memory_update  # noqa: E402
 
-# images: labelled, unlabelled in a step; stored: (width, height) of an image file
+# images: labeled, unlabeled in a step; stored: (width, height) of an image file
 PRESETS = {
     'voc': dict(classes=21, crop=513, images=(2, 2), channels=512, stored=(500, 375)),
     'cityscapes': dict(classes=19, crop=801, images=(2, 2), channels=512, stored=(2048, 1024)),
@@ -76,7 +76,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """What a case gave; a ratio above 1 is in favour of ours, None is what was not measured."""
+    """What a case gave; a ratio above 1 is in favor of ours, None is what was not measured."""
 
     name: str
     ours_s: float
@@ -148,7 +148,7 @@ def check_agreement(options: argparse.Namespace) -> None:
 
 
 def memory(options: argparse.Namespace) -> Iterator[Case]:
-    """Writing the unlabelled channels of one step to the semantic memory."""
+    """Writing the unlabeled channels of one step to the semantic memory."""
 
     def update(*, plain: bool) -> Callable[[], None]:
         torch.manual_seed(0)
@@ -259,7 +259,7 @@ def data(options: argparse.Namespace) -> Iterator[Case]:
 
             return run
 
-        for view, labeled in (('labelled', True), ('unlabelled', False)):
+        for view, labeled in (('labeled', True), ('unlabeled', False)):
             yield Case(
                 f'data, {view} view, {options.preset} (crop {options.crop}), {len(paths)} images',
                 ours=lambda labeled=labeled: consume(our_images, labeled),

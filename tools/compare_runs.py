@@ -88,7 +88,7 @@ def draw(panels: dict[str, dict[str, list[dict[int, float]]]], out: Path) -> Non
 
 
 def _panel(axes: plt.Axes, curves: dict[str, list[dict[int, float]]], metric: str) -> None:
-    # ten colours; the curves after them are dashed, then dotted
+    # ten colors; the curves after them are dashed, then dotted
     axes.set_prop_cycle(cycler(linestyle=['-', '--', ':']) * plt.rcParams['axes.prop_cycle'])
     for name, runs in curves.items():
         steps = sorted(set.intersection(*map(set, runs)))

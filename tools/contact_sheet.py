@@ -25,7 +25,7 @@ from PIL import Image, ImageDraw, ImageFont
 from allspark_mmseg.engine import use_safe_loading
 
 IGNORE_INDEX = 255
-IGNORE_COLOUR = (200, 200, 200)
+IGNORE_COLOR = (200, 200, 200)
 CELL_WIDTH = 176
 GAP = 8
 TEXT_SIZE = 14
@@ -218,13 +218,13 @@ def column_title(result: Result) -> str:
     return title if result.entry.minutes is None else f'{title}, {result.entry.minutes:.1f} min'
 
 
-def draw_cell(cell: np.ndarray, colours: np.ndarray) -> Image.Image:
+def draw_cell(cell: np.ndarray, colors: np.ndarray) -> Image.Image:
     """Enlarge or shrink an RGB image (H, W, 3) or a label map (H, W) to the width of a column.
 
-    ``colours`` is (256, 3) uint8, a colour for every label. Label maps keep hard edges.
+    ``colors`` is (256, 3) uint8, a color for every label. Label maps keep hard edges.
     """
     is_labels = cell.ndim == 2
-    picture = Image.fromarray(colours[cell] if is_labels else cell)
+    picture = Image.fromarray(colors[cell] if is_labels else cell)
     height = round(CELL_WIDTH * cell.shape[0] / cell.shape[1])
     how = Image.Resampling.NEAREST if is_labels else Image.Resampling.BICUBIC
     return picture.resize((CELL_WIDTH, height), how)
@@ -250,10 +250,10 @@ def contact_sheet(
 
     Args:
         rows: cells of each row: RGB images (H, W, 3) uint8 or label maps (H, W) of class indices, 255 =
-            ignored, drawn light grey.
+            ignored, drawn light gray.
         titles: a title a column, of one or two lines.
         classes: names of the C classes, C <= 255.
-        palette: (C, 3) RGB colours in [0, 255].
+        palette: (C, 3) RGB colors in [0, 255].
 
     Returns:
         The sheet, RGB; every image is 176 pixels wide, whatever its size.
@@ -264,13 +264,13 @@ def contact_sheet(
     lengths = sorted({len(row) for row in rows})
     if lengths != [len(titles)]:
         raise ValueError(f'the rows have {lengths or "no"} cells; expected {len(titles)}, one a title')
-    colours = np.full((256, 3), IGNORE_COLOUR, np.uint8)
-    colours[: len(classes)] = palette
+    colors = np.full((256, 3), IGNORE_COLOR, np.uint8)
+    colors[: len(classes)] = palette
     shown = sorted(
         {int(label) for row in rows for cell in row if cell.ndim == 2 for label in np.unique(cell)}
     )
     names = ['(ignored)' if label == IGNORE_INDEX else classes[label] for label in shown]
-    cells = [[draw_cell(cell, colours) for cell in row] for row in rows]
+    cells = [[draw_cell(cell, colors) for cell in row] for row in rows]
     font = ImageFont.load_default(TEXT_SIZE)
     lines = [line for title in titles for line in title.split('\n')]
     column_width = max([CELL_WIDTH, *(round(font.getlength(line)) for line in lines)]) + GAP
@@ -290,7 +290,7 @@ def contact_sheet(
         top += height
     for (left, below), label, name in zip(places, shown, names, strict=True):
         x, y = GAP + left, top + GAP + below
-        draw.rectangle((x, y, x + SWATCH, y + SWATCH), tuple(colours[label].tolist()), 'black')
+        draw.rectangle((x, y, x + SWATCH, y + SWATCH), tuple(colors[label].tolist()), 'black')
         draw.text((x + SWATCH + 5, y - 2), name, 'black', font)
     return sheet
 

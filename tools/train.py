@@ -1,4 +1,4 @@
-"""Train a segmentor, on labelled images alone or on labelled and unlabelled ones.
+"""Train a segmentor, on labeled images alone or on labeled and unlabeled ones.
 
 MMSegmentation's own tools/train.py runs the same configs; this one also starts without CUDA, scales the
 learning rate on request, resumes from a named checkpoint, and never executes what a checkpoint contains.

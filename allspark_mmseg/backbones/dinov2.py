@@ -151,7 +151,7 @@ class DINOv2(BaseModule):
         with_cp: In training keep the input of each block alone and compute the rest once more on the way
             back: 30 instead of 521 MiB for an image of 518 x 518 (small), for about a third more time.
             Results are the same.
-        init_cfg: MMEngine's initialisation config.
+        init_cfg: MMEngine's initialization config.
 
     Raises:
         ValueError: ``arch`` or its ``ffn`` is not one of the above, or ``out_indices`` names a block that is
@@ -209,7 +209,7 @@ class DINOv2(BaseModule):
         """Compute one map of patch tokens for each of ``out_indices``, in ascending order.
 
         Args:
-            x: Normalised images (N, 3, H, W); H and W are multiples of 14.
+            x: Normalized images (N, 3, H, W); H and W are multiples of 14.
             attention_bias: (N, 1, 1 + P, 1 + P), added to the scores of each query (third axis) with each key
                 (fourth) in every block; the class token comes first, then the P patches row by row.
 

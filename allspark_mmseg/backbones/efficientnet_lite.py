@@ -63,7 +63,7 @@ class EfficientNetLite0(BaseModule):
 
         dict(mean=[127.0, 127.0, 127.0], std=[128.0, 128.0, 128.0], bgr_to_rgb=True)
 
-    Without ``init_cfg`` the layers keep PyTorch's default initialisation.
+    Without ``init_cfg`` the layers keep PyTorch's default initialization.
 
     Source: Tan and Le, "EfficientNet", ICML 2019, table 1; the Lite variant (no squeeze-and-excitation,
     ReLU6) is Google's, tensorflow/tpu, models/official/efficientnet/lite. Two things differ from calling
@@ -82,7 +82,7 @@ class EfficientNetLite0(BaseModule):
         norm_momentum: Share of a new batch in the running statistics. ImageNet training used 0.01, which
             lags behind a network that changes within hundreds of iterations: evaluation, and pseudo-labels,
             then see another network than training does. 0.1 is PyTorch's default.
-        init_cfg: MMEngine's initialisation config.
+        init_cfg: MMEngine's initialization config.
 
     Raises:
         ImportError: The package is not installed.

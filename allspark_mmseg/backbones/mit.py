@@ -1,4 +1,4 @@
-"""SegFormer's backbone with the layer-norm epsilons and the initialisation of its authors."""
+"""SegFormer's backbone with the layer-norm epsilons and the initialization of its authors."""
 
 from mmengine.model.weight_init import trunc_normal_init
 from mmseg.models.backbones.mit import EfficientMultiheadAttention, MixFFN
@@ -22,7 +22,7 @@ class _FusedAttention(nn.MultiheadAttention):
 class MixVisionTransformer(_MixVisionTransformer):
     """MMSegmentation's ``MixVisionTransformer`` as NVlabs trained it.
 
-    The official network normalises with an epsilon of 1e-5 in the patch embeddings and after the
+    The official network normalizes with an epsilon of 1e-5 in the patch embeddings and after the
     reduction of keys and values, and with 1e-6 elsewhere; MMSegmentation's has one value for all. Where
     activations are faint this changes the result. From scratch, what is a linear layer there starts as one
     (truncated normal of 0.02), also where MMSegmentation writes it as a 1x1 convolution or leaves it to
@@ -41,7 +41,7 @@ class MixVisionTransformer(_MixVisionTransformer):
                 module.__class__ = _FusedAttention
 
     def init_weights(self) -> None:
-        """Initialise as NVlabs, or load the weights that ``init_cfg`` names."""
+        """Initialize as NVlabs, or load the weights that ``init_cfg`` names."""
         super().init_weights()
         if self.init_cfg is not None:
             return

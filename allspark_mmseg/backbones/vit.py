@@ -60,7 +60,7 @@ class VisionTransformer(MMSegVisionTransformer):
         """Compute one map of patch tokens for each of ``out_indices``.
 
         Args:
-            inputs: normalised images (N, 3, H, W).
+            inputs: normalized images (N, 3, H, W).
             attention_bias: (N, 1, 1 + P, 1 + P), added to the scores of each query (third axis) with each key
                 (fourth) in every layer; the class token comes first, then the P patches row by row.
 

@@ -77,7 +77,7 @@ class Xception65(BaseModule):
     Args:
         norm_cfg: MMCV's config of a norm layer. The momentum of 3e-4 belongs to the release: a config that
             only names another type gets that type's default (0.1), so repeat it.
-        init_cfg: MMEngine's initialisation config.
+        init_cfg: MMEngine's initialization config.
 
     Raises:
         ValueError: on loading a state dict with the release's own keys, which would leave every layer at
@@ -109,7 +109,7 @@ class Xception65(BaseModule):
         """Compute the four feature maps.
 
         Args:
-            x: normalised images (N, 3, H, W) of any size.
+            x: normalized images (N, 3, H, W) of any size.
 
         Returns:
             tuple: maps (N, C, ceil(H / s), ceil(W / s)) with C = 256, 256, 728, 2048 and s = 4, 8, 16, 16.

@@ -57,15 +57,15 @@ class AllSparkNetwork:
     bottleneck: tuple[int, int, int] | None
 
     @classmethod
-    def measured(cls, state: dict[str, Tensor]) -> 'AllSparkNetwork':
+    def from_state_dict(cls, state: dict[str, Tensor]) -> 'AllSparkNetwork':
         """Read the sizes off a state dict of official keys; one that its keys do not tell is 0."""
-        backbone = MiT.measured(_under(_BACKBONE, state))
+        backbone = MiT.from_state_dict(strip_prefix(_BACKBONE, state))
         attention = f'{_ALLSPARK}attn'
         keys = f'{_DECODER}linear_pred.weight', f'{attention}.q_u.weight', f'{attention}.kv_queue'
-        return cls._measured(state, backbone, *keys, has_bottleneck=bool(_under(_ALLSPARK, state)))
+        return cls._from_sizes(state, backbone, *keys, has_bottleneck=bool(strip_prefix(_ALLSPARK, state)))
 
     @classmethod
-    def measured_in_mmseg(cls, state: dict[str, Tensor], decoder: str) -> 'AllSparkNetwork':
+    def from_mmseg_state(cls, state: dict[str, Tensor], decoder: str) -> 'AllSparkNetwork':
         """Read the sizes off an ``EncoderDecoder``'s state dict.
 
         Args:
@@ -75,13 +75,15 @@ class AllSparkNetwork:
         Returns:
             AllSparkNetwork: with 0 for a size that the keys do not tell.
         """
-        backbone = MiT.measured_in_mmseg(_under(_BACKBONE, state))
+        backbone = MiT.from_mmseg_state(strip_prefix(_BACKBONE, state))
         query = f'{_OUR_BOTTLENECK}unlabeled_attention.query.weight'
         keys = f'{decoder}conv_seg.weight', query, f'{_OUR_BOTTLENECK}memory.rows'
-        return cls._measured(state, backbone, *keys, has_bottleneck=bool(_under(_OUR_BOTTLENECK, state)))
+        return cls._from_sizes(
+            state, backbone, *keys, has_bottleneck=bool(strip_prefix(_OUR_BOTTLENECK, state))
+        )
 
     @classmethod
-    def _measured(
+    def _from_sizes(
         cls, state: dict, backbone: MiT, classifier: str, query: str, rows: str, *, has_bottleneck: bool
     ) -> 'AllSparkNetwork':
         bottleneck = size_in(state, query, 1), size_in(state, query, 0), size_in(state, rows, 2)
@@ -144,7 +146,7 @@ class AllSparkNetwork:
         return shapes | layer_layout('linear_pred', self.num_classes, self.channels, 1, 1)
 
 
-def _under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def strip_prefix(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
@@ -233,7 +235,7 @@ def convert_official(state: dict[str, Tensor], *, plain: bool = False) -> dict[s
     Raises:
         ValueError: a key is missing, unknown, or has another shape than the others imply.
     """
-    network = AllSparkNetwork.measured(state)
+    network = AllSparkNetwork.from_state_dict(state)
     check_layout(state, network.layout(), *_OFFICIAL)
     converted = allspark_to_mmseg(state)
     if network.bottleneck:
@@ -267,7 +269,7 @@ def mmseg_to_allspark(state: dict[str, Tensor]) -> dict[str, Tensor]:
         _ALLSPARK: _OUR_BOTTLENECK,
         _DECODER: 'decode_head.decoder.' if has_bottleneck else 'decode_head.',
     }
-    layout = AllSparkNetwork.measured_in_mmseg(own, prefixes[_DECODER]).layout()
+    layout = AllSparkNetwork.from_mmseg_state(own, prefixes[_DECODER]).layout()
     names = {key: _name(key, prefixes) for key in layout}
     check_keys(own, names.values(), *_OURS)
     official = {}

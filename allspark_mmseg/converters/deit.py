@@ -46,7 +46,7 @@ class ViTSizes:
     positions: int
 
     @classmethod
-    def measured(cls, state: dict[str, Tensor]) -> 'ViTSizes':
+    def from_state_dict(cls, state: dict[str, Tensor]) -> 'ViTSizes':
         """Read the sizes off a state dict of MMSegmentation's keys; one that its keys do not tell is 0."""
         return cls(
             width=size_in(state, 'cls_token', 2),
@@ -104,5 +104,7 @@ def convert_deit(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]
     bare = {key: key.removeprefix('backbone.') for key in state}
     dropped = [key for key, name in bare.items() if _UNUSED.fullmatch(name)]
     converted = {_renamed(name): state[key] for key, name in bare.items() if key not in dropped}
-    check_layout(converted, ViTSizes.measured(converted).layout(), 'a plain ViT or DeiT classifier', _ADVICE)
+    check_layout(
+        converted, ViTSizes.from_state_dict(converted).layout(), 'a plain ViT or DeiT classifier', _ADVICE
+    )
     return converted, dropped

@@ -48,7 +48,7 @@ class MiT:
     widths: tuple[int, ...]
 
     @classmethod
-    def measured(cls, state: dict[str, Tensor]) -> 'MiT':
+    def from_state_dict(cls, state: dict[str, Tensor]) -> 'MiT':
         """Read the sizes off a state dict of official keys; one that its keys do not tell is 0."""
         return cls(
             tuple(depth_in(state, rf'block{s}\.(\d{{1,3}})\.') for s in (1, 2, 3, 4)),
@@ -56,7 +56,7 @@ class MiT:
         )
 
     @classmethod
-    def measured_in_mmseg(cls, state: dict[str, Tensor]) -> 'MiT':
+    def from_mmseg_state(cls, state: dict[str, Tensor]) -> 'MiT':
         """Read the sizes off a state dict of MMSegmentation's keys; one that its keys do not tell is 0."""
         return cls(
             tuple(depth_in(state, rf'layers\.{t}\.1\.(\d{{1,3}})\.') for t in range(4)),
@@ -176,5 +176,5 @@ def convert_imagenet(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[
     advice = (
         "Give an ImageNet classifier's file (mit_b0.pth to mit_b5.pth); AllSpark's are for allspark2mmseg.py."
     )
-    check_layout(backbone, MiT.measured(backbone).layout(), what, advice)
+    check_layout(backbone, MiT.from_state_dict(backbone).layout(), what, advice)
     return mit_to_mmseg(backbone), dropped

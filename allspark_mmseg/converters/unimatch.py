@@ -118,7 +118,7 @@ class UniMatchBackbone:
     name: str
 
     @classmethod
-    def measured(cls, state: dict[str, Tensor], prefix: str = '') -> 'UniMatchBackbone':
+    def from_state_dict(cls, state: dict[str, Tensor], prefix: str = '') -> 'UniMatchBackbone':
         """Tell the backbone by its keys, which begin with ``prefix``, also where some are missing."""
         if any(re.match(rf'{prefix}block\d', key) for key in state):  # blocks.0 is a transformer's
             return cls('Xception-65')
@@ -148,9 +148,9 @@ class UniMatchNetwork:
     num_classes: int
 
     @classmethod
-    def measured(cls, state: dict[str, Tensor]) -> 'UniMatchNetwork':
+    def from_state_dict(cls, state: dict[str, Tensor]) -> 'UniMatchNetwork':
         """Tell the network by a state dict of official keys; a number of classes it does not tell is 0."""
-        return cls(UniMatchBackbone.measured(state, 'backbone.'), size_in(state, 'classifier.weight'))
+        return cls(UniMatchBackbone.from_state_dict(state, 'backbone.'), size_in(state, 'classifier.weight'))
 
     def __str__(self) -> str:
         size = f'{self.num_parameters / 1e6:.2f} M parameters'
@@ -196,7 +196,7 @@ def convert_unimatch(state: dict[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: a key is missing, unknown, or has another shape than the network's.
     """
-    network = UniMatchNetwork.measured(state)
+    network = UniMatchNetwork.from_state_dict(state)
     return _renamed(state, network.keys(), f"UniMatch's DeepLabv3+ on {network.backbone.name}")
 
 
@@ -215,7 +215,7 @@ def convert_unimatch_imagenet(state: dict[str, Tensor]) -> tuple[dict[str, Tenso
     Raises:
         ValueError: a key is missing, unknown, or has another shape than the network's.
     """
-    backbone = UniMatchBackbone.measured(state)
+    backbone = UniMatchBackbone.from_state_dict(state)
     keys = backbone.keys()
     dropped = [
         key

@@ -1,4 +1,4 @@
-"""DINOv2's and UniMatch V2's state dicts in the names of ``EncoderDecoder(DINOv2, DPTHead)``."""
+"""DINOv2's and UniMatch V2's state dicts in the names of ``EncoderDecoder(DINOv2, DINOv2DPTHead)``."""
 
 import math
 import re
@@ -9,7 +9,7 @@ from torch import Tensor
 from .layout import check_layout, depth_in, layer_layout, size_in
 
 _BACKBONE, _HEAD = 'backbone.', 'head.'
-# the release builds it and never uses it; DPTHead does not have it
+# the release builds it and never uses it; DINOv2DPTHead does not have it
 _UNUSED = 'head.scratch.refinenet4.resConfUnit1.'
 # official -> ours, relative to the head; {n} is the number in the key less 1: official levels count from 1
 _RULES = [
@@ -47,7 +47,7 @@ class DINOv2Sizes:
     swiglu: bool = False
 
     @classmethod
-    def measured(cls, state: dict[str, Tensor]) -> 'DINOv2Sizes':
+    def from_state_dict(cls, state: dict[str, Tensor]) -> 'DINOv2Sizes':
         """Read the sizes off a state dict of official keys; one that its keys do not tell is 0."""
         return cls(
             width=size_in(state, 'cls_token', 2),
@@ -113,11 +113,11 @@ class UniMatchV2Network:
     num_classes: int
 
     @classmethod
-    def measured(cls, state: dict[str, Tensor]) -> 'UniMatchV2Network':
+    def from_state_dict(cls, state: dict[str, Tensor]) -> 'UniMatchV2Network':
         """Read the sizes off a state dict of official keys; one that its keys do not tell is 0."""
         classifier = f'{_HEAD}scratch.output_conv.2.weight'
         return cls(
-            DINOv2Sizes.measured(_under(_BACKBONE, state)),
+            DINOv2Sizes.from_state_dict(strip_prefix(_BACKBONE, state)),
             channels=size_in(state, classifier, 1),
             post_process_channels=tuple(size_in(state, f'{_HEAD}projects.{i}.weight') for i in range(4)),
             num_classes=size_in(state, classifier),
@@ -160,7 +160,7 @@ class UniMatchV2Network:
         return shapes | layer_layout('scratch.output_conv.2', self.num_classes, channels, 1, 1)
 
 
-def _under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def strip_prefix(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
@@ -191,7 +191,7 @@ def convert_unimatch_v2(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], li
     Raises:
         ValueError: a key is missing, unknown, or has another shape than the others imply.
     """
-    check_layout(state, UniMatchV2Network.measured(state).layout(), *_OFFICIAL)
+    check_layout(state, UniMatchV2Network.from_state_dict(state).layout(), *_OFFICIAL)
     dropped = [key for key in state if key.startswith(_UNUSED)]
     return {_name(key): value for key, value in state.items() if key not in dropped}, dropped
 
@@ -209,5 +209,5 @@ def convert_dinov2(state: dict[str, Tensor]) -> dict[str, Tensor]:
         ValueError: a key is missing, unknown (as those of registers are), or has another shape than the
             others imply.
     """
-    check_layout(state, DINOv2Sizes.measured(state).layout(), *_PRETRAINED)
+    check_layout(state, DINOv2Sizes.from_state_dict(state).layout(), *_PRETRAINED)
     return dict(state)

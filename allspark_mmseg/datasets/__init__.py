@@ -1,27 +1,31 @@
-"""Data layer: split lists, the sampler of two streams, named views and the colour augmentation."""
+"""Data sets, the sampler of two streams, named views and augmentations."""
 
+from .image_list import ImageListDataset, format_list_line, parse_list_line
+from .multi_view import MultiView, MultiViewSegDataPreProcessor, TwoCrops
 from .samplers import DualStreamSampler
-from .split_list import SplitListDataset
+from .semi_dataset import SemiDataset
 from .transforms import (
-    BlankSegMap,
     ColorJitter,
     GaussianBlur,
+    LoadEmptyAnnotations,
     RandomGrayscale,
     RandomResizeLongSide,
     RandomScaleCropFlip,
 )
-from .views import SemiSegDataPreProcessor, Twice, Views
 
 __all__ = [
-    'BlankSegMap',
     'ColorJitter',
     'DualStreamSampler',
     'GaussianBlur',
+    'ImageListDataset',
+    'LoadEmptyAnnotations',
+    'MultiView',
+    'MultiViewSegDataPreProcessor',
     'RandomGrayscale',
     'RandomResizeLongSide',
     'RandomScaleCropFlip',
-    'SemiSegDataPreProcessor',
-    'SplitListDataset',
-    'Twice',
-    'Views',
+    'SemiDataset',
+    'TwoCrops',
+    'format_list_line',
+    'parse_list_line',
 ]

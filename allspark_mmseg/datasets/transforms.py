@@ -7,7 +7,7 @@ same is tested against the formula in ``tests/test_datasets/test_transforms.py``
     crop = 321
     load = [dict(type='LoadImageFromFile')]
     geometry = [dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=(crop, crop))]
-    colour = [
+    color = [
         dict(type='RandomApply', prob=0.8, transforms=[
             dict(type='allspark_mmseg.ColorJitter', brightness=0.5, contrast=0.5, saturation=0.5, hue=0.25)]),
         dict(type='allspark_mmseg.RandomGrayscale', prob=0.2),
@@ -17,16 +17,16 @@ same is tested against the formula in ``tests/test_datasets/test_transforms.py``
     pack = dict(type='PackSegInputs')
 
     unimatch_labeled = load + [dict(type='LoadAnnotations')] + geometry + [
-        dict(type='allspark_mmseg.Views', labeled=[pack])]
-    unimatch_unlabeled = load + [dict(type='allspark_mmseg.BlankSegMap')] + geometry + [
-        dict(type='allspark_mmseg.Views', weak=[pack], strong_1=colour + [pack], strong_2=colour + [pack])]
+        dict(type='allspark_mmseg.MultiView', labeled=[pack])]
+    unimatch_unlabeled = load + [dict(type='allspark_mmseg.LoadEmptyAnnotations')] + geometry + [
+        dict(type='allspark_mmseg.MultiView', weak=[pack], strong_1=color + [pack], strong_2=color + [pack])]
 
     allspark_labeled = load + [dict(type='LoadAnnotations')] + geometry + [
-        dict(type='allspark_mmseg.Views', labeled=colour + [pack])]
-    allspark_unlabeled = load + [dict(type='allspark_mmseg.BlankSegMap')] + geometry + [
-        dict(type='allspark_mmseg.Views', weak=[pack])]
+        dict(type='allspark_mmseg.MultiView', labeled=color + [pack])]
+    allspark_unlabeled = load + [dict(type='allspark_mmseg.LoadEmptyAnnotations')] + geometry + [
+        dict(type='allspark_mmseg.MultiView', weak=[pack])]
 
-``BlankSegMap`` stands where a mask would be loaded and makes padding known to the unlabelled loss.
+``LoadEmptyAnnotations`` stands where a mask would be loaded and makes padding known to the unlabeled loss.
 ``RandomScaleCropFlip`` does the same as four stock steps, which are there to put others between them::
 
     four_steps = [
@@ -36,9 +36,9 @@ same is tested against the formula in ``tests/test_datasets/test_transforms.py``
         dict(type='RandomFlip', prob=0.5),
     ]
 
-``Pad`` pads on the right and below only, in black before normalisation, and leaves a side that is long
-enough; ``RandomCrop`` draws its corner with both ends included. The colour operations are PIL's within one
-grey level, by the libraries that ``like_pil.py`` chooses for speed.
+``Pad`` pads on the right and below only, in black before normalization, and leaves a side that is long
+enough; ``RandomCrop`` draws its corner with both ends included. The color operations are PIL's within one
+gray level, by the libraries that ``pillow_ops.py`` chooses for speed.
 
 Everything random comes from NumPy's and Python's global generators. MMEngine seeds them when a worker starts,
 always alike, so a data loader without ``persistent_workers=True`` repeats its draws in every epoch.
@@ -52,7 +52,7 @@ from mmcv.transforms import BaseTransform
 from mmseg.datasets.transforms import Resize
 
 from ..registry import TRANSFORMS
-from . import like_pil
+from . import pillow_ops
 
 
 @TRANSFORMS.register_module()
@@ -100,7 +100,7 @@ class RandomScaleCropFlip(BaseTransform):
     """Resize, pad, crop and flip at random in one step: the weak augmentation of UniMatch, made fast.
 
     The draws are those of ``four_steps`` in the module's docstring, in their order; so are the maps, and the
-    image is within one grey level of theirs. Of a map only the pixels of the crop are looked up, and the
+    image is within one gray level of theirs. Of a map only the pixels of the crop are looked up, and the
     image leaves contiguous, so that no later step pays for a reversed one.
 
     Reads ``img`` (H, W, 3) uint8 and the maps named in ``seg_fields`` (H, W); all become ``crop_size``, with
@@ -143,11 +143,11 @@ class RandomScaleCropFlip(BaseTransform):
         flip = bool(np.random.random_sample() < self.flip_prob)
 
         window = slice(top, top + self.crop_size[0]), slice(left, left + self.crop_size[1])
-        results['img'] = self._finish(like_pil.resize(img, height, width)[window], 0, flip)
+        results['img'] = self._finish(pillow_ops.resize(img, height, width)[window], 0, flip)
         # a sample loaded twice may name its map twice
         for key in set(results.get('seg_fields', [])):
-            rows = like_pil.nearest(results[key].shape[0], height)[window[0]]
-            columns = like_pil.nearest(results[key].shape[1], width)[window[1]]
+            rows = pillow_ops.nearest(results[key].shape[0], height)[window[0]]
+            columns = pillow_ops.nearest(results[key].shape[1], width)[window[1]]
             results[key] = self._finish(results[key][rows].take(columns, axis=1), 255, flip)
         results.update(
             scale=(width, height),
@@ -178,11 +178,11 @@ class RandomScaleCropFlip(BaseTransform):
 
 
 @TRANSFORMS.register_module()
-class BlankSegMap(BaseTransform):
-    """Give an unlabelled image a map of zeros, so that the step that pads marks in it what is padding.
+class LoadEmptyAnnotations(BaseTransform):
+    """Give an unlabeled image a map of zeros, so that the step that pads marks in it what is padding.
 
     After the geometric steps the map is 255 on padding and 0 on the image: the ignore mask of
-    UniMatch's unlabelled loss (released code, ``dataset/semi.py``). ``PackSegInputs`` packs it as
+    UniMatch's unlabeled loss (released code, ``dataset/semi.py``). ``PackSegInputs`` packs it as
     ``gt_sem_seg``; **its zeros are not labels**, and no mask file is read.
 
     Reads ``img`` (H, W, 3); sets ``gt_seg_map`` (H, W) uint8, 0, and names it in ``seg_fields``.
@@ -195,8 +195,8 @@ class BlankSegMap(BaseTransform):
         """Add the map to ``results``, and return them."""
         if 'gt_seg_map' in results:
             raise ValueError(
-                'BlankSegMap: expected an image without mask, found gt_seg_map. Leave LoadAnnotations out of '
-                'the unlabelled pipeline, or BlankSegMap out of the labelled one.'
+                'LoadEmptyAnnotations: expected an image without mask, found gt_seg_map. Leave LoadAnnotations out of '
+                'the unlabeled pipeline, or LoadEmptyAnnotations out of the labeled one.'
             )
         results['gt_seg_map'] = np.zeros(results['img'].shape[:2], dtype=np.uint8)
         results['seg_fields'] = [*results.get('seg_fields', []), 'gt_seg_map']
@@ -208,9 +208,9 @@ class ColorJitter(BaseTransform):
     """Change brightness, contrast, saturation and hue at random, in random order.
 
     The semantics are those of torchvision's ``ColorJitter`` on PIL images, which UniMatch's released code
-    uses: factors f ~ U[max(0, 1 - x), 1 + x] that blend the image with black (brightness), with its mean grey
-    (contrast) and with its own grey version (saturation), f = 1 changing nothing; and a turn of the hue by
-    h ~ U[-hue, hue] of the colour circle, in steps of 1/256. Equal to PIL within one grey level.
+    uses: factors f ~ U[max(0, 1 - x), 1 + x] that blend the image with black (brightness), with its mean gray
+    (contrast) and with its own gray version (saturation), f = 1 changing nothing; and a turn of the hue by
+    h ~ U[-hue, hue] of the color circle, in steps of 1/256. Equal to PIL within one gray level.
 
     Reads and changes ``img`` (H, W, 3), uint8 in [0, 255], BGR.
 
@@ -218,7 +218,7 @@ class ColorJitter(BaseTransform):
         brightness: x of brightness, at least 0; 0 leaves it out, as for the others. UniMatch: 0.5.
         contrast: x of contrast. UniMatch: 0.5.
         saturation: x of saturation. UniMatch: 0.5.
-        hue: Largest turn of the hue, in [0, 0.5], where 0.5 is the complementary colour. UniMatch: 0.25.
+        hue: Largest turn of the hue, in [0, 0.5], where 0.5 is the complementary color. UniMatch: 0.25.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -250,7 +250,7 @@ class ColorJitter(BaseTransform):
         return np.random.uniform(max(0.0, 1 - strength), 1 + strength)
 
     def transform(self, results: dict) -> dict:
-        """Change the colours of ``results['img']``, and return ``results``."""
+        """Change the colors of ``results['img']``, and return ``results``."""
         img = results['img']
         for name, amount in self._draw():
             img = _ADJUST[name](img, amount)
@@ -264,15 +264,15 @@ class ColorJitter(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomGrayscale(BaseTransform):
-    """Make an image grey at random, by PIL's weights, in three equal channels.
+    """Make an image gray at random, by PIL's weights, in three equal channels.
 
-    Within one grey level this is MMCV's ``RandomGrayscale`` with ``keep_channels=True`` and
+    Within one gray level this is MMCV's ``RandomGrayscale`` with ``keep_channels=True`` and
     ``channel_weights=(0.114, 0.587, 0.299)``, which computes in float64 and takes fifty times as long.
 
     Reads and changes ``img`` (H, W, 3), uint8 in [0, 255], BGR.
 
     Args:
-        prob: Probability of a grey image. UniMatch: 0.2.
+        prob: Probability of a gray image. UniMatch: 0.2.
 
     Raises:
         ValueError: ``prob`` is not in [0, 1].
@@ -283,9 +283,9 @@ class RandomGrayscale(BaseTransform):
         self.prob = prob
 
     def transform(self, results: dict) -> dict:
-        """Make ``results['img']`` grey or leave it, and return ``results``."""
+        """Make ``results['img']`` gray or leave it, and return ``results``."""
         if random.random() < self.prob:
-            results['img'] = like_pil.grayscale(results['img'])
+            results['img'] = pillow_ops.grayscale(results['img'])
         return results
 
     def __repr__(self) -> str:
@@ -297,7 +297,7 @@ class GaussianBlur(BaseTransform):
     """Blur with a random strength, as PIL's ``ImageFilter.GaussianBlur`` (UniMatch).
 
     Equal to PIL, whose approximation by three box filters differs from OpenCV's ``GaussianBlur`` by up to 40
-    grey levels on noise.
+    gray levels on noise.
 
     Reads and changes ``img`` (H, W, 3) or (H, W), uint8 in [0, 255].
 
@@ -317,7 +317,7 @@ class GaussianBlur(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Blur ``results['img']``, and return ``results``."""
-        results['img'] = like_pil.gaussian_blur(results['img'], self._draw_sigma())
+        results['img'] = pillow_ops.gaussian_blur(results['img'], self._draw_sigma())
         return results
 
     def __repr__(self) -> str:
@@ -352,8 +352,8 @@ def _draw_size(height: int, width: int, ratio_range: tuple[float, float]) -> tup
 
 
 _ADJUST = {
-    'brightness': like_pil.brightness,
-    'contrast': like_pil.contrast,
-    'saturation': like_pil.saturation,
-    'hue': like_pil.hue,
+    'brightness': pillow_ops.brightness,
+    'contrast': pillow_ops.contrast,
+    'saturation': pillow_ops.saturation,
+    'hue': pillow_ops.hue,
 }

@@ -4,15 +4,14 @@ from .checkpoint import AtomicLocalBackend, load_checkpoint_file, use_safe_loadi
 from .hooks import (
     ClassStatisticsHook,
     CompileBackboneHook,
-    MemoryWarmUpHook,
-    PseudoLabelPicturesHook,
+    MeanTeacherHook,
+    PseudoLabelVisualizationHook,
     StartupCheckHook,
-    SyncNormStatisticsHook,
-    TeacherHook,
+    SyncBNStatsHook,
 )
-from .loops import StudentTeacherValLoop
+from .loops import TeacherStudentValLoop
 from .optim import BFloat16OptimWrapper
-from .schedulers import LaggedPolyLR
+from .schedulers import PostStepPolyLR
 from .startup import default_work_dir, prepare_launch
 
 __all__ = [
@@ -20,13 +19,12 @@ __all__ = [
     'BFloat16OptimWrapper',
     'ClassStatisticsHook',
     'CompileBackboneHook',
-    'LaggedPolyLR',
-    'MemoryWarmUpHook',
-    'PseudoLabelPicturesHook',
+    'MeanTeacherHook',
+    'PostStepPolyLR',
+    'PseudoLabelVisualizationHook',
     'StartupCheckHook',
-    'StudentTeacherValLoop',
-    'SyncNormStatisticsHook',
-    'TeacherHook',
+    'SyncBNStatsHook',
+    'TeacherStudentValLoop',
     'default_work_dir',
     'load_checkpoint_file',
     'prepare_launch',

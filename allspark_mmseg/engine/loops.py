@@ -4,11 +4,11 @@ from mmengine.runner import ValLoop
 
 from ..methods import SemiSegmentor
 from ..registry import LOOPS
-from .hooks.unwrapping import unwrapped
+from ..utils import unwrap_model
 
 
 @LOOPS.register_module()
-class StudentTeacherValLoop(ValLoop):
+class TeacherStudentValLoop(ValLoop):
     """Validate the student and the teacher, one after the other.
 
     Metrics of the one that predicts (``predict_on``) keep their names, so ``save_best='mIoU'`` means it; the
@@ -20,17 +20,17 @@ class StudentTeacherValLoop(ValLoop):
     """
 
     def __init__(self, runner, *args, **kwargs):
-        model = unwrapped(runner.model)
+        model = unwrap_model(runner.model)
         if not isinstance(model, SemiSegmentor) or model.teacher is None:
             raise ValueError(
-                f'StudentTeacherValLoop: the {type(model).__name__} has no teacher; use '
+                f'TeacherStudentValLoop: the {type(model).__name__} has no teacher; use '
                 "val_cfg=dict(type='ValLoop'), or give the method a teacher=dict(...)."
             )
         super().__init__(runner, *args, **kwargs)
 
     def run(self) -> dict[str, float]:
         """Validate both; returns the metrics of both, those of the one that predicts first."""
-        model = unwrapped(self.runner.model)
+        model = unwrap_model(self.runner.model)
         self.runner.call_hook('before_val')
         self.runner.call_hook('before_val_epoch')
         self.runner.model.eval()

@@ -7,7 +7,7 @@ from ..registry import PARAM_SCHEDULERS
 
 
 @PARAM_SCHEDULERS.register_module()
-class LaggedPolyLR(PolyLR):
+class PostStepPolyLR(PolyLR):
     r"""Polynomial decay that sets the rate after a step, as the released code of most methods here does.
 
     UniMatch's and AllSpark's training scripts compute the rate from the index of the step just done, so the
@@ -22,7 +22,7 @@ class LaggedPolyLR(PolyLR):
     ``begin`` 1 and ``end`` T + 2, which a config that counts epochs cannot say; here ``begin`` and ``end``
     are those of the training itself::
 
-        dict(type='allspark_mmseg.LaggedPolyLR', power=0.9, end=80, by_epoch=True, convert_to_iter_based=True)
+        dict(type='allspark_mmseg.PostStepPolyLR', power=0.9, end=80, by_epoch=True, convert_to_iter_based=True)
 
     Args:
         optimizer: as in ``PolyLR``; the Runner gives it.
@@ -39,7 +39,7 @@ class LaggedPolyLR(PolyLR):
     def __init__(self, optimizer, *, begin: int = 0, end: int = INF, by_epoch: bool = True, **kwargs):
         if by_epoch:
             raise ValueError(
-                'LaggedPolyLR: by_epoch is True, but the lag is one iteration: add '
+                'PostStepPolyLR: by_epoch is True, but the lag is one iteration: add '
                 'convert_to_iter_based=True to param_scheduler, or count begin and end in iterations with '
                 'by_epoch=False.'
             )

@@ -52,7 +52,7 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
     cfg.model_wrapper_cfg = {**wrapper, 'device_ids': None}
     if _without_sync_bn(cfg.model) or cfg.get('sync_bn'):
         cfg.sync_bn = None
-        print_log('No accelerator: SyncBN becomes BN, each process normalises by its own images.', 'current')
+        print_log('No accelerator: SyncBN becomes BN, each process normalizes by its own images.', 'current')
 
 
 def _without_sync_bn(node) -> int:

@@ -12,9 +12,9 @@ from ..registry import MODELS
 
 
 class _ConvModule(ConvModule):
-    """MMCV's, but the convolution stays as PyTorch draws it: the release's head is not initialised further.
+    """MMCV's, but the convolution stays as PyTorch draws it: the release's head is not initialized further.
 
-    MMCV's own initialisation is several times larger (seven times in a dilated branch), which batch norm
+    MMCV's own initialization is several times larger (seven times in a dilated branch), which batch norm
     hides in the output, but not in what a learning rate and a weight decay do.
     """
 

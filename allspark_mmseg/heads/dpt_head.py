@@ -64,11 +64,11 @@ class FusionBlock(BaseModule):
 
 
 @MODELS.register_module()
-class DPTHead(BaseDecodeHead):
+class DINOv2DPTHead(BaseDecodeHead):
     """DPT's convolutional decoder without any norm, for four maps of one size from a vision transformer.
 
     Ranftl et al., "Vision Transformers for Dense Prediction" (arXiv 2103.13413), section 3, as Depth Anything
-    and UniMatch V2 (arXiv 2410.10777) released it. MMSegmentation's ``DPTHead`` does not fit their weights:
+    and UniMatch V2 (arXiv 2410.10777) released it. MMSegmentation's ``DINOv2DPTHead`` does not fit their weights:
     its residual convolutions have no bias, it doubles every level where this one resizes to the size of the
     next (which is not its double when the grid of tokens has an odd side), and it wants class tokens.
 
@@ -107,7 +107,9 @@ class DPTHead(BaseDecodeHead):
             ('in_index', kwargs['in_index']),
         ):
             if not isinstance(value, list | tuple) or len(value) != LEVELS:
-                raise ValueError(f'DPTHead: {name} is {value!r}, expected {LEVELS} numbers, one a level.')
+                raise ValueError(
+                    f'DINOv2DPTHead: {name} is {value!r}, expected {LEVELS} numbers, one a level.'
+                )
         super().__init__(in_channels, channels, input_transform='multiple_select', **kwargs)
         self.projects = nn.ModuleList(
             nn.Conv2d(given, width, 1)

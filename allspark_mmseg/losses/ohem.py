@@ -13,7 +13,7 @@ from ..registry import MODELS
 class OHEMCrossEntropyLoss(nn.Module):
     r"""Cross-entropy averaged over the hard pixels of the batch (online hard example mining).
 
-    The labelled loss on Cityscapes in the released code of UniMatch (arXiv 2208.09910) and AllSpark
+    The labeled loss on Cityscapes in the released code of UniMatch (arXiv 2208.09910) and AllSpark
     (arXiv 2403.01818). With q_i the probability of pixel i's true class and V the valid pixels of the whole
     batch, those that are not ``ignore_index``:
 
@@ -25,7 +25,7 @@ class OHEMCrossEntropyLoss(nn.Module):
     All of V is kept when it has fewer than ``min_kept`` pixels, or when ``min_kept`` is 0. Without any valid
     pixel the loss is 0 with a zero gradient (the released code gives NaN). The choice carries no gradient.
 
-    In a decode head, with any method (a semi-supervised one applies it to labelled images only)::
+    In a decode head, with any method (a semi-supervised one applies it to labeled images only)::
 
         loss_decode=dict(type='allspark_mmseg.OHEMCrossEntropyLoss', threshold=0.7, min_kept=200000)
 

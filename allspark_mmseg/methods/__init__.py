@@ -1,8 +1,7 @@
 """The semi-supervised methods, one file or folder each."""
 
-from .allspark import AllSpark, AllSparkBottleneck, AllSparkHead, SemanticMemory
+from .allspark import AllSpark, AllSparkBottleneck, AllSparkHead, MemoryWarmUpHook, SemanticMemory
 from .css import CSSBaseline, CSSCross, CSSMix
-from .encoder_decoder import EncoderDecoder
 from .fixmatch import FixMatch
 from .mean_teacher import MeanTeacher
 from .s4former import S4Former
@@ -18,9 +17,9 @@ __all__ = [
     'CSSBaseline',
     'CSSCross',
     'CSSMix',
-    'EncoderDecoder',
     'FixMatch',
     'MeanTeacher',
+    'MemoryWarmUpHook',
     'S4Former',
     'SelfTraining',
     'SemanticMemory',

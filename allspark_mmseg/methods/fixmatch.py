@@ -8,7 +8,7 @@ from torch import Tensor
 from ..mixing import CutMix, paste, paste_labels
 from ..pseudo_label import PseudoLabel, check_threshold, masked_cross_entropy
 from ..registry import MODELS
-from .semi_segmentor import SemiSegmentor, evaluating
+from .semi_segmentor import SemiSegmentor, eval_mode
 
 MIX_SOURCES = ('batch', 'same_image')
 
@@ -21,7 +21,7 @@ class FixMatch(SemiSegmentor):
 
         pseudo, confidence = max softmax student(weak), in training mode; or teacher(weak), if there is one
         strong, pseudo     = CutMix with another image
-        loss               = w_l CE(student(labelled), mask)
+        loss               = w_l CE(student(labeled), mask)
                              + w_s sum_i [confidence_i >= threshold] CE(student(strong)_i, pseudo_i) / n
 
     n counts all pixels that are not padding, confident or not: few confident ones make a small loss. With a
@@ -35,8 +35,8 @@ class FixMatch(SemiSegmentor):
         cutmix: arguments of ``CutMix``.
         mix_source: what is pasted: ``'batch'``, the batch in reverse order (a batch of one stays as it is),
             or ``'same_image'``, another view of the same image, as UniMatch's release does: views
-            ``mix_weak`` and ``mix_strong_1``, the former labelled in eval mode.
-        ignore_padding: pixels that padding added do not count, as released; needs ``BlankSegMap``.
+            ``mix_weak`` and ``mix_strong_1``, the former labeled in eval mode.
+        ignore_padding: pixels that padding added do not count, as released; needs ``LoadEmptyAnnotations``.
         kwargs: as in ``SemiSegmentor``.
 
     Raises:
@@ -82,12 +82,12 @@ class FixMatch(SemiSegmentor):
         Args:
             inputs: the views needed, ``labeled`` (Bl, 3, H, W), the others (Bu, 3, H, W).
             data_samples: {view: samples}; those of ``labeled`` hold masks, those of ``weak`` and ``mix_weak``
-                ``BlankSegMap``'s maps.
+                ``LoadEmptyAnnotations``'s maps.
 
         Returns:
-            dict: ``sup.*`` and ``unsup.loss_strong_1``, weighted; ``health``'s numbers.
+            dict: ``sup.*`` and ``unsup.loss_strong_1``, weighted; ``log_statistics``'s numbers.
         """
-        labeled, weak, *_ = self.views(inputs, *self.needed_views)
+        labeled, weak, *_ = self.select_views(inputs, *self.needed_views)
         (strong,), mix_labels = self.mix(inputs, data_samples)
         if self.teacher is None:
             features = self.extract_feat(torch.cat([labeled, weak]))
@@ -95,13 +95,13 @@ class FixMatch(SemiSegmentor):
             pseudo = self.label_from(logits[len(labeled) :], weak, data_samples)
             strong_logits = self.decode_head(self.extract_feat(strong))
         else:
-            pseudo = self.label(weak, self.threshold, self.padding(data_samples, 'weak'))
+            pseudo = self.make_pseudo_labels(weak, self.threshold, self.padding_mask(data_samples, 'weak'))
             features = self.extract_feat(torch.cat([labeled, strong]))
             logits = self.decode_head(features)
             strong_logits = logits[len(labeled) :]
         losses = self.supervised_loss(features, logits, data_samples['labeled'], self.labeled_weight)
         losses.update(self.strong_losses([strong_logits], mix_labels(pseudo)))
-        return losses | self.health(pseudo)
+        return losses | self.log_statistics(pseudo)
 
     def mix(self, inputs: dict[str, Tensor], data_samples: dict[str, list]) -> tuple[list[Tensor], Callable]:
         """Draw boxes and mix the strong views.
@@ -121,7 +121,9 @@ class FixMatch(SemiSegmentor):
         else:
             others = [inputs[f'mix_{view}'] for view in self.strong_views]
             # before the student trains on this batch: it moves the running statistics
-            pasted = self.label(inputs['mix_weak'], self.threshold, self.padding(data_samples, 'mix_weak'))
+            pasted = self.make_pseudo_labels(
+                inputs['mix_weak'], self.threshold, self.padding_mask(data_samples, 'mix_weak')
+            )
 
         def mix_labels(pseudo: PseudoLabel) -> list[PseudoLabel]:
             other = pasted if self.mix_source == 'same_image' else pseudo.map(lambda part: part.flip(0))
@@ -135,8 +137,8 @@ class FixMatch(SemiSegmentor):
 
     def label_from(self, logits: Tensor, weak: Tensor, data_samples: dict[str, list]) -> PseudoLabel:
         """Label the weak view (Bu, 3, H, W) from its own logits (Bu, K, h, w) of the training pass."""
-        padding = self.padding(data_samples, 'weak')
-        return PseudoLabel.from_logits(self.full_size(logits, weak.shape[2:]), self.threshold, padding)
+        padding = self.padding_mask(data_samples, 'weak')
+        return PseudoLabel.from_logits(self.resize_to_input(logits, weak.shape[2:]), self.threshold, padding)
 
     @torch.no_grad()
     def check_perturbable(self, images: Tensor) -> None:
@@ -145,7 +147,7 @@ class FixMatch(SemiSegmentor):
         Raises:
             ValueError: they are not all maps (N, C, h, w).
         """
-        with evaluating(self.student):
+        with eval_mode(self.student):
             features = self.extract_feat(images)
         strange = {
             level: type(feature).__name__ if not isinstance(feature, Tensor) else tuple(feature.shape)
@@ -178,5 +180,5 @@ class FixMatch(SemiSegmentor):
             Tensor: scalar.
         """
         return masked_cross_entropy(
-            self.full_size(logits, pseudo.label.shape[1:]), pseudo.target, pseudo.real
+            self.resize_to_input(logits, pseudo.label.shape[1:]), pseudo.target, pseudo.image_mask
         )

@@ -15,7 +15,7 @@ class MeanTeacher(SelfTraining):
     .. code-block:: text
 
         pseudo-label = teacher(weak view), where it is confident
-        loss         = w_l CE(student(labelled), mask) + r(t) w_u CE(student(strong view), pseudo-label)
+        loss         = w_l CE(student(labeled), mask) + r(t) w_u CE(student(strong view), pseudo-label)
         teacher     <- average of student and teacher, after the step
         r(t)         = exp(-5 (1 - t / ramp_up)^2), 1 from step ``ramp_up`` on
 

@@ -10,9 +10,9 @@ from .semi_segmentor import SemiSegmentor
 
 @MODELS.register_module()
 class SelfTraining(SemiSegmentor):
-    """The network labels the unlabelled images of each batch itself, and learns from its own labels.
+    """The network labels the unlabeled images of each batch itself, and learns from its own labels.
 
-    Plain pseudo-labelling as the AllSpark paper uses it (arXiv 2403.01818, section 3.1): the label is the
+    Plain pseudo-labeling as the AllSpark paper uses it (arXiv 2403.01818, section 3.1): the label is the
     argmax of an eval-mode pass over the very same image, without threshold or strong view, unless given.
 
     Args:
@@ -22,7 +22,7 @@ class SelfTraining(SemiSegmentor):
         unlabeled_view: the view that is learned from; labels are always made from ``weak``.
         threshold: confidence from which a pixel counts, in [0, 1]; the loss is averaged over those that do.
         ignore_padding: leave pixels that padding added out of the loss on pseudo-labels; the releases of
-            AllSpark and its baseline train on them. Needs ``BlankSegMap`` in the unlabelled pipeline.
+            AllSpark and its baseline train on them. Needs ``LoadEmptyAnnotations`` in the unlabeled pipeline.
         kwargs: as in ``SemiSegmentor``; with a teacher, the labels are the teacher's.
 
     Raises:
@@ -59,19 +59,19 @@ class SelfTraining(SemiSegmentor):
         Args:
             inputs: views ``labeled`` (Bl, 3, H, W), ``weak`` (Bu, 3, H, W), and that to be learned from.
             data_samples: {view: samples}; those of ``labeled`` hold masks, those of ``weak`` hold
-                ``BlankSegMap``'s maps if padding is to be ignored.
+                ``LoadEmptyAnnotations``'s maps if padding is to be ignored.
 
         Returns:
-            dict: ``sup.*`` and ``unsup.loss_ce``, weighted; ``health``'s numbers.
+            dict: ``sup.*`` and ``unsup.loss_ce``, weighted; ``log_statistics``'s numbers.
         """
-        labeled, weak, unlabeled = self.views(inputs, *self.needed_views)
-        pseudo = self.label(weak, self.threshold, self.padding(data_samples, 'weak'))
+        labeled, weak, unlabeled = self.select_views(inputs, *self.needed_views)
+        pseudo = self.make_pseudo_labels(weak, self.threshold, self.padding_mask(data_samples, 'weak'))
         features = self.extract_feat(torch.cat([labeled, unlabeled]))
         logits = self.decode(features, len(labeled), pseudo)
         losses = self.supervised_loss(features, logits, data_samples['labeled'], self.labeled_weight)
-        unlabeled_logits = self.full_size(logits[len(labeled) :], unlabeled.shape[2:])
+        unlabeled_logits = self.resize_to_input(logits[len(labeled) :], unlabeled.shape[2:])
         losses['unsup.loss_ce'] = self.unlabeled_weight * self.unsupervised_loss(unlabeled_logits, pseudo)
-        losses.update(self.health(pseudo))
+        losses.update(self.log_statistics(pseudo))
         return losses
 
     def unsupervised_loss(self, logits: Tensor, pseudo: PseudoLabel) -> Tensor:
@@ -79,5 +79,5 @@ class SelfTraining(SemiSegmentor):
         return masked_cross_entropy(logits, pseudo.target)
 
     def decode(self, features: list[Tensor], num_labeled: int, pseudo: PseudoLabel) -> Tensor:
-        """Logits (Bl + Bu, K, h, w) of labelled and unlabelled features, labelled first."""
+        """Logits (Bl + Bu, K, h, w) of labeled and unlabeled features, labeled first."""
         return self.decode_head(features)

@@ -19,16 +19,16 @@ from ..teacher import Teacher
 _OTHER_HEADS = (DAHead, DDRHead, EncHead, IterativeDecodeHead, PIDHead)
 
 
-def _viewing(given: dict | None, of_segmentor: dict | None) -> dict:
+def _multi_view_preprocessor(given: dict | None, of_segmentor: dict | None) -> dict:
     """Choose the wrapper's data preprocessor; MMSegmentation's own becomes one that understands views."""
     stock = (None, 'SegDataPreProcessor', 'mmseg.SegDataPreProcessor')
     if given is not None and not (isinstance(given, dict) and given.get('type') in stock):
         return given
-    return {**(of_segmentor or given or {}), 'type': 'allspark_mmseg.SemiSegDataPreProcessor'}
+    return {**(of_segmentor or given or {}), 'type': 'allspark_mmseg.MultiViewSegDataPreProcessor'}
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
+def eval_mode(module: nn.Module) -> Iterator[None]:
     """Keep a module in eval mode; each of its parts returns to its own mode, frozen norms among them."""
     training = [part for part in module.modules() if part.training]
     module.eval()
@@ -40,7 +40,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 class SemiSegmentor(BaseSegmentor):
-    """A segmentor that trains another one, its student, on labelled and unlabelled images.
+    """A segmentor that trains another one, its student, on labeled and unlabeled images.
 
     The student is built from its config as it stands, so any MMSegmentation model can be wrapped; the
     wrapper's data preprocessor is the student's own, made to understand views, unless one is given.
@@ -57,7 +57,7 @@ class SemiSegmentor(BaseSegmentor):
 
     Args:
         segmentor: config of an ``EncoderDecoder`` or a subclass of it.
-        data_preprocessor: config of a ``SemiSegDataPreProcessor``; by default it is made from the
+        data_preprocessor: config of a ``MultiViewSegDataPreProcessor``; by default it is made from the
             segmentor's, or else from the ``SegDataPreProcessor`` that the Runner hands on from the config.
         init_cfg: as in MMEngine.
         pretrained, train_cfg: None; ``mmseg.apis.init_model`` sets both on any model.
@@ -86,7 +86,9 @@ class SemiSegmentor(BaseSegmentor):
                 f'{type(self).__name__}: pretrained and train_cfg belong into segmentor; found '
                 f'pretrained={pretrained!r}, train_cfg={train_cfg!r} on the wrapper.'
             )
-        super().__init__(_viewing(data_preprocessor, segmentor.get('data_preprocessor')), init_cfg)
+        super().__init__(
+            _multi_view_preprocessor(data_preprocessor, segmentor.get('data_preprocessor')), init_cfg
+        )
         self.student = MMSEG_MODELS.build(segmentor)
         _check_head(type(self).__name__, self.student)
         self.teacher = None if teacher is None else Teacher(self.student, **teacher)
@@ -101,7 +103,7 @@ class SemiSegmentor(BaseSegmentor):
         self._register_load_state_dict_pre_hook(self.adopt_plain_checkpoint)
 
     def init_weights(self) -> None:
-        """Initialise the student, and make the teacher equal to it; the first time only, as in MMEngine."""
+        """Initialize the student, and make the teacher equal to it; the first time only, as in MMEngine."""
         first = not self.is_init
         super().init_weights()
         if first and self.teacher is not None:
@@ -147,7 +149,7 @@ class SemiSegmentor(BaseSegmentor):
         """Predict with the student, or the teacher; see MMSegmentation's ``EncoderDecoder.predict``.
 
         Args:
-            inputs: (N, 3, H, W), normalised.
+            inputs: (N, 3, H, W), normalized.
             data_samples: one sample per image, or None.
 
         Returns:
@@ -155,13 +157,15 @@ class SemiSegmentor(BaseSegmentor):
         """
         return self.predictor.predict(inputs, data_samples)
 
-    def full_size(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+    def resize_to_input(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits (N, K, h, w) at the ``size`` (H, W) of their images, in float32 or better."""
         # mixed precision ends here: a label would otherwise be decided among rounded logits
         return resize(_full_precision(logits), size, mode='bilinear', align_corners=self.align_corners)
 
     @torch.no_grad()
-    def label(self, images: Tensor, threshold: float = 0.0, padding: Tensor | None = None) -> PseudoLabel:
+    def make_pseudo_labels(
+        self, images: Tensor, threshold: float = 0.0, padding: Tensor | None = None
+    ) -> PseudoLabel:
         """Label images by the teacher, or without one by the student in eval mode.
 
         Args:
@@ -173,30 +177,30 @@ class SemiSegmentor(BaseSegmentor):
             PseudoLabel: at the size of the images.
         """
         labeler = self.student if self.teacher is None else self.teacher.module
-        with evaluating(labeler):
+        with eval_mode(labeler):
             logits = self.decode_unlabeled(labeler.decode_head, labeler.extract_feat(images))
         # autocast keeps the weights it has cast; in older PyTorch the student would go on to train with those
         # cast here, without a gradient (pytorch/pytorch#165068)
         torch.clear_autocast_cache()
-        return PseudoLabel.from_logits(self.full_size(logits, images.shape[2:]), threshold, padding)
+        return PseudoLabel.from_logits(self.resize_to_input(logits, images.shape[2:]), threshold, padding)
 
-    def padding(self, data_samples: dict[str, list], view: str) -> Tensor | None:
-        """(N, H, W) bool, pixels of an unlabelled view that do not count; None if all do."""
+    def padding_mask(self, data_samples: dict[str, list], view: str) -> Tensor | None:
+        """(N, H, W) bool, pixels of an unlabeled view that do not count; None if all do."""
         return padded_pixels(data_samples[view]) if self.ignore_padding else None
 
     def decode_unlabeled(self, decode_head: nn.Module, features: list[Tensor]) -> Tensor:
-        """Logits (N, K, h, w) from which unlabelled images are labelled."""
+        """Logits (N, K, h, w) from which unlabeled images are labeled."""
         return decode_head(features)
 
     def supervised_loss(
         self, features: list[Tensor], logits: Tensor, data_samples: list, weight: float = 1.0
     ) -> dict:
-        """The losses of the student's own heads on labelled images.
+        """The losses of the student's own heads on labeled images.
 
         Args:
-            features: (B, C_i, h_i, w_i), for the auxiliary heads; the labelled images come first.
+            features: (B, C_i, h_i, w_i), for the auxiliary heads; the labeled images come first.
             logits: (B, K, h, w) from the decode head, in the same order.
-            data_samples: the N labelled images' samples, with masks.
+            data_samples: the N labeled images' samples, with masks.
             weight: of the losses.
 
         Returns:
@@ -210,7 +214,7 @@ class SemiSegmentor(BaseSegmentor):
             losses.update(student._auxiliary_head_forward_train(features, data_samples))
         return {f'sup.{name}': value * weight if 'loss' in name else value for name, value in losses.items()}
 
-    def health(self, pseudo: PseudoLabel) -> dict[str, Tensor]:
+    def log_statistics(self, pseudo: PseudoLabel) -> dict[str, Tensor]:
         """Numbers for the log that tell how the pseudo-labels do.
 
         Args:
@@ -227,12 +231,27 @@ class SemiSegmentor(BaseSegmentor):
             'pseudo.classes': (self.pseudo_share > 1e-3).sum().float(),
         }
 
+    def class_statistics(self) -> dict[str, Tensor]:
+        """Return numbers for each class, for the log: {name: (K,) float}."""
+        return {'pseudo.share': self.pseudo_share}
+
+    def check_resume(self, source: str, stored: Mapping[str, Tensor]) -> None:
+        """Check that a run can go on from a checkpoint.
+
+        Args:
+            source (str): Name of the checkpoint, for messages.
+            stored (dict): Its state dict.
+
+        Raises:
+            ValueError: The checkpoint holds state of another shape.
+        """
+
     @property
     def needed_views(self) -> tuple[str, ...]:
         """The views that ``loss`` takes."""
         return ('labeled',)
 
-    def views(self, inputs: Mapping[str, Tensor], *names: str) -> list[Tensor]:
+    def select_views(self, inputs: Mapping[str, Tensor], *names: str) -> list[Tensor]:
         """The named views of a batch, checked.
 
         Args:
@@ -243,7 +262,7 @@ class SemiSegmentor(BaseSegmentor):
             list[Tensor]: one (N, 3, H, W) for each name.
 
         Raises:
-            ValueError: the batch has no such view, or its unlabelled views are not of the same images.
+            ValueError: the batch has no such view, or its unlabeled views are not of the same images.
         """
         present = list(inputs) if isinstance(inputs, Mapping) else None
         missing = [name for name in names if present is None or name not in present]
@@ -251,18 +270,18 @@ class SemiSegmentor(BaseSegmentor):
             raise ValueError(
                 f'{type(self).__name__} trains on the views {list(names)}, but the batch has '
                 f'{"no views" if present is None else present}. End the training pipelines with '
-                f"dict(type='allspark_mmseg.Views', {missing[0]}=[...]) and sample with "
+                f"dict(type='allspark_mmseg.MultiView', {missing[0]}=[...]) and sample with "
                 'allspark_mmseg.DualStreamSampler.'
             )
         counts = {name: len(inputs[name]) for name in names if name != 'labeled'}
         if len(set(counts.values())) > 1:
             raise ValueError(
                 f'{type(self).__name__}: a batch has {counts} images of each view, expected equally many; '
-                'end the pipelines of all unlabelled data sets with the same views.'
+                'end the pipelines of all unlabeled data sets with the same views.'
             )
         return [inputs[name] for name in names]
 
-    def check_crop(self, images: Tensor) -> None:
+    def check_input_size(self, images: Tensor) -> None:
         """Check, before the first iteration, what a method demands of images (N, 3, H, W) in training."""
 
     def adopt_plain_checkpoint(self, state_dict: dict, prefix: str = '', *_) -> None:

@@ -14,7 +14,7 @@ class UniMatch(FixMatch):
 
     .. code-block:: text
 
-        z_x, z_w  = decode(encode([labelled, weak]))           one pass of the decoder together with
+        z_x, z_w  = decode(encode([labeled, weak]))           one pass of the decoder together with
         z_fp      = decode(channel dropout(encode(weak)))      the perturbed features of both
         pseudo    = max softmax z_w                            (the teacher's, if there is one)
         s_1, s_2  = two strong views, each with a CutMix of its own
@@ -60,19 +60,19 @@ class UniMatch(FixMatch):
 
         Returns:
             dict: ``sup.*``, ``unsup.loss_strong_1``, ``unsup.loss_strong_2`` and ``unsup.loss_perturbed``,
-            weighted; ``health``'s numbers.
+            weighted; ``log_statistics``'s numbers.
         """
-        labeled, weak, *_ = self.views(inputs, *self.needed_views)
+        labeled, weak, *_ = self.select_views(inputs, *self.needed_views)
         strong, mix_labels = self.mix(inputs, data_samples)
         features = self.extract_feat(torch.cat([labeled, weak]))
-        # labelled ones too, although only unlabelled ones count: the decoder's norms see all, as released
+        # labeled ones too, although only unlabeled ones count: the decoder's norms see all, as released
         perturbed = [F.dropout2d(feature, self.drop_rate) for feature in features]
         logits = self.decode_head([torch.cat(pair) for pair in zip(features, perturbed, strict=True)])
         logits, of_perturbed = logits.chunk(2)
         if self.teacher is None:
             pseudo = self.label_from(logits[len(labeled) :], weak, data_samples)
         else:
-            pseudo = self.label(weak, self.threshold, self.padding(data_samples, 'weak'))
+            pseudo = self.make_pseudo_labels(weak, self.threshold, self.padding_mask(data_samples, 'weak'))
         strong_logits = self.decode_head(self.extract_feat(torch.cat(strong))).chunk(2)
 
         losses = self.supervised_loss(features, logits, data_samples['labeled'], self.labeled_weight)
@@ -80,8 +80,8 @@ class UniMatch(FixMatch):
         losses['unsup.loss_perturbed'] = self.perturbed_weight * self.unsupervised_loss(
             of_perturbed[len(labeled) :], pseudo
         )
-        return losses | self.health(pseudo)
+        return losses | self.log_statistics(pseudo)
 
-    def check_crop(self, images: Tensor) -> None:
+    def check_input_size(self, images: Tensor) -> None:
         """Check that the features of images (N, 3, H, W) can be perturbed."""
         self.check_perturbable(images)

@@ -11,4 +11,4 @@ model = dict(
 unlabeled_dataset = _base_.unlabeled_dataset
 unlabeled_dataset.pipeline = [*_base_.load_unlabeled, _base_.one_strong_view]
 train_dataloader = dict(dataset=dict(datasets=[_base_.labeled_dataset, unlabeled_dataset]))
-val_cfg = dict(type='allspark_mmseg.StudentTeacherValLoop')
+val_cfg = dict(type='allspark_mmseg.TeacherStudentValLoop')

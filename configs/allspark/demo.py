@@ -1,4 +1,4 @@
-# AllSpark on the demo data, by "make demo": 720 steps of 8 labelled and 4 unlabelled images.
+# AllSpark on the demo data, by "make demo": 720 steps of 8 labeled and 4 unlabeled images.
 _base_ = [
     '../_base_/models/efficientnet-lite0.py',
     '../_base_/datasets/demo.py',
@@ -19,5 +19,5 @@ param_scheduler = [dict(_base_.param_scheduler[0], end=max_epochs)]
 train_cfg = dict(max_epochs=max_epochs, val_interval=2)
 
 default_hooks = dict(memory_warm_up=dict(type='allspark_mmseg.MemoryWarmUpHook', epochs=1))
-custom_hooks = [dict(type='allspark_mmseg.PseudoLabelPicturesHook', interval=100)]
+custom_hooks = [dict(type='allspark_mmseg.PseudoLabelVisualizationHook', interval=100)]
 auto_scale_lr = dict(enable=False, base_batch_size=12)

@@ -30,7 +30,7 @@ model = dict(
     predict_on='teacher',
 )
 
-# the labelled images keep their colours, and the unlabelled ones their geometry, which the model changes
+# the labeled images keep their colors, and the unlabeled ones their geometry, which the model changes
 unlabeled_dataset = _base_.unlabeled_dataset
 unlabeled_dataset.pipeline = [
     *_base_.load_unlabeled[:-1],
@@ -38,5 +38,5 @@ unlabeled_dataset.pipeline = [
     _base_.one_strong_view,
 ]
 train_dataloader = dict(dataset=dict(datasets=[_base_.labeled_dataset, unlabeled_dataset]))
-val_cfg = dict(type='allspark_mmseg.StudentTeacherValLoop')
+val_cfg = dict(type='allspark_mmseg.TeacherStudentValLoop')
 auto_scale_lr = dict(enable=False, base_batch_size=8)

@@ -17,11 +17,11 @@ model = dict(
     type='allspark_mmseg.CSSMix',
     segmentor=segmentor,
     scale_range=(0.5, 2.0),
-    # the release ends the contrast after 200 epochs of the labelled images, here 2200 steps
+    # the release ends the contrast after 200 epochs of the labeled images, here 2200 steps
     contrast_ramp_down=_base_.max_epochs * _base_.epoch,
     ignore_padding=True,
     predict_on='teacher',
 )
 
-val_cfg = dict(type='allspark_mmseg.StudentTeacherValLoop')
+val_cfg = dict(type='allspark_mmseg.TeacherStudentValLoop')
 auto_scale_lr = dict(enable=False, base_batch_size=32)

@@ -12,11 +12,11 @@ model = dict(
     _delete_=True,
     type='allspark_mmseg.CSSMix',
     segmentor=segmentor,
-    # the release ends the contrast after 200 epochs of the labelled images, here 400 steps
+    # the release ends the contrast after 200 epochs of the labeled images, here 400 steps
     contrast_ramp_down=_base_.max_epochs * _base_.epoch,
     ignore_padding=True,
     predict_on='teacher',
 )
 
-val_cfg = dict(type='allspark_mmseg.StudentTeacherValLoop')
+val_cfg = dict(type='allspark_mmseg.TeacherStudentValLoop')
 auto_scale_lr = dict(enable=False, base_batch_size=64)

@@ -14,11 +14,11 @@ model = dict(
     _delete_=True, type='allspark_mmseg.FixMatch', segmentor=segmentor, mix_source='same_image', threshold=0.0
 )
 
-# CutMix pastes from another crop of the same image, in colours of its own
+# CutMix pastes from another crop of the same image, in colors of its own
 unlabeled_dataset = _base_.unlabeled_dataset
 unlabeled_dataset.pipeline = [
     *_base_.load,
-    dict(type='allspark_mmseg.Twice', steps=[*_base_.geometry, _base_.one_strong_view], prefix='mix_'),
+    dict(type='allspark_mmseg.TwoCrops', steps=[*_base_.geometry, _base_.one_strong_view], prefix='mix_'),
 ]
 train_dataloader = dict(dataset=dict(datasets=[_base_.labeled_dataset, unlabeled_dataset]))
 optim_wrapper = dict(optimizer=dict(lr=0.005))

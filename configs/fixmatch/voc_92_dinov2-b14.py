@@ -17,5 +17,5 @@ model = dict(
 unlabeled_dataset = _base_.unlabeled_dataset
 unlabeled_dataset.pipeline = [*_base_.load_unlabeled, _base_.one_strong_view]
 train_dataloader = dict(dataset=dict(datasets=[_base_.labeled_dataset, unlabeled_dataset]))
-val_cfg = dict(type='allspark_mmseg.StudentTeacherValLoop')
+val_cfg = dict(type='allspark_mmseg.TeacherStudentValLoop')
 auto_scale_lr = dict(enable=False, base_batch_size=32)

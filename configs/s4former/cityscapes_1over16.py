@@ -19,5 +19,5 @@ param_scheduler = [
     dict(type='PolyLR', power=0.9, eta_min=1e-4, begin=0, end=max_epochs * epoch + 2, by_epoch=False)
 ]
 train_cfg = dict(max_epochs=max_epochs)
-val_cfg = dict(type='allspark_mmseg.StudentTeacherValLoop')
+val_cfg = dict(type='allspark_mmseg.TeacherStudentValLoop')
 auto_scale_lr = dict(enable=False, base_batch_size=16)

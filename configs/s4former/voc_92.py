@@ -10,5 +10,5 @@ segmentor = _base_.model
 segmentor.data_preprocessor.size = _base_.crop_size
 model = dict(_delete_=True, type='allspark_mmseg.S4Former', segmentor=segmentor)
 
-val_cfg = dict(type='allspark_mmseg.StudentTeacherValLoop')
+val_cfg = dict(type='allspark_mmseg.TeacherStudentValLoop')
 auto_scale_lr = dict(enable=False, base_batch_size=16)

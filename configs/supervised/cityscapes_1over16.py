@@ -1,5 +1,5 @@
-# The labelled images of Cityscapes 1/16 (186 labels) alone, as published: 4 GPUs of 4, MiT-B5, and
-# 240 epochs of the labelled images, so far fewer steps than with unlabelled ones.
+# The labeled images of Cityscapes 1/16 (186 labels) alone, as published: 4 GPUs of 4, MiT-B5, and
+# 240 epochs of the labeled images, so far fewer steps than with unlabeled ones.
 _base_ = [
     '../_base_/models/segformer_mit-b5_cityscapes.py',
     '../_base_/datasets/cityscapes_1over16.py',
@@ -9,7 +9,7 @@ _base_ = [
 
 model = dict(data_preprocessor=dict(size=_base_.crop_size))
 labeled_dataset = _base_.labeled_dataset
-labeled_dataset.pipeline = [*_base_.load_labeled, *_base_.colour, _base_.pack]
+labeled_dataset.pipeline = [*_base_.load_labeled, *_base_.color, _base_.pack]
 train_dataloader = dict(
     batch_size=4,
     drop_last=True,

@@ -1,5 +1,5 @@
 # UniMatch's supervised baseline on Cityscapes, 1/16 (186 labels), as published (66.3 mIoU): 4 GPUs of 4, ResNet-101,
-# and 240 epochs of the labelled images, so far fewer steps than with unlabelled ones.
+# and 240 epochs of the labeled images, so far fewer steps than with unlabeled ones.
 _base_ = [
     '../_base_/models/deeplabv3plus_r101-d16_cityscapes.py',
     '../_base_/datasets/cityscapes_1over16_unimatch.py',

@@ -18,7 +18,7 @@ train_dataloader = dict(
 
 epoch, max_iters = 937, 18740
 param_scheduler = [
-    dict(type='allspark_mmseg.LaggedPolyLR', power=0.9, eta_min=0.0, begin=0, end=max_iters, by_epoch=False)
+    dict(type='allspark_mmseg.PostStepPolyLR', power=0.9, eta_min=0.0, begin=0, end=max_iters, by_epoch=False)
 ]
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=max_iters, val_interval=epoch)
 default_hooks = dict(checkpoint=dict(interval=epoch))

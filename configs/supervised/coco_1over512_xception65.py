@@ -1,5 +1,5 @@
 # UniMatch's supervised baseline on COCO, 1/512 (232 labels), as published (22.9 mIoU): 4 GPUs of 4, Xception-65, and
-# 30 epochs of the labelled images, so far fewer steps than with unlabelled ones.
+# 30 epochs of the labeled images, so far fewer steps than with unlabeled ones.
 _base_ = [
     '../_base_/models/deeplabv3plus_xception65.py',
     '../_base_/datasets/coco_1over512_unimatch.py',

@@ -1,4 +1,4 @@
-# The labelled images of the demo data alone, 8 a step, for about the minutes that allspark/demo.py takes.
+# The labeled images of the demo data alone, 8 a step, for about the minutes that allspark/demo.py takes.
 _base_ = [
     '../_base_/models/efficientnet-lite0.py',
     '../_base_/datasets/demo.py',
@@ -12,7 +12,7 @@ train_cfg = dict(max_iters=max_iters, val_interval=380)
 default_hooks = dict(checkpoint=dict(interval=380))
 model = dict(data_preprocessor=dict(size=_base_.crop_size))
 labeled_dataset = _base_.labeled_dataset
-labeled_dataset.pipeline = [*_base_.load_labeled, *_base_.colour, _base_.pack]
+labeled_dataset.pipeline = [*_base_.load_labeled, *_base_.color, _base_.pack]
 train_dataloader = dict(
     batch_size=8,
     sampler=dict(_delete_=True, type='InfiniteSampler'),

@@ -1,5 +1,5 @@
 # UniMatch's supervised baseline on Pascal VOC, augmented 1/16 (662 labels), as UniMatch's release has it: 4 GPUs of
-# 4, ResNet-101, and 80 epochs of the labelled images, so far fewer steps than with unlabelled ones.
+# 4, ResNet-101, and 80 epochs of the labeled images, so far fewer steps than with unlabeled ones.
 _base_ = [
     '../_base_/models/deeplabv3plus_r101-d16.py',
     '../_base_/datasets/voc_1over16_unimatch.py',

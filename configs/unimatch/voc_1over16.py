@@ -12,11 +12,11 @@ segmentor = _base_.model
 segmentor.data_preprocessor.size = _base_.crop_size
 model = dict(_delete_=True, type='allspark_mmseg.UniMatch', segmentor=segmentor, mix_source='same_image')
 
-# CutMix pastes from another crop of the same image, in colours of its own
+# CutMix pastes from another crop of the same image, in colors of its own
 unlabeled_dataset = _base_.unlabeled_dataset
 unlabeled_dataset.pipeline = [
     *_base_.load,
-    dict(type='allspark_mmseg.Twice', steps=[*_base_.geometry, _base_.two_strong_views], prefix='mix_'),
+    dict(type='allspark_mmseg.TwoCrops', steps=[*_base_.geometry, _base_.two_strong_views], prefix='mix_'),
 ]
 train_dataloader = dict(dataset=dict(datasets=[_base_.labeled_dataset, unlabeled_dataset]))
 auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -49,7 +49,7 @@ def test_no_other_dropout(mit):
     assert all(m.p == 0 for m in mit.modules() if isinstance(m, nn.Dropout))
 
 
-def test_initialisation(mit):
+def test_initialization(mit):
     """Linear layers by a truncated normal of 0.02, convolutions by a normal of fan-out, no bias."""
     linear, conv = {}, {}
     for name, parameter in mit.named_parameters():

@@ -1,4 +1,4 @@
-"""Xception-65: features, skips, initialisation, loading; its values are in test_unimatch_networks."""
+"""Xception-65: features, skips, initialization, loading; its values are in test_unimatch_networks."""
 
 import math
 
@@ -81,7 +81,7 @@ def test_every_parameter_gets_a_gradient(backbone):
     assert [name for name, p in backbone.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-def test_initialisation_is_normal_by_fan_out():
+def test_initialization_is_normal_by_fan_out():
     backbone = Xception65()
     backbone.init_weights()
     checked = 0

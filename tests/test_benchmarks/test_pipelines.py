@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from allspark_mmseg.datasets import like_pil
+from allspark_mmseg.datasets import pillow_ops
 from allspark_mmseg.datasets.transforms import RandomScaleCropFlip
 from benchmarks import pipelines, plain_pipeline
 
-GREY_LEVEL = 1 / 255 / 0.224  # in units of the smallest deviation
+GRAY_LEVEL = 1 / 255 / 0.224  # in units of the smallest deviation
 
 
 @pytest.fixture
@@ -59,19 +59,19 @@ def test_same_geometry_for_the_same_draws(files, crop):
         ('saturation', 1.4), ('hue', -0.2), ('hue', 0.2), ('grayscale', 1.0), ('blur', 0.7), ('blur', 1.9),
     ],
 )  # fmt: skip
-def test_same_colours_for_the_same_draws(files, name, amount):
+def test_same_colors_for_the_same_draws(files, name, amount):
     image = Image.open(files[0][0])
-    ours = getattr(like_pil, 'gaussian_blur' if name == 'blur' else name)
+    ours = getattr(pillow_ops, 'gaussian_blur' if name == 'blur' else name)
     arguments = [] if name == 'grayscale' else [amount]
     out = ours(np.array(image)[..., ::-1].copy(), *arguments)[..., ::-1]
-    expected = np.array(plain_pipeline.COLOUR[name](image, amount))
+    expected = np.array(plain_pipeline.COLOR[name](image, amount))
     assert np.abs(out.astype(int) - expected).max() <= 1
     assert np.abs(expected.astype(int) - np.array(image)).max() > 1
 
 
 def test_draws_of_the_plain_side():
     rng = random.Random(0)
-    draws = [dict(plain_pipeline.draw_colour(rng)) for _ in range(3000)]
+    draws = [dict(plain_pipeline.draw_color(rng)) for _ in range(3000)]
     for name, share in (('hue', 0.8), ('contrast', 0.8), ('grayscale', 0.2), ('blur', 0.5)):
         assert abs(np.mean([name in draw for draw in draws]) - share) < 0.04
     geometry = [plain_pipeline.draw_geometry(rng, 60, 40, 50) for _ in range(3000)]
@@ -97,8 +97,8 @@ def test_both_sides_yield_the_same_kind(files, labeled):
             assert set(mask.unique().tolist()) <= ({*range(7), 255} if labeled else {0, 255})
 
 
-def test_both_sides_normalise_alike(files, monkeypatch):
-    # without scaling, cropping, flipping and colour the two sides have nothing left to draw
+def test_both_sides_normalize_alike(files, monkeypatch):
+    # without scaling, cropping, flipping and color the two sides have nothing left to draw
     draws = plain_pipeline.Geometry(60, 40, 0, 0, False)
     monkeypatch.setattr(plain_pipeline, 'draw_geometry', lambda *arguments: draws)
     fixed = RandomScaleCropFlip((60, 60), ratio_range=(1.0, 1.0), flip_prob=0.0)
@@ -114,5 +114,5 @@ def test_both_sides_normalise_alike(files, monkeypatch):
         next(iter(side(files[:1], 60, seed=0, labeled=False)))
         for side in (pipelines.reference_images, pipelines.our_images)
     )
-    assert (out - expected).abs().max() < 1e-4 * GREY_LEVEL + 1e-5
+    assert (out - expected).abs().max() < 1e-4 * GRAY_LEVEL + 1e-5
     assert (mask[:40] == 0).all() and (mask[40:] == 255).all()

@@ -85,7 +85,7 @@ def pair(in_channels: int, num_classes: int, **arguments) -> tuple[AllSparkBottl
     return ours.train(), plain.train()
 
 
-# in_channels, channels, heads, classes, map, labelled, unlabelled
+# in_channels, channels, heads, classes, map, labeled, unlabeled
 SIZES = [
     (6, 6, 1, 2, (1, 2), 1, 1),
     (8, 8, 2, 3, (2, 3), 1, 2),
@@ -146,7 +146,7 @@ COPIES, CHANNELS, CLASSES, SIDE = 6000, 8, 2, 2
 
 
 def draws(net: nn.Module, feature: torch.Tensor, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both streams' attention for copies of one labelled and one unlabelled image: each copy is one draw."""
+    """Both streams' attention for copies of one labeled and one unlabeled image: each copy is one draw."""
     both = torch.cat([feature[:1].expand(COPIES, -1, -1, -1), feature[1:].expand(COPIES, -1, -1, -1)])
     # gradients stay enabled: without them the package attends by another kernel
     out = net.forward_semi(both, COPIES, logits.expand(COPIES, -1, -1, -1), read_memory=True).detach()
@@ -159,9 +159,9 @@ def spread(samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     All D outputs of a position are equal before that last dropout, which drops each by itself: the covariance
     of two halves of them is the variance that dropout on the attention weights makes.
     """
-    centred = samples - samples.mean(dim=0)
-    first, second = (half.mean(dim=-1) for half in centred.chunk(2, dim=-1))
-    return centred.var(dim=0).mean(), (first * second).mean()
+    centered = samples - samples.mean(dim=0)
+    first, second = (half.mean(dim=-1) for half in centered.chunk(2, dim=-1))
+    return centered.var(dim=0).mean(), (first * second).mean()
 
 
 def test_dropout_keeps_the_mean_and_has_the_variance_of_the_plain_one():

@@ -297,7 +297,7 @@ def evaluation(tmp_path_factory) -> Path:
             num_workers=0,
             sampler=dict(type='DefaultSampler', shuffle=False),
             dataset=dict(
-                type='allspark_mmseg.SplitListDataset',
+                type='allspark_mmseg.ImageListDataset',
                 data_root=str(folder),
                 data_prefix=dict(img_path='images', seg_map_path='masks'),
                 metainfo=dict(classes=tuple('abcd'), palette=[[i] * 3 for i in range(4)]),

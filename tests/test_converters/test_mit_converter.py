@@ -40,7 +40,7 @@ def test_every_wrapping_reads_alike(convert, tmp_path, backbone, imagenet, wrap)
     assert_same_bits(load_state(tmp_path / 'ours.pth'), mit_to_mmseg(backbone))
 
 
-def test_initialising_fills_every_parameter(convert, tmp_path, backbone, imagenet):
+def test_initializing_fills_every_parameter(convert, tmp_path, backbone, imagenet):
     torch.save(imagenet, tmp_path / 'mit.pth')
     convert('mit2mmseg', tmp_path / 'mit.pth', tmp_path / 'ours.pth')
     weights = dict(type='Pretrained', checkpoint=str(tmp_path / 'ours.pth'))

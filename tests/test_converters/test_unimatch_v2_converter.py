@@ -76,11 +76,11 @@ def segmentor(backbone: dict = TINY, head: dict = HEAD) -> dict:
         ffn='swiglu' if backbone.get('swiglu') else 'mlp',
     )
     return dict(
-        type='allspark_mmseg.EncoderDecoder',
+        type='allspark_mmseg.ExtendedEncoderDecoder',
         data_preprocessor=dict(type='SegDataPreProcessor'),
         backbone=dict(type='allspark_mmseg.DINOv2', arch=arch),
         decode_head=dict(
-            type='allspark_mmseg.DPTHead',
+            type='allspark_mmseg.DINOv2DPTHead',
             in_channels=[backbone['width']] * 4,
             channels=head['channels'],
             post_process_channels=head['levels'],
@@ -206,7 +206,7 @@ def test_dinov2_s_own_weights_are_checked(convert, tmp_path, wrap):
 
 
 @pytest.mark.parametrize('converted', [False, True])
-def test_initialising_fills_the_backbone(convert, tmp_path, converted):
+def test_initializing_fills_the_backbone(convert, tmp_path, converted):
     """Every parameter and ``mask_token``, from the file as it comes or as converted."""
     weights = state_of(dinov2_spec(**TINY))
     path = tmp_path / 'dinov2_pretrain.pth'
@@ -231,7 +231,7 @@ def test_initialising_fills_the_backbone(convert, tmp_path, converted):
 def test_the_variant_is_told(sizes, name):
     with torch.device('meta'):
         weights = {key: torch.empty(shape) for key, shape in dinov2_spec(*sizes).items()}
-    assert str(DINOv2Sizes.measured(weights)) == f'DINOv2 {name}'
+    assert str(DINOv2Sizes.from_state_dict(weights)) == f'DINOv2 {name}'
 
 
 def test_a_plain_mmseg_checkpoint_of_the_result(convert, tmp_path, official):

@@ -46,7 +46,7 @@ def sampler(sizes, labeled, unlabeled, rank=0, world=1, epoch=0, seed=0, **kwarg
 
 
 def steps(built):
-    """Cut the flat stream into [(labelled indices, unlabelled indices counted from 0), ...]."""
+    """Cut the flat stream into [(labeled indices, unlabeled indices counted from 0), ...]."""
     n, m = built.shares
     flat = list(built)
     assert len(flat) == len(built)
@@ -138,7 +138,7 @@ def test_epochs_seeds_and_sources_differ():
     assert len(set(permutations)) == len(permutations)
 
 
-def test_each_labelled_image_meets_many_unlabelled_ones():
+def test_each_labeled_image_meets_many_unlabeled_ones():
     pairs = {
         (step[0][0], step[1][0]) for epoch in range(40) for step in steps(sampler((5, 5), 1, 1, epoch=epoch))
     }
@@ -200,9 +200,9 @@ def test_the_dataset_must_be_two_in_order():
         DualStreamSampler(Numbers(9), 1, 1)
     with pytest.raises(ValueError, match=r'expected two datasets.*found 3'):
         DualStreamSampler(ConcatDataset([Numbers(9)] * 3), 1, 1)
-    with pytest.raises(ValueError, match=r'first dataset must be the labelled one.*Swap'):
+    with pytest.raises(ValueError, match=r'first dataset must be the labeled one.*Swap'):
         DualStreamSampler(ConcatDataset([Numbers(9, labeled=False), Numbers(9, labeled=True)]), 1, 1)
-    with pytest.raises(ValueError, match=r'second dataset must be the unlabelled one.*Set labeled=False'):
+    with pytest.raises(ValueError, match=r'second dataset must be the unlabeled one.*Set labeled=False'):
         DualStreamSampler(ConcatDataset([Numbers(9, labeled=True), Numbers(9, labeled=True)]), 1, 1)
 
 
@@ -217,7 +217,7 @@ def test_images_in_both_streams(tmp_path):
         [*(tmp_path / 'folder/../folder' / f'{i}.jpg' for i in range(6)), tmp_path / 'link.jpg']
     )
     dataset = MMEngineConcatDataset([labeled, unlabeled])
-    with pytest.raises(ValueError, match='7 of 8 labelled images') as error:
+    with pytest.raises(ValueError, match='7 of 8 labeled images') as error:
         DualStreamSampler(dataset, 1, 1, seed=0)
     assert str(error.value).count('.jpg') == 5 and 'allow_overlap' in str(error.value)
     assert len(DualStreamSampler(dataset, 1, 1, seed=0, allow_overlap=True)) == 14

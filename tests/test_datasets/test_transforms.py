@@ -13,11 +13,11 @@ from mmseg.registry import TRANSFORMS as MMSEG_TRANSFORMS
 from PIL import Image, ImageEnhance, ImageFilter
 
 from allspark_mmseg.datasets import (
-    BlankSegMap,
     ColorJitter,
     GaussianBlur,
+    LoadEmptyAnnotations,
     RandomResizeLongSide,
-    like_pil,
+    pillow_ops,
     transforms,
 )
 from allspark_mmseg.datasets.transforms import RandomGrayscale, RandomScaleCropFlip
@@ -114,7 +114,7 @@ def test_fast_resize_is_pils(image):
     for factor in np.linspace(0.3, 3, 55):
         size = int(height * factor), int(width * factor)
         expected = np.array(Image.fromarray(image).resize(size[::-1], Image.BILINEAR))
-        out = like_pil.resize(image, *size)
+        out = pillow_ops.resize(image, *size)
         assert out.shape == expected.shape and difference(out, expected) <= 1
 
 
@@ -124,7 +124,7 @@ def test_nearest_positions_are_pils():
             if new:
                 positions = Image.fromarray(np.arange(old, dtype=np.int32)[None])
                 expected = np.array(positions.resize((new, 1), Image.NEAREST))[0]
-                assert (like_pil.nearest(old, new) == expected).all(), (old, new)
+                assert (pillow_ops.nearest(old, new) == expected).all(), (old, new)
 
 
 # the four steps of the geometry in one
@@ -183,7 +183,7 @@ def test_the_one_step_rejects(arguments):
         RandomScaleCropFlip(**arguments)
 
 
-# colour
+# color
 
 
 def pil_hue(image, turn):
@@ -268,11 +268,11 @@ def test_grayscale_of_mmcv_is_pils_with_these_arguments(image):
     assert out.shape == image.shape and difference(out, expected) <= 1
 
 
-def test_hue_is_pils_of_every_colour():
+def test_hue_is_pils_of_every_color():
     red, green, blue = np.meshgrid(*[np.arange(0, 256, 3, dtype=np.uint8)] * 3, indexing='ij')
-    colours = np.stack([red, green, blue], axis=-1).reshape(86, -1, 3)
+    colors = np.stack([red, green, blue], axis=-1).reshape(86, -1, 3)
     for turn in (-0.25, 0.0, 0.1):
-        assert difference(like_pil.hue(colours, turn), from_pil(pil_hue(to_pil(colours), turn))) <= 1
+        assert difference(pillow_ops.hue(colors, turn), from_pil(pil_hue(to_pil(colors), turn))) <= 1
 
 
 @IMAGES
@@ -284,13 +284,13 @@ def test_own_grayscale_is_pils(image):
 
 def test_own_grayscale_has_the_probability_and_the_draws_of_mmcvs():
     stock = MMCVRandomGrayscale(prob=0.2, keep_channels=True, channel_weights=(0.114, 0.587, 0.299))
-    grey = []
+    gray = []
     for step in (stock, RandomGrayscale(prob=0.2)):
         random.seed(0)
-        grey.append(
+        gray.append(
             [bool(np.ptp(step({'img': NOISE[:2, :2]})['img'], axis=2).max() == 0) for _ in range(2000)]
         )
-    assert grey[0] == grey[1] and abs(sum(grey[1]) - 400) < 60
+    assert gray[0] == gray[1] and abs(sum(gray[1]) - 400) < 60
     with pytest.raises(ValueError, match=r'RandomGrayscale: prob must be in \[0, 1\], found 2'):
         RandomGrayscale(prob=2)
 
@@ -300,7 +300,7 @@ def test_own_grayscale_has_the_probability_and_the_draws_of_mmcvs():
 )
 def test_operations_leave_their_argument(operation):
     image = NOISE.copy()
-    getattr(like_pil, operation)(image, *([] if operation == 'grayscale' else [0.6]))
+    getattr(pillow_ops, operation)(image, *([] if operation == 'grayscale' else [0.6]))
     assert (image == NOISE).all()
 
 
@@ -309,7 +309,7 @@ def test_blur_is_pils_at_every_strength():
     strengths = [0.0, 3**0.5 / 2, 1.4142, 2**0.5, *np.linspace(0.05, 2.2, 44)]
     for sigma in strengths:
         expected = np.array(Image.fromarray(NOISE).filter(ImageFilter.GaussianBlur(float(sigma))))
-        assert difference(like_pil.gaussian_blur(NOISE, float(sigma)), expected) == 0, sigma
+        assert difference(pillow_ops.gaussian_blur(NOISE, float(sigma)), expected) == 0, sigma
 
 
 @IMAGES
@@ -397,13 +397,13 @@ def test_the_recipe_runs_and_marks_padding(name, tmp_path):
 
 
 def test_blank_map_replaces_no_labels():
-    with pytest.raises(ValueError, match='BlankSegMap: expected an image without mask'):
-        BlankSegMap()({'img': NOISE, 'gt_seg_map': NOISE[..., 0]})
+    with pytest.raises(ValueError, match='LoadEmptyAnnotations: expected an image without mask'):
+        LoadEmptyAnnotations()({'img': NOISE, 'gt_seg_map': NOISE[..., 0]})
 
 
 @pytest.mark.parametrize('geometry', ['geometry', 'four_steps'])
 def test_everything_follows_from_the_workers_seed(geometry):
-    steps = build([*recipe(32)[geometry], *recipe(32)['colour']])
+    steps = build([*recipe(32)[geometry], *recipe(32)['color']])
 
     def run(worker):
         worker_init_fn(worker, num_workers=2, rank=0, seed=5)

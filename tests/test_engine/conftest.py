@@ -28,7 +28,7 @@ def _as_after_import():
 
 @pytest.fixture(scope='session')
 def data_root(tmp_path_factory):
-    """Eight images of 80 x 72 pixels, all with masks: 0..2 labelled, 3..7 unlabelled."""
+    """Eight images of 80 x 72 pixels, all with masks: 0..2 labeled, 3..7 unlabeled."""
     root = tmp_path_factory.mktemp('data')
     rng = np.random.default_rng(0)
     rows = []
@@ -46,7 +46,7 @@ def data_root(tmp_path_factory):
 def split(data_root, name: str, pipeline: list, **overrides) -> dict:
     return (
         dict(
-            type='allspark_mmseg.SplitListDataset',
+            type='allspark_mmseg.ImageListDataset',
             data_root=str(data_root),
             ann_file=f'{name}.txt',
             labeled=name != 'unlabeled',
@@ -71,8 +71,8 @@ def config(data_root, tmp_path) -> Config:
         decoder=segmentor['decode_head'],
     )
     parts = [
-        split(data_root, 'labeled', [*labels, crop, dict(type='allspark_mmseg.Views', labeled=[pack])]),
-        split(data_root, 'unlabeled', [*load, crop, dict(type='allspark_mmseg.Views', weak=[pack])]),
+        split(data_root, 'labeled', [*labels, crop, dict(type='allspark_mmseg.MultiView', labeled=[pack])]),
+        split(data_root, 'unlabeled', [*load, crop, dict(type='allspark_mmseg.MultiView', weak=[pack])]),
     ]
     return Config(
         dict(
@@ -106,7 +106,7 @@ def config(data_root, tmp_path) -> Config:
 
 @pytest.fixture
 def with_validation(config, data_root) -> Config:
-    """The config, validating on its labelled images at the end."""
+    """The config, validating on its labeled images at the end."""
     pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
     loader = dict(
         batch_size=1,
@@ -146,4 +146,4 @@ def runner_of(monkeypatch):
         for handler in list(runner.logger.handlers):
             if isinstance(handler, logging.FileHandler):
                 handler.close()
-                runner.logger.removeHandler(handler)  # MMEngine writes to it whatever is initialised next
+                runner.logger.removeHandler(handler)  # MMEngine writes to it whatever is initialized next

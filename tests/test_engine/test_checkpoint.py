@@ -171,7 +171,7 @@ def test_getattr_cannot_be_turned_into_execution(tmp_path, monkeypatch):
     assert not marker.exists(), 'the checkpoint was executed'
 
 
-def test_a_missing_file_is_named_with_its_neighbours(tmp_path):
+def test_a_missing_file_is_named_with_its_neighbors(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'epoch_3\.pth not found.*no other checkpoint'):
         load_checkpoint_file(tmp_path / 'epoch_3.pth')
     for name in ('epoch_2', 'epoch_9', 'epoch_10'):
@@ -200,7 +200,7 @@ def test_a_numpy_scalar_of_another_numpy_is_read(tmp_path, place):
 
 
 @pytest.mark.parametrize('share', [0.0, 0.01, 0.5, 0.99])
-def test_a_truncated_file_is_named_with_its_neighbour(tmp_path, share):
+def test_a_truncated_file_is_named_with_its_neighbor(tmp_path, share):
     mmengine_checkpoint(tmp_path / 'epoch_1.pth')
     mmengine_checkpoint(tmp_path / 'epoch_2.pth')
     whole = (tmp_path / 'epoch_2.pth').read_bytes()

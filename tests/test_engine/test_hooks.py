@@ -7,7 +7,7 @@ import cv2
 import pytest
 from mmengine.config import ConfigDict
 
-from allspark_mmseg.engine import ClassStatisticsHook, PseudoLabelPicturesHook
+from allspark_mmseg.engine import ClassStatisticsHook, PseudoLabelVisualizationHook
 
 from ..method_contract import CROP, tiny_segmentor
 from .conftest import NAMES
@@ -30,7 +30,7 @@ def trained(config, runner_of):
     config.custom_hooks += [
         ConfigDict(type='allspark_mmseg.MemoryWarmUpHook', epochs=1),
         ConfigDict(type='allspark_mmseg.ClassStatisticsHook', interval=2),
-        ConfigDict(type='allspark_mmseg.PseudoLabelPicturesHook', interval=3, num=2),
+        ConfigDict(type='allspark_mmseg.PseudoLabelVisualizationHook', interval=3, num=2),
     ]
     runner = runner_of(config)
     runner.train()
@@ -58,7 +58,7 @@ def test_hooks_in_a_run(trained):
     share = next(row for row in scalars if 'pseudo.share/sky' in row)
     assert sum(share[f'pseudo.share/{name}'] for name in NAMES) == pytest.approx(1)
 
-    # PseudoLabelPicturesHook: iteration 3 of 4
+    # PseudoLabelVisualizationHook: iteration 3 of 4
     pictures = sorted(Path(trained.work_dir).rglob('pseudo_label_*.png'))
     assert [path.name for path in pictures] == ['pseudo_label_0_3.png', 'pseudo_label_1_3.png']
     for path in pictures:
@@ -70,7 +70,7 @@ def test_hooks_in_a_run(trained):
     assert all({'sup.decode.loss_ce', 'unsup.loss_ce', 'memory.filled'} <= set(row) for row in steps)
 
 
-def test_pictures_show_the_image_in_its_own_colours(config, runner_of):
+def test_pictures_show_the_image_in_its_own_colors(config, runner_of):
     """A blue image (BGR on disk and in the batch) stays blue under its pseudo-label."""
     import numpy as np
     from PIL import Image
@@ -84,7 +84,7 @@ def test_pictures_show_the_image_in_its_own_colours(config, runner_of):
     part.metainfo.palette = [[0, 0, 0]] * 4
     config.train_dataloader.dataset.datasets[0].metainfo.palette = [[0, 0, 0]] * 4
     config.visualizer.alpha = 0.5
-    config.custom_hooks = [ConfigDict(type='allspark_mmseg.PseudoLabelPicturesHook', interval=1, num=1)]
+    config.custom_hooks = [ConfigDict(type='allspark_mmseg.PseudoLabelVisualizationHook', interval=1, num=1)]
     config.train_cfg.max_epochs = 1
     runner = runner_of(config)
     runner.train()
@@ -103,7 +103,7 @@ def test_hooks_let_other_models_alone(config, runner_of):
     config.train_cfg = ConfigDict(type='IterBasedTrainLoop', max_iters=1)
     config.custom_hooks += [
         ConfigDict(type=f'allspark_mmseg.{hook.__name__}', interval=1)
-        for hook in (ClassStatisticsHook, PseudoLabelPicturesHook)
+        for hook in (ClassStatisticsHook, PseudoLabelVisualizationHook)
     ]
     runner = runner_of(config)
     runner.train()

@@ -24,17 +24,17 @@ def semi(**overrides) -> ConfigDict:
 def both(with_validation):
     """A config that validates both; every image has its own classes, so that mIoU tells them apart."""
     with_validation.model = semi()
-    with_validation.val_cfg.type = 'allspark_mmseg.StudentTeacherValLoop'
-    with_validation.custom_hooks += [ConfigDict(type='allspark_mmseg.TeacherHook')]
+    with_validation.val_cfg.type = 'allspark_mmseg.TeacherStudentValLoop'
+    with_validation.custom_hooks += [ConfigDict(type='allspark_mmseg.MeanTeacherHook')]
     return with_validation
 
 
 def set_apart(model) -> None:
     """The student sees class 0 everywhere, the teacher mostly class 1."""
     with torch.no_grad():
-        for segmentor, favoured in ((model.student, 0), (model.teacher.module, 1)):
+        for segmentor, favored in ((model.student, 0), (model.teacher.module, 1)):
             bias = segmentor.decode_head.conv_seg.bias
-            bias.zero_()[favoured] = 2.0
+            bias.zero_()[favored] = 2.0
 
 
 def ordinary(runner) -> dict:
@@ -116,7 +116,7 @@ def test_without_a_teacher_it_is_refused_before_training(both, runner_of, model)
     both.model = copy.deepcopy(model)
     both.custom_hooks = []
     runner = runner_of(both)
-    with pytest.raises(ValueError, match=r"StudentTeacherValLoop: the \w+ has no teacher; .*'ValLoop'"):
+    with pytest.raises(ValueError, match=r"TeacherStudentValLoop: the \w+ has no teacher; .*'ValLoop'"):
         runner.train()
     assert runner.iter == 0
 

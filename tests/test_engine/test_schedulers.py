@@ -127,7 +127,7 @@ def test_every_step_of_a_run(tmp_path, rates_of, length, epochs):
 @pytest.mark.parametrize('end', [dict(end=12), dict()])
 def test_counted_in_iterations(tmp_path, rates_of, end):
     """``end`` left out is the length of the training."""
-    scheduler = dict(type='allspark_mmseg.LaggedPolyLR', power=0.9, by_epoch=False, **end)
+    scheduler = dict(type='allspark_mmseg.PostStepPolyLR', power=0.9, by_epoch=False, **end)
     assert_as_released(rates_of(run_config(tmp_path, epochs=3, length=4, scheduler=scheduler)), 12)
 
 
@@ -172,7 +172,7 @@ def steps_of(scheduler: dict, steps: int, **build_args) -> list[list[float]]:
 
 @pytest.mark.parametrize('steps', [1, 2, 3, 17, 2000])
 def test_with_plain_pytorch_and_through_a_saved_state(steps):
-    rates = steps_of(dict(type='allspark_mmseg.LaggedPolyLR', power=0.9, end=steps, by_epoch=False), steps)
+    rates = steps_of(dict(type='allspark_mmseg.PostStepPolyLR', power=0.9, end=steps, by_epoch=False), steps)
     assert_as_released(rates, steps)
 
 
@@ -180,7 +180,7 @@ def test_a_long_training_does_not_wear_the_recursion_out():
     """MMEngine multiplies the rate by a factor each step."""
     steps = 20 * 1311
     scheduler = dict(
-        type='allspark_mmseg.LaggedPolyLR', power=0.9, end=20, by_epoch=True, convert_to_iter_based=True
+        type='allspark_mmseg.PostStepPolyLR', power=0.9, end=20, by_epoch=True, convert_to_iter_based=True
     )
     rates = steps_of(scheduler, steps, epoch_length=1311)
     for step in (0, 1, 2, 1000, steps // 2, steps - 1):
@@ -190,7 +190,7 @@ def test_a_long_training_does_not_wear_the_recursion_out():
 
 def test_begin_eta_min_and_power_are_kept():
     scheduler = dict(
-        type='allspark_mmseg.LaggedPolyLR', power=2.0, eta_min=1e-4, begin=3, end=13, by_epoch=False
+        type='allspark_mmseg.PostStepPolyLR', power=2.0, eta_min=1e-4, begin=3, end=13, by_epoch=False
     )
     for step, rates in enumerate(steps_of(scheduler, 13)):
         left = 1 - max(step - 1 - 3, 0) / 10
@@ -208,4 +208,4 @@ def test_mmengine_s_own_differs():
 
 def test_a_rate_that_changes_once_an_epoch_is_refused():
     with pytest.raises(ValueError, match='convert_to_iter_based=True'):
-        steps_of(dict(type='allspark_mmseg.LaggedPolyLR', end=10), 1)
+        steps_of(dict(type='allspark_mmseg.PostStepPolyLR', end=10), 1)

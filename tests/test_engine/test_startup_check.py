@@ -45,13 +45,13 @@ def test_classes_of_the_training_data(config, refused):
     for part in parts(config):
         part.metainfo = dict(classes=('sky', 'road', 'tree'), palette=[[0, 0, 0]] * 3)
     told = refused(config)
-    assert 'train_dataloader: the data set (SplitListDataset) has 3 classes' in told
+    assert 'train_dataloader: the data set (ImageListDataset) has 3 classes' in told
     assert 'num_classes=4' in told
 
 
 def test_classes_of_the_validation_data(with_validation, refused):
     with_validation.val_dataloader.dataset.metainfo = dict(classes=('sky',), palette=[[0, 0, 0]])
-    assert 'val_dataloader: the data set (SplitListDataset) has 1 classes' in refused(with_validation)
+    assert 'val_dataloader: the data set (ImageListDataset) has 1 classes' in refused(with_validation)
 
 
 def test_classes_of_the_test_data(with_validation, runner_of):
@@ -64,7 +64,7 @@ def test_batch_size_against_the_sampler(config, refused):
     config.train_dataloader.batch_size = 4
     told = refused(config)
     assert 'batch_size is 4' in told
-    assert '1 labelled + 2 unlabelled' in told
+    assert '1 labeled + 2 unlabeled' in told
     assert 'set batch_size=3' in told
 
 
@@ -95,8 +95,8 @@ def test_a_teacher_without_the_hook_that_moves_it(config, refused, runner_of):
     config.model = ConfigDict(type='allspark_mmseg.SelfTraining', segmentor=tiny_segmentor(), teacher=dict())
     told = refused(config)
     assert "the SelfTraining's teacher would never follow its student" in told
-    assert "default_hooks=dict(teacher=dict(type='allspark_mmseg.TeacherHook'))" in told
-    config.custom_hooks += [ConfigDict(type='allspark_mmseg.TeacherHook')]
+    assert "default_hooks=dict(teacher=dict(type='allspark_mmseg.MeanTeacherHook'))" in told
+    config.custom_hooks += [ConfigDict(type='allspark_mmseg.MeanTeacherHook')]
     config.train_cfg.max_epochs = 1
     runner_of(config).train()
 
@@ -116,7 +116,7 @@ def test_a_missing_view(config, refused, method, settings, missing, needed):
     told = refused(config)
     assert f'{method} trains on the views {needed}' in told
     assert "the batch has ['labeled', 'weak']" in told
-    assert f"dict(type='allspark_mmseg.Views', {missing}=[...])" in told
+    assert f"dict(type='allspark_mmseg.MultiView', {missing}=[...])" in told
 
 
 def test_every_unlabeled_data_set_needs_the_views(config, refused):
@@ -140,7 +140,7 @@ def test_features_that_cannot_be_perturbed(config, refused, method):
         mlp_ratio=2, out_indices=(0, 1, 2, 3), output_cls_token=True, interpolate_mode='bilinear',
     )  # fmt: skip
     head = dict(
-        type='DPTHead', in_channels=(16,) * 4, channels=8, embed_dims=16, post_process_channels=[8] * 4,
+        type='DINOv2DPTHead', in_channels=(16,) * 4, channels=8, embed_dims=16, post_process_channels=[8] * 4,
         in_index=(0, 1, 2, 3), num_classes=4, norm_cfg=dict(type='BN'), input_transform='multiple_select',
     )  # fmt: skip
     segmentor = tiny_segmentor(backbone=backbone, decode_head=head)
@@ -159,12 +159,12 @@ def test_the_padding_of_pasted_images_must_be_marked(config, refused):
     )
     told = refused(config)
     assert 'ignore_padding=True' in told
-    assert 'BlankSegMap' in told
+    assert 'LoadEmptyAnnotations' in told
 
 
 @pytest.fixture
 def strange_mask(config, tmp_path):
-    """One more labelled image, whose mask holds 7 and 200."""
+    """One more labeled image, whose mask holds 7 and 200."""
     root = parts(config)[0].data_root
     mask = np.zeros((72, 80), dtype=np.uint8)
     mask[3, 3], mask[4, 4] = 7, 200
@@ -181,8 +181,8 @@ def test_padding_to_ignore_must_be_marked(config, refused, runner_of):
     config.model.ignore_padding = True
     told = refused(config)
     assert 'ignore_padding=True' in told
-    assert 'BlankSegMap' in told
-    parts(config)[1].pipeline.insert(1, dict(type='allspark_mmseg.BlankSegMap'))
+    assert 'LoadEmptyAnnotations' in told
+    parts(config)[1].pipeline.insert(1, dict(type='allspark_mmseg.LoadEmptyAnnotations'))
     runner_of(config).train()
 
 
@@ -215,7 +215,7 @@ def truncated(folder) -> str:
 
 
 ODD = {
-    'colours': (
+    'colors': (
         lambda folder: pictures(folder, Image.new('RGB', (80, 72))),
         'has not one byte a pixel, but mode RGB',
     ),
@@ -272,7 +272,7 @@ def test_masks_of_0_and_255(config, refused, tmp_path):
     assert 'write the class number, 1, instead of 255' in told
 
 
-def test_a_class_that_is_labelled_nowhere_is_told(config, runner_of, tmp_path):
+def test_a_class_that_is_labeled_nowhere_is_told(config, runner_of, tmp_path):
     mask = np.arange(3, dtype=np.uint8).repeat(1920).reshape(72, 80)
     (tmp_path / 'odd.txt').write_text(pictures(tmp_path, Image.fromarray(mask)))
     parts(config)[0].ann_file = str(tmp_path / 'odd.txt')
@@ -280,14 +280,14 @@ def test_a_class_that_is_labelled_nowhere_is_told(config, runner_of, tmp_path):
     runner = runner_of(config)
     runner.train()
     (log,) = Path(runner.work_dir).glob('*/*.log')
-    assert 'train_dataloader: no pixel is labelled as car; the network cannot learn them.' in log.read_text()
+    assert 'train_dataloader: no pixel is labeled as car; the network cannot learn them.' in log.read_text()
 
 
 def test_a_data_set_without_names_of_classes(config, refused):
     for part in parts(config):
         del part['metainfo']
     told = refused(config)
-    assert 'train_dataloader: the data set (SplitListDataset) names no classes' in told
+    assert 'train_dataloader: the data set (ImageListDataset) names no classes' in told
     assert 'metainfo=dict(classes=' in told
 
 

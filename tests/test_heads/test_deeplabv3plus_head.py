@@ -90,7 +90,7 @@ def test_other_features_and_dilations():
     assert head(features()).shape == (2, 5, *SIZES[1])
 
 
-def test_initialisation_is_pytorchs():
+def test_initialization_is_pytorchs():
     """As in the release: uniform, by fan-in, the classifier too; MMCV's would be several times larger."""
     head = build(channels=64, in_channels=[32, 64], c1_channels=48, num_classes=64)
     head.init_weights()

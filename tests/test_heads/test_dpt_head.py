@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from allspark_mmseg.heads import DPTHead
+from allspark_mmseg.heads import DINOv2DPTHead
 
 
-def build(**overrides) -> DPTHead:
+def build(**overrides) -> DINOv2DPTHead:
     arguments = dict(in_channels=[10] * 4, channels=6, post_process_channels=(4, 5, 7, 8), num_classes=3)
-    return DPTHead(**arguments | overrides)
+    return DINOv2DPTHead(**arguments | overrides)
 
 
 @pytest.mark.parametrize('grid', [(4, 6), (5, 9), (2, 3), (1, 1), (1, 4)])

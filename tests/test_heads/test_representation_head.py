@@ -80,7 +80,7 @@ def test_defaults_are_those_of_css():
     assert head.representation[1].weight.shape == (256, 256, 1, 1)
 
 
-def test_initialisation_is_pytorchs():
+def test_initialization_is_pytorchs():
     head = build(channels=64, in_channels=[32, 64], c1_channels=48, representation_channels=64)
     head.init_weights()
     for name, module in head.representation.named_modules():

@@ -59,7 +59,7 @@ class TestAllSpark(MethodContract):
         model = self.build()
         before = memory_of(model)
         inputs, data_samples = self.batch()
-        model.label(inputs['weak'])
+        model.make_pseudo_labels(inputs['weak'])
         model.eval().predict(inputs['weak'])
         model._forward(inputs['weak'])
         assert same(memory_of(model), before)

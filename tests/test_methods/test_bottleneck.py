@@ -124,7 +124,7 @@ def test_grouping_gives_the_first_class_a_tie_and_survives_zeros():
 
 
 def naive_attention(query: np.ndarray, key: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """One map: (M, N), (L, N), (L, N) -> (M, N), scores neither scaled nor normalised row by row."""
+    """One map: (M, N), (L, N), (L, N) -> (M, N), scores neither scaled nor normalized row by row."""
     scores = query @ key.T
     scores = (scores - scores.mean()) / np.sqrt(scores.var() + 1e-5)
     weights = np.exp(scores)
@@ -194,7 +194,7 @@ def test_cross_attention_has_one_map_over_all_keys(per_image):
 
 
 @torch.no_grad()
-def test_per_image_hides_the_neighbours():
+def test_per_image_hides_the_neighbors():
     net = bottleneck().eval()
     feature = torch.randn(3, CHANNELS, *SIZE)
     alone = torch.cat([net(image[None]) for image in feature])
@@ -218,7 +218,7 @@ def test_dropout_acts_in_training_alone():
 
 
 def test_streams_do_not_mix_but_by_the_keys():
-    """A labelled image changes nothing for others; an unlabelled one changes the labelled ones' keys."""
+    """A labeled image changes nothing for others; an unlabeled one changes the labeled ones' keys."""
     net = bottleneck()
     feature, labeled, logits = semi_input(2, 2)
 

@@ -167,7 +167,7 @@ def test_dropout_drops_as_often_as_it_says(probability):
     draws = draws == 0
     spread = (probability * (1 - probability) / draws.numel()) ** 0.5
     assert draws.float().mean().item() == pytest.approx(probability, abs=5 * spread)
-    # independent: neighbours, and equal places of two blocks, meet as often as chance lets them
+    # independent: neighbors, and equal places of two blocks, meet as often as chance lets them
     for one, other in ((draws[:, :, 1:], draws[:, :, :-1]), (draws[1:], draws[:-1])):
         assert (one & other).float().mean().item() == pytest.approx(probability**2, abs=10 * spread)
 

@@ -368,15 +368,15 @@ class TestCSSCross(SimilarityContract):
 
 
 def test_training_draws_the_classes_apart():
-    """On one batch of two images whose quarters are the classes, in colours of their own."""
+    """On one batch of two images whose quarters are the classes, in colors of their own."""
     case = TestCSSBaseline()
     model = case.build(contrast_ramp_down=None, weak_threshold=0.0, scale_range=(1.0, 1.0), mix=None)
     optimizer = torch.optim.SGD(model.student.parameters(), lr=0.05, momentum=0.9)
     inputs, data_samples = case.batch()
     quarters = torch.arange(CROP[0])[:, None] // 33 * 2 + torch.arange(CROP[1]) // 33
-    coloured = torch.stack([(quarters == c).float() for c in range(3)]).expand(2, -1, -1, -1)
+    colored = torch.stack([(quarters == c).float() for c in range(3)]).expand(2, -1, -1, -1)
     for view in inputs:
-        inputs[view] = coloured
+        inputs[view] = colored
         for sample in data_samples[view]:
             sample.gt_sem_seg.data = quarters[None]
     found = []
@@ -630,7 +630,7 @@ def test_flipping_takes_everything_along():
 
 
 def test_the_strong_view_keeps_images_and_labels_together():
-    """Images whose colour is their label stay so through all of it."""
+    """Images whose color is their label stay so through all of it."""
     case = TestCSSMix()
     for mix in ('cutmix', 'classmix', None):
         model = case.build(mix=mix, scale_range=(0.8, 1.6))

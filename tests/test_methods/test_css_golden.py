@@ -473,7 +473,7 @@ class NormedHead(BaseDecodeHead):
 
 
 @pytest.mark.parametrize('name', ['mix', 'baseline'])
-def test_the_teacher_follows_and_normalises_as_released(golden, name):
+def test_the_teacher_follows_and_normalizes_as_released(golden, name):
     vectors = under(golden('css'), f'ema.{name}.')
     segmentor = dict(
         type='EncoderDecoder',
@@ -582,7 +582,7 @@ def test_the_strong_view(golden):
         assert torch.equal(targets.label, two_kinds(expected).label), name
         difference = targets.confidence - two_kinds(expected).confidence
         assert difference.min() >= 0 and difference.max() < 1 / 255, name  # the release rounds down
-        # PIL rounds rows and columns, half a grey level each; the release cuts off up to one in either pass
+        # PIL rounds rows and columns, half a gray level each; the release cuts off up to one in either pass
         error = images - expected['image'].float()
         cut_off = 2 if name == 'final' else 1
         assert error.min() > -1 and error.max() < 1 + cut_off, f'{name}: {error.min()}, {error.max()}'
@@ -649,7 +649,7 @@ def test_cross_at_the_released_temperature(golden):
     strong = expected_targets(vectors, 'strong', 'CSSCross', False)
     pred = vectors['student.pred_unlabeled'].clone().requires_grad_()
     loss = model.unsupervised_loss(
-        model.full_size(pred, strong.label.shape[2:]), strong.label[:, 0], strong.confidence[:, 0]
+        model.resize_to_input(pred, strong.label.shape[2:]), strong.label[:, 0], strong.confidence[:, 0]
     )
     loss.backward()
     assert loss == vectors['loss_unsup'] == 0

@@ -151,7 +151,7 @@ class TestFixMatch(MethodContract):
         return self.build(cutmix=dict(prob=0.0), **overrides)
 
     def strong_logits(self, head: Watch) -> list[torch.Tensor]:
-        """Of each strong view, as the student's decode head gave them; two unlabelled images each."""
+        """Of each strong view, as the student's decode head gave them; two unlabeled images each."""
         return list(head.answers[-1][-2 * len(self.strong_views) :].split(2))
 
     def weak_logits(self, model, head: Watch, labels: Watch | None) -> torch.Tensor:
@@ -164,10 +164,10 @@ class TestFixMatch(MethodContract):
         if model.teacher is not None:
             labeler = apart(model).teacher.module
             labels = Watch(labeler.decode_head)
-        head, labelled = Watch(model.decode_head), Watch(labeler.backbone)
+        head, labeled = Watch(model.decode_head), Watch(labeler.backbone)
         inputs, data_samples = self.batch(1, 2)
         entries = model.loss(inputs, data_samples)
-        assert torch.equal(labelled.given[0][-2:], inputs['weak'])
+        assert torch.equal(labeled.given[0][-2:], inputs['weak'])
         weak = self.weak_logits(model, head, labels)
         confident = (resized(weak).softmax(1).amax(1) >= 0.3)[:, SHALLOW].float().mean()
         assert 0.1 < confident < 0.9
@@ -228,7 +228,7 @@ class TestFixMatch(MethodContract):
             other = classes['weak'].flip(0) if source == 'batch' else classes['mix_weak']
             assert torch.equal(images[:, 0].long()[changed[-1]], other[changed[-1]])
             other_padding = padding['weak'].flip(0) if source == 'batch' else padding['mix_weak']
-            assert torch.equal(label.real[changed[-1]], ~other_padding[changed[-1]])
+            assert torch.equal(label.image_mask[changed[-1]], ~other_padding[changed[-1]])
             assert changed[-1][0].any() and changed[-1][2].any()
             # the middle one of three is its own source
             assert changed[-1][1].any() == (source == 'same_image')
@@ -261,7 +261,7 @@ class TestFixMatch(MethodContract):
         assert torch.equal(backbone.given[-1][-len(expected) :], expected)
         assert not torch.equal(expected, torch.cat([inputs[view] for view in self.strong_views]))
 
-    def test_pasted_images_are_labelled_before_the_statistics_move(self):
+    def test_pasted_images_are_labeled_before_the_statistics_move(self):
         """In eval mode, by the network as it is before this step."""
         model, again = (self.build(mix_source='same_image') for _ in range(2))
         inputs, data_samples = self.batch()
@@ -313,7 +313,7 @@ class TestUniMatch(TestFixMatch):
         assert share.mean() == pytest.approx(1 - rate, abs=0.1)
         assert all(0.2 < level.mean() < 0.95 for level in kept)
 
-    def test_the_perturbed_loss_is_of_unlabelled_images_alone(self):
+    def test_the_perturbed_loss_is_of_unlabeled_images_alone(self):
         model = self.unmixed(strong_weight=0.0, labeled_weight=0.0)
         head = Watch(model.decode_head)
         entries = model.loss(*self.batch(2, 2))
@@ -350,13 +350,13 @@ class TestUniMatchV2(TestFixMatch):
     method = 'allspark_mmseg.UniMatchV2'
     views = UNIMATCH_VIEWS
     hyper_parameters = TestFixMatch.hyper_parameters | dict(
-        untouched=0.0, teacher=dict(momentum=0.5, warm_up=False)
+        no_dropout_ratio=0.0, teacher=dict(momentum=0.5, warm_up=False)
     )
     strong_views = ('strong_1', 'strong_2')
     pastes_first = False
 
     def unmixed(self, **overrides) -> nn.Module:
-        return super().unmixed(untouched=1.0, **overrides)
+        return super().unmixed(no_dropout_ratio=1.0, **overrides)
 
     def weak_logits(self, model, head: Watch, labels: Watch | None) -> torch.Tensor:
         return labels.answers[0]
@@ -364,10 +364,10 @@ class TestUniMatchV2(TestFixMatch):
     def test_default_weights_are_the_papers(self):
         model = self.build()
         assert (model.labeled_weight, model.strong_weight) == (0.5, 0.25)
-        assert model.untouched == 0.5
+        assert model.no_dropout_ratio == 0.5
         assert model.teacher.momentum == 0.004 and model.teacher.warm_up
 
-    def test_labelled_and_strong_images_go_apart(self):
+    def test_labeled_and_strong_images_go_apart(self):
         model = self.unmixed()
         inputs, data_samples = self.batch(1, 2)
         backbone, head = Watch(model.student.backbone), Watch(model.decode_head)
@@ -383,7 +383,7 @@ class TestUniMatchV2(TestFixMatch):
         assert len(labels.given) == 1 and torch.equal(labels.given[0], inputs['weak'])
 
     def test_the_strong_features_alone_are_dropped(self):
-        model = self.build(untouched=0.0)
+        model = self.build(no_dropout_ratio=0.0)
         backbone, head = Watch(model.student.backbone), Watch(model.decode_head)
         model.loss(*self.batch(1, 2))
         assert all(torch.equal(*pair) for pair in zip(backbone.answers[0], head.given[0], strict=True))
@@ -394,25 +394,27 @@ class TestUniMatchV2(TestFixMatch):
 
     def test_the_share_is_one(self):
         for share in (-0.1, 1.5):
-            with pytest.raises(ValueError, match=f'UniMatchV2: untouched is {share}'):
-                self.build(untouched=share)
+            with pytest.raises(ValueError, match=f'UniMatchV2: no_dropout_ratio is {share}'):
+                self.build(no_dropout_ratio=share)
 
 
-def masks_of(widths: list[int], pairs: int, untouched: float) -> list[torch.Tensor]:
+def masks_of(widths: list[int], pairs: int, no_dropout_ratio: float) -> list[torch.Tensor]:
     """What ones become: (pairs, C) of the first images and of the second ones, level by level."""
-    dropped = complementary_dropout([torch.ones(2 * pairs, width, 2, 3) for width in widths], untouched)
+    dropped = complementary_dropout(
+        [torch.ones(2 * pairs, width, 2, 3) for width in widths], no_dropout_ratio
+    )
     assert all(level.eq(level[:, :, :1, :1]).all() for level in dropped), 'positions differ'
     return [level[:, :, 0, 0] for level in dropped]
 
 
 @pytest.mark.parametrize('pairs', [1, 2, 3, 8])
-@pytest.mark.parametrize('untouched', [0.0, 0.5, 1.0])
-def test_complementary_masks(pairs, untouched):
-    for mask in masks_of([16, 24, 16], pairs, untouched):
+@pytest.mark.parametrize('no_dropout_ratio', [0.0, 0.5, 1.0])
+def test_complementary_masks(pairs, no_dropout_ratio):
+    for mask in masks_of([16, 24, 16], pairs, no_dropout_ratio):
         first, second = mask.chunk(2)
         assert torch.equal(first + second, torch.full_like(first, 2))
         whole = first.eq(1).all(1)
-        assert whole.sum() == math.floor(pairs * untouched)
+        assert whole.sum() == math.floor(pairs * no_dropout_ratio)
         assert set(first[~whole].unique().tolist()) <= {0.0, 2.0}
         assert torch.equal(second.eq(1).all(1), whole)
 

@@ -105,7 +105,7 @@ class TestS4Former(MethodContract):
 
         with torch.no_grad():
             teacher = model.teacher.module
-            logits = model.full_size(teacher.decode_head(teacher.extract_feat(inputs['weak'])), CROP)
+            logits = model.resize_to_input(teacher.decode_head(teacher.extract_feat(inputs['weak'])), CROP)
         confidence, label = logits.softmax(1).max(1)
         confident = confidence > 0.3
         assert 0.05 < confident.float().mean() < 0.95
@@ -128,7 +128,7 @@ class TestS4Former(MethodContract):
             loss = nn.functional.cross_entropy(logits, target, ignore_index=255, reduction='sum')
             return loss / target.numel()
 
-        logits_of = [model.full_size(each.detach(), CROP) for _, each in decoded]
+        logits_of = [model.resize_to_input(each.detach(), CROP) for _, each in decoded]
         target_mixed = torch.where(boxes, target.roll(-1, 0), target)
         logits_mixed = torch.where(boxes[:, None], logits.roll(-1, 0), logits)
         expected = dict(
@@ -155,7 +155,7 @@ class TestS4Former(MethodContract):
     def test_a_confidence_equal_to_the_threshold_does_not_count(self):
         model = self.build()
         model.teacher.module.decode_head.forward = lambda features: torch.zeros(2, CLASSES, 64, 64)
-        pseudo = model.label(torch.randn(2, 3, *CROP), 1 / CLASSES)
+        pseudo = model.make_pseudo_labels(torch.randn(2, 3, *CROP), 1 / CLASSES)
         assert (pseudo.confidence == 1 / CLASSES).all() and not pseudo.valid.any()
 
     def test_without_its_branches_it_is_mean_teacher(self):
@@ -163,8 +163,8 @@ class TestS4Former(MethodContract):
         model = self.build(cutmix=dict(prob=0), shuffle=dict(block_size=32, prob=0), **options)
         inputs, data_samples = self.batch()
         losses = model.loss(inputs, data_samples)
-        logits = model.full_size(model.decode_head(model.extract_feat(inputs['strong_1'])), CROP)
-        pseudo = model.label(inputs['weak'], 0.3, model.padding(data_samples, 'weak'))
+        logits = model.resize_to_input(model.decode_head(model.extract_feat(inputs['strong_1'])), CROP)
+        pseudo = model.make_pseudo_labels(inputs['weak'], 0.3, model.padding_mask(data_samples, 'weak'))
         expected = nn.functional.cross_entropy(logits, pseudo.target, ignore_index=255, reduction='sum')
         torch.testing.assert_close(losses_in(losses, 'unsup.'), expected / pseudo.target.numel())
 
@@ -186,8 +186,8 @@ class TestS4Former(MethodContract):
         with pytest.raises(
             ValueError, match=r'block_size=32 pixels cannot tile the crop of 64 x 72 \(H x W\)'
         ):
-            model.check_crop(torch.zeros(1, 3, 64, 72))
-        model.check_crop(torch.zeros(1, 3, 64, 96))
+            model.check_input_size(torch.zeros(1, 3, 64, 72))
+        model.check_input_size(torch.zeros(1, 3, 64, 96))
 
     def test_a_hierarchy_of_features_is_put_back_level_by_level(self):
         torch.manual_seed(0)

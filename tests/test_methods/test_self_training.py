@@ -80,5 +80,5 @@ class TestSelfTraining(MethodContract):
         for sample in data_samples['weak']:
             del sample.gt_sem_seg
         self.build().loss(inputs, data_samples)
-        with pytest.raises(ValueError, match=r'ignore_padding=True.*BlankSegMap'):
+        with pytest.raises(ValueError, match=r'ignore_padding=True.*LoadEmptyAnnotations'):
             self.build(ignore_padding=True).loss(inputs, data_samples)

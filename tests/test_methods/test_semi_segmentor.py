@@ -9,7 +9,7 @@ from mmseg.models import SegDataPreProcessor
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
-from allspark_mmseg.datasets import SemiSegDataPreProcessor
+from allspark_mmseg.datasets import MultiViewSegDataPreProcessor
 
 from ..method_contract import (
     CLASSES,
@@ -48,7 +48,7 @@ def stock_resnet() -> dict:
     return tiny_resnet(auxiliary_head=auxiliary)
 
 
-def randomised(model: torch.nn.Module) -> torch.nn.Module:
+def randomized(model: torch.nn.Module) -> torch.nn.Module:
     """Every tensor other than any fresh model's, buffers included."""
     for value in model.state_dict().values():
         value.copy_(
@@ -70,7 +70,7 @@ def student_s_plain_keys(model) -> dict:
 @pytest.mark.parametrize('stock', [stock_segformer, stock_resnet])
 @pytest.mark.parametrize('prefix', ['', 'module.'])
 def test_a_plain_checkpoint_fills_the_student(wrap, stock, prefix, tmp_path):
-    plain = randomised(build_model(stock()))
+    plain = randomized(build_model(stock()))
     stored = {f'{prefix}{name}': value for name, value in plain.state_dict().items()}
     torch.save(dict(state_dict=stored, meta={}), tmp_path / 'plain.pth')
     model = build_model(wrap(stock()))
@@ -84,7 +84,7 @@ def test_a_plain_checkpoint_fills_the_student(wrap, stock, prefix, tmp_path):
 
 @pytest.mark.parametrize('wrap', [self_training, allspark])
 def test_a_plain_state_dict_loads_and_stays_as_it_was(wrap):
-    plain = randomised(build_model(stock_segformer())).state_dict()
+    plain = randomized(build_model(stock_segformer())).state_dict()
     names = list(plain)
     model = build_model(wrap(stock_segformer()))
     missing, unexpected = model.load_state_dict(plain, strict=False)
@@ -96,7 +96,7 @@ def test_a_plain_state_dict_loads_and_stays_as_it_was(wrap):
 
 def test_a_plain_checkpoint_with_bottleneck_fills_the_student():
     """An AllSparkHead that was trained in a plain EncoderDecoder."""
-    plain = randomised(build_model(behind_bottleneck(stock_segformer()))).state_dict()
+    plain = randomized(build_model(behind_bottleneck(stock_segformer()))).state_dict()
     model = build_model(allspark(stock_segformer()))
     missing, unexpected = model.load_state_dict(plain, strict=False)
     assert (missing, unexpected) == (['memory_ready'], [])
@@ -106,7 +106,7 @@ def test_a_plain_checkpoint_with_bottleneck_fills_the_student():
 @pytest.mark.parametrize('wrap', [self_training, allspark])
 @pytest.mark.parametrize('prefix', ['', 'module.'])
 def test_its_own_checkpoint_loads_unchanged(wrap, prefix, tmp_path):
-    stored = randomised(build_model(wrap())).state_dict()
+    stored = randomized(build_model(wrap())).state_dict()
     torch.save(
         dict(state_dict={f'{prefix}{name}': value for name, value in stored.items()}), tmp_path / 'own.pth'
     )
@@ -118,7 +118,7 @@ def test_its_own_checkpoint_loads_unchanged(wrap, prefix, tmp_path):
 
 
 def test_the_student_s_state_is_a_plain_checkpoint():
-    model = randomised(build_model(self_training(stock_segformer())))
+    model = randomized(build_model(self_training(stock_segformer())))
     plain = build_model(stock_segformer())
     plain.load_state_dict(model.student.state_dict())
     image = torch.randn(1, 3, *CROP)
@@ -128,7 +128,7 @@ def test_the_student_s_state_is_a_plain_checkpoint():
 
 
 def test_a_wrapper_inside_another_module_loads_a_plain_checkpoint():
-    plain = randomised(build_model(stock_segformer())).state_dict()
+    plain = randomized(build_model(stock_segformer())).state_dict()
     outer = torch.nn.ModuleDict(dict(inner=build_model(self_training(stock_segformer()))))
     outer.load_state_dict({f'inner.{name}': value for name, value in plain.items()})
     assert all(torch.equal(value, plain[name]) for name, value in outer['inner'].student.state_dict().items())
@@ -136,7 +136,7 @@ def test_a_wrapper_inside_another_module_loads_a_plain_checkpoint():
 
 def assert_preprocesses_like(model, mean: list[float]) -> None:
     preprocessor = model.data_preprocessor
-    assert isinstance(preprocessor, SemiSegDataPreProcessor)
+    assert isinstance(preprocessor, MultiViewSegDataPreProcessor)
     assert preprocessor.mean.flatten().tolist() == mean
 
 
@@ -146,7 +146,7 @@ def test_data_preprocessor_is_made_from_the_segmentor_s():
     pixel = torch.tensor([100, 165, 180], dtype=torch.uint8)[:, None, None]  # BGR
     batch = model.data_preprocessor(dict(inputs=[pixel], data_samples=[SegDataSample()]), training=True)
     assert batch['inputs'].shape == (1, 3, *CROP)
-    assert batch['inputs'][0, :, 0, 0].tolist() == [1.0, 1.0, 0.0]  # RGB, normalised
+    assert batch['inputs'][0, :, 0, 0].tolist() == [1.0, 1.0, 0.0]  # RGB, normalized
     assert type(model.student.data_preprocessor) is SegDataPreProcessor
 
 
@@ -174,7 +174,10 @@ def test_the_segmentor_s_data_preprocessor_wins_over_the_runner_s():
 @pytest.mark.parametrize('built', [False, True])
 def test_an_explicit_data_preprocessor_is_taken_as_it_is(built):
     config = dict(
-        type='allspark_mmseg.SemiSegDataPreProcessor', mean=[4.0, 5.0, 6.0], std=[1.0, 1.0, 1.0], size=CROP
+        type='allspark_mmseg.MultiViewSegDataPreProcessor',
+        mean=[4.0, 5.0, 6.0],
+        std=[1.0, 1.0, 1.0],
+        size=CROP,
     )
     own = MODELS.build(config) if built else config
     model = build_model(self_training(data_preprocessor=own))
@@ -204,7 +207,7 @@ def test_the_wrapper_answers_for_its_student():
 
 
 def test_the_student_s_pretrained_weights_are_read(tmp_path):
-    plain = randomised(build_model(stock_segformer()))
+    plain = randomized(build_model(stock_segformer()))
     torch.save(plain.backbone.state_dict(), tmp_path / 'backbone.pth')
     segmentor = stock_segformer()
     segmentor['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint=str(tmp_path / 'backbone.pth'))

@@ -17,7 +17,7 @@ from ..method_contract import build_model, losses_in
 METHODS = {
     'unimatch': ('UniMatch', dict(mix_source='same_image')),
     'fixmatch': ('FixMatch', dict(mix_source='same_image')),
-    'unimatch_v2': ('UniMatchV2', dict(mix_source='batch', untouched=1.0)),
+    'unimatch_v2': ('UniMatchV2', dict(mix_source='batch', no_dropout_ratio=1.0)),
     'fixmatch_v2': ('FixMatch', dict(mix_source='batch', teacher=dict())),
 }
 
@@ -47,7 +47,7 @@ class RecordedHead(BaseDecodeHead):
         given = features[0]
         found = [self.recorded(image) for image in given]
         missing = [i for i, logits in enumerate(found) if logits is None]
-        # perturbed images: first the labelled ones, whose logits are of no use
+        # perturbed images: first the labeled ones, whose logits are of no use
         unused = len(missing) - len(self.perturbed)
         for place, i in enumerate(missing):
             found[i] = self.perturbed[max(place - unused, 0)] * (place >= unused)
@@ -135,14 +135,14 @@ def test_the_teacher_follows_as_released(golden):
     vectors = golden('unimatch_step')
     student = nn.BatchNorm2d(1)
     teacher = Teacher(student)
-    for part, start, towards, name in (
+    for part, start, toward, name in (
         ('weight', 1, 3, 'ema_from_1_to_3_at_iter_12'),
         ('running_mean', -1, 5, 'ema_buffer_from_-1_to_5_at_iter_12'),
     ):
         teacher.steps.fill_(12)
         with torch.no_grad():
             getattr(teacher.module, part).fill_(start)
-            getattr(student, part).fill_(towards)
+            getattr(student, part).fill_(toward)
             teacher.update_parameters(student)
         found = getattr(teacher.module, part).squeeze().detach()
         torch.testing.assert_close(found, vectors[f'unimatch_v2.{name}'], rtol=1e-6, atol=0)
@@ -153,7 +153,7 @@ def test_the_learning_rate_is_the_released_one(golden):
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1e-3)
     schedule = PARAM_SCHEDULERS.build(
         dict(
-            type='allspark_mmseg.LaggedPolyLR',
+            type='allspark_mmseg.PostStepPolyLR',
             optimizer=optimizer,
             power=0.9,
             eta_min=0.0,

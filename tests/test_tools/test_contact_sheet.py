@@ -83,9 +83,7 @@ def test_sheet_shows_images_labels_and_legend():
         pixels[top : top + height, report.GAP + index * step :][:, : report.CELL_WIDTH] for index in range(3)
     ]
     assert (column[0] == 77).all()
-    assert (column[1][: height // 2 - 1] == report.IGNORE_COLOUR).all() and (
-        column[1][-1] == PALETTE[1]
-    ).all()
+    assert (column[1][: height // 2 - 1] == report.IGNORE_COLOR).all() and (column[1][-1] == PALETTE[1]).all()
     assert (column[2] == PALETTE[2]).all()
     legend = pixels[top + height + report.GAP :].reshape(-1, 3).tolist()
     assert PALETTE[1] in legend and PALETTE[2] in legend and PALETTE[0] not in legend

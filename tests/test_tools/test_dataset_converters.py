@@ -27,7 +27,7 @@ COCO_IDS = [
 ]
 PERSON, DOG, CUP, TOOTHBRUSH = 1, 17, 42, 80  # labels of the categories 1, 18, 47 and 90
 
-# Label ids of Cityscapes 0 to 33 with their training ids; the 35th, the licence plate, has the id -1.
+# Label ids of Cityscapes 0 to 33 with their training ids; the 35th, the license plate, has the id -1.
 CITYSCAPES = """
 unlabeled - | ego vehicle - | rectification border - | out of roi - | static - | dynamic - | ground - | road 0
 sidewalk 1 | parking - | rail track - | building 2 | wall 3 | fence 4 | guard rail - | bridge - | tunnel -
@@ -267,13 +267,13 @@ def test_cityscapes_says_what_to_do_without_label_ids(tmp_path):
 def test_bad_label_maps_are_named_and_the_others_are_made(tmp_path):
     outs = write_cityscapes(tmp_path, 7)
     sources = sorted(tmp_path.glob('gtFine/train/aachen/*_labelIds.png'))
-    cut, empty, flipped, coloured, unknown, gone = bad = sources[:6]
+    cut, empty, flipped, colored, unknown, gone = bad = sources[:6]
     whole = cut.read_bytes()
     cut.write_bytes(whole[: len(whole) // 2])
     empty.write_bytes(b'')
     at = whole.index(b'IDAT') + 8
     flipped.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
-    save(coloured, np.zeros((2, 2, 3)))
+    save(colored, np.zeros((2, 2, 3)))
     save(unknown, [[7, 34]])
     gone.unlink()
     gone.symlink_to('nowhere')

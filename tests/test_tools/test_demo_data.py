@@ -26,7 +26,7 @@ def made(tmp_path_factory):
     return root
 
 
-def test_lists_name_all_training_images_and_only_labelled_ones_have_masks(made):
+def test_lists_name_all_training_images_and_only_labeled_ones_have_masks(made):
     labeled = [line.split() for line in (made / 'labeled.txt').read_text().splitlines()]
     unlabeled = (made / 'unlabeled.txt').read_text().splitlines()
     assert (len(labeled), len(unlabeled)) == (10, 4)
@@ -36,7 +36,7 @@ def test_lists_name_all_training_images_and_only_labelled_ones_have_masks(made):
     assert masks == {mask for _, mask in labeled}
 
 
-def test_masks_fit_their_images_and_the_labelled_part_holds_every_class(made):
+def test_masks_fit_their_images_and_the_labeled_part_holds_every_class(made):
     masks = {}
     for path in made.glob('annotations/*/*.png'):
         mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
@@ -119,4 +119,4 @@ def test_impossible_numbers_are_refused(tmp_path, option, capsys):
 
 def test_warns_when_a_class_is_missing(tmp_path, capsys):
     demo.main([str(tmp_path / 'data'), '--labeled', '1', '--unlabeled', '0', '--val', '1', '--size', '32'])
-    assert 'warning: the labelled part lacks' in capsys.readouterr().out
+    assert 'warning: the labeled part lacks' in capsys.readouterr().out

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from allspark_mmseg.datasets import benchmark_splits as splits
+from allspark_mmseg.datasets import published_splits as splits
 from tests.conftest import ROOT
 
 sys.path.append(str(ROOT / 'tools' / 'dataset_converters'))
@@ -276,7 +276,7 @@ def test_cityscapes_and_coco_lists_that_follow_from_others(published, tmp_path, 
     assert set(made) == halves | {'coco/1_32/labeled.txt', 'coco/1_512/labeled.txt'}
 
 
-def test_what_the_data_set_lacks_and_unlabelled_images_need_no_mask(published, tmp_path, call):
+def test_what_the_data_set_lacks_and_unlabeled_images_need_no_mask(published, tmp_path, call):
     root = tmp_path / 'cityscapes'
     lines = published['cityscapes/val.txt'].decode().splitlines()
     for name in ' '.join(lines[7:]).split():
@@ -439,7 +439,7 @@ def test_a_new_split_of_folders(mine, tmp_path):
     assert {image for image, _ in listed} == {str(p.relative_to(mine)) for p in mine.glob('images/*/*')}
     assert all(mask == image.replace('images', 'masks').replace('jpg', 'png') for image, mask in listed)
     assert 'images/town1/13.jpg masks/town1/13.png' in labeled
-    assert '3 labelled and 21 unlabelled images, seed 0' in output
+    assert '3 labeled and 21 unlabeled images, seed 0' in output
     assert '3                   6        1              0        0' in output
 
 
@@ -448,7 +448,7 @@ def test_a_new_split_of_a_list_and_what_it_does_not_overwrite(mine, tmp_path, ca
     (mine / 'train.txt').write_text('\n'.join(lines))
     options = ('new', '--data-root', mine, '--list', 'train.txt', *NEW, '--count', 2, '--out', tmp_path / 's')
     status, output = call(*options, '--num-classes', 3)
-    assert status == 0 and 'no labelled image holds the classes [2]' in output
+    assert status == 0 and 'no labeled image holds the classes [2]' in output
     before = lists_below(tmp_path / 's')
     assert len(before['labeled.txt'].splitlines()) == 2 and len(before['unlabeled.txt'].splitlines()) == 10
     assert call(*options)[0] == 0 and lists_below(tmp_path / 's') == before

@@ -1,7 +1,7 @@
 """Make the label maps of Cityscapes' 19 classes from those of its 34 labels.
 
 The 19 classes that are evaluated get 0 to 18, everything else 255, as the data set's own scripts (package
-cityscapesscripts) do it: a licence plate, id -1, is stored as 255 if at all, and stays 255. Label maps of
+cityscapesscripts) do it: a license plate, id -1, is stored as 255 if at all, and stays 255. Label maps of
 theirs that are there already are kept.
 
 Usage: python tools/dataset_converters/cityscapes.py [--data-root data/cityscapes]
@@ -43,7 +43,7 @@ CLASSES = {  # label id -> name, in the order of the training ids 0 to 18
     33: 'bicycle',
 }
 IGNORED = 255
-# 34 labels and the licence plate
+# 34 labels and the license plate
 TABLE = dict.fromkeys([*range(34), 255], IGNORED) | {label: index for index, label in enumerate(CLASSES)}
 
 

@@ -75,7 +75,7 @@ def translate(path: Path, table: dict[int, int]) -> np.ndarray:
     if image.mode not in ('L', 'P'):
         raise BadInputError(
             f'{path}: expected a label map of one byte a pixel, found an image of mode {image.mode}; '
-            'is it coloured, or of instances?'
+            'is it colored, or of instances?'
         )
     labels = np.asarray(image)
     unknown = sorted(set(np.unique(labels).tolist()) - table.keys())

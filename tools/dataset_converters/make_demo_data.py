@@ -1,9 +1,9 @@
 """Make a small data set for the demo, without any download: handwritten digits in cluttered scenes.
 
 The digits are real handwriting, the 1797 images that scikit-learn ships (`sklearn.datasets.load_digits`).
-They are enlarged, turned, coloured and laid over each other and over distracting strokes and blobs, on
+They are enlarged, turned, colored and laid over each other and over distracting strokes and blobs, on
 textured ground. There are 11 classes: 0 is the background, 1 to 10 are the digits 0 to 9; the truth is
-the ink. Training and validation scenes share no handwritten digit, and unlabelled images have no mask.
+the ink. Training and validation scenes share no handwritten digit, and unlabeled images have no mask.
 
 Usage: python tools/dataset_converters/make_demo_data.py [data/demo] [--labeled 32] [--unlabeled 480]
 """
@@ -28,7 +28,7 @@ SMALLEST_SIZE = 32  # below this, the smallest digits are narrower than the 8 pi
 README = """Demo data for semi-supervised segmentation, made by tools/dataset_converters/make_demo_data.py.
 
 Source: the handwritten digits of scikit-learn (sklearn.datasets.load_digits; UCI "Optical Recognition of
-Handwritten Digits", 1797 images of 8 x 8 pixels, CC BY 4.0), enlarged, rotated, coloured, occluded and
+Handwritten Digits", 1797 images of 8 x 8 pixels, CC BY 4.0), enlarged, rotated, colored, occluded and
 blurred over generated textures. Scenes in train use the first {train_share:.0%} of each digit's images,
 scenes in val the rest.
 
@@ -44,7 +44,7 @@ def load_sources() -> dict[str, list[np.ndarray]]:
     """Handwritten digits of each split: ``sources[split][digit]`` is (K, 8, 8) float32 in [0, 1], 1 = ink.
 
     Within a digit, the first images go to ``train`` and the rest to ``val``. The order is that of the
-    original collection, so the split does not depend on any seed, and neighbours (often one writer) stay
+    original collection, so the split does not depend on any seed, and neighbors (often one writer) stay
     together.
 
     Raises:
@@ -98,14 +98,14 @@ def background(rng: np.random.Generator, size: int) -> np.ndarray:
     return (first + (second - first) * field[..., None]).clip(0, 255).astype(np.float32)
 
 
-def digit_ink(rng: np.random.Generator, digit: np.ndarray, centre: np.ndarray, size: int) -> np.ndarray:
+def digit_ink(rng: np.random.Generator, digit: np.ndarray, center: np.ndarray, size: int) -> np.ndarray:
     """Coverage (size, size), float32 in [0, 1], of a handwritten digit laid into the scene.
 
     Args:
         rng: draws the height (30 to 50 % of the scene), a rotation of up to 25 degrees (6 and 9 stay
             distinct) and a little stretch and slant.
         digit: (8, 8) in [0, 1].
-        centre: (2,), x and y of the digit's centre in the scene, in pixels.
+        center: (2,), x and y of the digit's center in the scene, in pixels.
         size: side of the scene in pixels.
     """
     fine = 8
@@ -116,7 +116,7 @@ def digit_ink(rng: np.random.Generator, digit: np.ndarray, centre: np.ndarray, s
     stretch = np.array([[rng.uniform(0.85, 1.25), rng.uniform(-0.15, 0.15)], [0, 1]])
     linear = scale * turn @ stretch
     middle = np.full(2, (len(enlarged) - 1) / 2)
-    place = np.column_stack([linear, centre - linear @ middle])
+    place = np.column_stack([linear, center - linear @ middle])
     placed = cv2.warpAffine(enlarged, place, (size, size), flags=cv2.INTER_LINEAR)
     # The enlarged edge is `scale * fine` pixels wide; an edge of one to two pixels looks like pen on paper.
     return ((placed - 0.5) * max(1, 0.7 * scale * fine) + 0.5).clip(0, 1)
@@ -140,10 +140,10 @@ def distractor_ink(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def paint(rng: np.random.Generator, image: np.ndarray, ink: np.ndarray) -> np.ndarray:
-    """Lay ``ink`` (H, W) in [0, 1] over ``image`` (H, W, 3) in [0, 255], in a light textured colour."""
-    colour = rng.uniform(130, 255, 3)
+    """Lay ``ink`` (H, W) in [0, 1] over ``image`` (H, W, 3) in [0, 255], in a light textured color."""
+    color = rng.uniform(130, 255, 3)
     texture = rng.uniform(0, 50) * (smooth_noise(rng, len(image), rng.integers(4, 30))[..., None] - 0.5)
-    return image + ink[..., None] * (colour + texture - image)
+    return image + ink[..., None] * (color + texture - image)
 
 
 def photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
@@ -179,8 +179,8 @@ def make_scene(rng: np.random.Generator, sources: list[np.ndarray], size: int, t
             ink = distractor_ink(rng, size)
         else:
             within = (np.array([cell % 3, cell // 3]) + rng.uniform(0.2, 0.8, 2)) / 3
-            centre = size * (0.06 + 0.88 * within)
-            ink = digit_ink(rng, rng.choice(sources[digit]), centre, size)
+            center = size * (0.06 + 0.88 * within)
+            ink = digit_ink(rng, rng.choice(sources[digit]), center, size)
         image = paint(rng, image, ink)
         label[ink >= 0.5] = 0 if digit is None else 1 + digit
     return photograph(rng, image), label
@@ -208,10 +208,10 @@ def write_data(root: Path, params: dict) -> dict[str, np.ndarray]:
     """Write images, masks, lists, read-me and parameters under ``root``.
 
     Returns:
-        Pixels of each class in the labelled part and in the validation set: ``labelled`` and ``val``,
+        Pixels of each class in the labeled part and in the validation set: ``labeled`` and ``val``,
         each (11,) int64.
     """
-    pixels = {part: np.zeros(len(CLASSES), np.int64) for part in ('labelled', 'val')}
+    pixels = {part: np.zeros(len(CLASSES), np.int64) for part in ('labeled', 'val')}
     lists = {'labeled': [], 'unlabeled': []}
     numbers = {'train': params['labeled'] + params['unlabeled'], 'val': params['val']}
     for split, number in numbers.items():
@@ -224,7 +224,7 @@ def write_data(root: Path, params: dict) -> dict[str, np.ndarray]:
             _write(root / mask_path, label)
             if split == 'train':
                 lists['labeled'].append(f'{image_path} {mask_path}')
-            part = 'labelled' if split == 'train' else 'val'
+            part = 'labeled' if split == 'train' else 'val'
             pixels[part] += np.bincount(label.ravel(), minlength=len(CLASSES))
     for name, lines in lists.items():
         (root / f'{name}.txt').write_text(''.join(f'{line}\n' for line in lines))
@@ -337,12 +337,12 @@ def main(arguments: list[str] | None = None) -> None:
         print(f'{args.out} already holds these demo data (same options): nothing to do')
         return
     print(
-        f'{args.out}: {args.labeled} labelled, {args.unlabeled} unlabelled and {args.val} validation images '
+        f'{args.out}: {args.labeled} labeled, {args.unlabeled} unlabeled and {args.val} validation images '
         f'of {args.size} x {args.size} pixels\n{shares_table(pixels)}'
     )
-    missing = [name for name, count in zip(CLASSES, pixels['labelled'], strict=True) if not count]
+    missing = [name for name, count in zip(CLASSES, pixels['labeled'], strict=True) if not count]
     if missing:
-        print(f'warning: the labelled part lacks {", ".join(missing)}; 10 labelled images hold every class')
+        print(f'warning: the labeled part lacks {", ".join(missing)}; 10 labeled images hold every class')
 
 
 if __name__ == '__main__':

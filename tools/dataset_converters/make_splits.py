@@ -33,8 +33,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from allspark_mmseg.datasets import SplitListDataset
-from allspark_mmseg.datasets.benchmark_splits import (
+from allspark_mmseg.datasets import ImageListDataset
+from allspark_mmseg.datasets.published_splits import (
     DEFAULT_OUT,
     LISTS,
     REFERENCES,
@@ -46,8 +46,8 @@ from allspark_mmseg.datasets.benchmark_splits import (
     verify,
     voc_line,
 )
-from allspark_mmseg.datasets.split_list import first_five
 from allspark_mmseg.engine.checkpoint import AtomicLocalBackend
+from allspark_mmseg.utils import format_paths
 
 DRAWS = 100  # random completions of a new split, of which the most representative is kept
 
@@ -302,7 +302,7 @@ def store(out: Path, lists: Collection) -> None:
 
 
 def missing_files(root: Path, lists: Collection) -> tuple[list[str], list[str]]:
-    """Images and masks that the lists name and ``root`` lacks; an unlabelled image needs no mask."""
+    """Images and masks that the lists name and ``root`` lacks; an unlabeled image needs no mask."""
     images, masks = {}, {}
     for path, made in lists.made.items():
         for line in made.content.decode().splitlines():
@@ -328,7 +328,7 @@ def report(lists: Collection) -> None:
     for path, problem in lists.problems.items():
         by_problem.setdefault(problem, []).append(path)
     for problem, paths in by_problem.items():
-        print(f'error: {problem}\nSo {len(paths)} of the lists could not be made:\n{first_five(paths)}')
+        print(f'error: {problem}\nSo {len(paths)} of the lists could not be made:\n{format_paths(paths)}')
     if lacking := len(set(lists.wanted) - set(lists.made) - set(lists.problems)):
         print(
             f'{lacking} lists follow no rule: add --reference FOLDER|ARCHIVE|ADDRESS, a copy of '
@@ -349,7 +349,7 @@ def report_missing_files(root: Path, lists: Collection) -> None:
     hints = (f'Complete the data set, or correct --data-root {root}.', mask_hints[lists.dataset])
     for kind, names, hint in zip(('images', 'masks'), missing_files(root, lists), hints, strict=True):
         if names:
-            print(f'warning: {root} lacks {len(names)} {kind} of these lists:\n{first_five(names)}\n{hint}')
+            print(f'warning: {root} lacks {len(names)} {kind} of these lists:\n{format_paths(names)}\n{hint}')
 
 
 def published_splits(args: argparse.Namespace) -> bool:
@@ -374,10 +374,10 @@ def list_images(args: argparse.Namespace) -> list[tuple[str, str]]:
     """Find the images and masks that the command line names, as paths relative to the data root.
 
     Raises:
-        FileNotFoundError, ValueError: As `SplitListDataset` does; or a list could not hold the names.
+        FileNotFoundError, ValueError: As `ImageListDataset` does; or a list could not hold the names.
     """
     prefix = {'img_path': args.images or '', 'seg_map_path': args.masks}
-    dataset = SplitListDataset(
+    dataset = ImageListDataset(
         ann_file=args.list or '',
         data_root=str(args.data_root),
         data_prefix={key: folder for key, folder in prefix.items() if folder is not None},
@@ -388,11 +388,13 @@ def list_images(args: argparse.Namespace) -> list[tuple[str, str]]:
     for info in map(dataset.get_data_info, range(len(dataset))):
         rows.append(tuple(os.path.relpath(info[key], args.data_root) for key in ('img_path', 'seg_map_path')))
     if broken := [name for row in rows for name in row if len(name.split()) != 1]:
-        raise ValueError(f'{len(broken)} names contain white space; rename the files:\n{first_five(broken)}')
+        raise ValueError(
+            f'{len(broken)} names contain white space; rename the files:\n{format_paths(broken)}'
+        )
     images = [image for image, _ in rows]
     if len(set(images)) < len(images):
         twice = [image for image, number in Counter(images).items() if number > 1]
-        raise ValueError(f'--list {args.list}: an image must not occur twice, found:\n{first_five(twice)}')
+        raise ValueError(f'--list {args.list}: an image must not occur twice, found:\n{format_paths(twice)}')
     return rows
 
 
@@ -484,7 +486,7 @@ def choose(present: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def class_table(classes: np.ndarray, pixels: np.ndarray, labeled: np.ndarray) -> str:
-    """Table of the pixels and images of each class in the labelled and in the unlabelled part.
+    """Table of the pixels and images of each class in the labeled and in the unlabeled part.
 
     Args:
         classes: (C,) numbers.
@@ -493,7 +495,7 @@ def class_table(classes: np.ndarray, pixels: np.ndarray, labeled: np.ndarray) ->
     """
     parts = (pixels[labeled], pixels[~labeled])
     rows = [
-        f'{"":<6}{"labelled":>24}{"unlabelled":>24}',
+        f'{"":<6}{"labeled":>24}{"unlabeled":>24}',
         f'{"class":<6}' + f'{"pixels":>15}{"images":>9}' * 2,
     ]
     for index, number in enumerate(classes):
@@ -533,10 +535,10 @@ def new_split(args: argparse.Namespace) -> bool:
             raise FileExistsError(f'{file} is there, with other contents: remove it, or choose another --out')
     for file, content in contents.items():
         AtomicLocalBackend().put(content.encode(), file)
-    print(f'{args.out}: {count} labelled and {len(rows) - count} unlabelled images, seed {args.seed}')
+    print(f'{args.out}: {count} labeled and {len(rows) - count} unlabeled images, seed {args.seed}')
     print(class_table(classes, pixels, labeled))
     if len(lacking := classes[~pixels[labeled].any(axis=0)]):
-        print(f'warning: no labelled image holds the classes {lacking.tolist()}')
+        print(f'warning: no labeled image holds the classes {lacking.tolist()}')
     return True
 
 

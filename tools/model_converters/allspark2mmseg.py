@@ -18,7 +18,7 @@ def convert(state: dict, others: dict, arguments: argparse.Namespace) -> tuple[d
     """Convert, and describe what was found."""
     told = progress(others, 'epoch', 'best_epoch', 'previous_best')
     checkpoint = as_checkpoint(convert_official(state, plain=arguments.plain))
-    return checkpoint, f'{AllSparkNetwork.measured(state)}{told}'
+    return checkpoint, f'{AllSparkNetwork.from_state_dict(state)}{told}'
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ def convert(state: dict, others: dict, arguments: argparse.Namespace) -> tuple[d
     """Convert, and describe what was found."""
     converted, dropped = convert_deit(state)
     told = f'; not converted, as segmentation does not use it: {", ".join(dropped)}' if dropped else ''
-    return as_checkpoint(converted), f'{ViTSizes.measured(converted)}{told}'
+    return as_checkpoint(converted), f'{ViTSizes.from_state_dict(converted)}{told}'
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ def convert(state: dict, others: dict, arguments: argparse.Namespace) -> tuple[d
     converted, dropped = convert_imagenet(state)
     told = f'; not converted, the classifier: {", ".join(dropped)}' if dropped else ''
     checkpoint = as_checkpoint({arguments.prefix + key: value for key, value in converted.items()})
-    return checkpoint, f'{MiT.measured(state)}{told}'
+    return checkpoint, f'{MiT.from_state_dict(state)}{told}'
 
 
 def main() -> None:

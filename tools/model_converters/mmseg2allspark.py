@@ -17,7 +17,7 @@ def convert(state: dict, others: dict, arguments: argparse.Namespace) -> tuple[d
     """Convert, and describe what was found."""
     official = mmseg_to_allspark(state)
     checkpoint = {'model': {f'module.{key}': value for key, value in official.items()}}
-    return checkpoint, str(AllSparkNetwork.measured(official))
+    return checkpoint, str(AllSparkNetwork.from_state_dict(official))
 
 
 def main() -> None:

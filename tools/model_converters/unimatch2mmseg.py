@@ -29,9 +29,11 @@ def convert(state: dict, others: dict, arguments: argparse.Namespace) -> tuple[d
         converted, dropped = convert_unimatch_imagenet(state)
         names = ', '.join(dropped[:EXAMPLES]) + ', ...' * (len(dropped) > EXAMPLES)
         told = f'; not converted, {len(dropped)} key(s): {names}' if dropped else ''
-        return as_checkpoint(converted), f'ImageNet weights, {UniMatchBackbone.measured(state).name}{told}'
+        return as_checkpoint(
+            converted
+        ), f'ImageNet weights, {UniMatchBackbone.from_state_dict(state).name}{told}'
     told = progress(others, 'epoch', 'previous_best')
-    return as_checkpoint(convert_unimatch(state)), f'{UniMatchNetwork.measured(state)}{told}'
+    return as_checkpoint(convert_unimatch(state)), f'{UniMatchNetwork.from_state_dict(state)}{told}'
 
 
 def main() -> None:

@@ -34,10 +34,12 @@ def convert(state: dict, others: dict, arguments: argparse.Namespace) -> tuple[d
     if arguments.ema:
         state = teacher(others)
     elif not any(key.startswith(PARTS) for key in state):
-        return as_checkpoint(convert_dinov2(state)), str(DINOv2Sizes.measured(state))
+        return as_checkpoint(convert_dinov2(state)), str(DINOv2Sizes.from_state_dict(state))
     converted, dropped = convert_unimatch_v2(state)
     told = progress(others, *PROGRESS)
-    told = f'{"EMA teacher" if arguments.ema else "student"} of {UniMatchV2Network.measured(state)}{told}'
+    told = (
+        f'{"EMA teacher" if arguments.ema else "student"} of {UniMatchV2Network.from_state_dict(state)}{told}'
+    )
     return as_checkpoint(converted), f'{told}; not converted, as it is never used: {", ".join(dropped)}'
 
 

@@ -2,18 +2,16 @@
 
 from .class_statistics import ClassStatisticsHook
 from .compile_backbone import CompileBackboneHook
-from .memory_warm_up import MemoryWarmUpHook
-from .pseudo_label_pictures import PseudoLabelPicturesHook
+from .mean_teacher import MeanTeacherHook
+from .pseudo_label_visualization import PseudoLabelVisualizationHook
 from .startup_check import StartupCheckHook
-from .sync_norm_statistics import SyncNormStatisticsHook
-from .teacher import TeacherHook
+from .sync_bn_stats import SyncBNStatsHook
 
 __all__ = [
     'ClassStatisticsHook',
     'CompileBackboneHook',
-    'MemoryWarmUpHook',
-    'PseudoLabelPicturesHook',
+    'MeanTeacherHook',
+    'PseudoLabelVisualizationHook',
     'StartupCheckHook',
-    'SyncNormStatisticsHook',
-    'TeacherHook',
+    'SyncBNStatsHook',
 ]

@@ -4,7 +4,7 @@ from mmengine.hooks import Hook
 
 from ...methods import SemiSegmentor
 from ...registry import HOOKS
-from .unwrapping import unwrapped
+from ...utils import unwrap_model
 
 
 @HOOKS.register_module()
@@ -24,7 +24,7 @@ class CompileBackboneHook(Hook):
 
     def before_train(self, runner) -> None:
         """Compile it."""
-        model = unwrapped(runner.model)
+        model = unwrap_model(runner.model)
         segmentor = model.student if isinstance(model, SemiSegmentor) else model
         segmentor.backbone.compile(**self.options)
         runner.logger.info('The backbone is compiled; the first iteration takes longer.')

@@ -1,33 +1,34 @@
-"""Checks of data, config and checkpoint against each other, before the first iteration."""
+"""Checks of the data, the config and the checkpoint against each other, before the first iteration."""
 
 import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
+from torch.utils.data import DataLoader, Dataset
 
 from ...datasets import DualStreamSampler
+from ...datasets.mask_checks import check_masks
 from ...methods import SemiSegmentor
 from ...pseudo_label import padded_pixels
 from ...registry import HOOKS
-from .masks import check_masks
-from .teacher import TeacherHook
-from .unwrapping import unwrapped
+from ...utils import unwrap_model
+from .mean_teacher import MeanTeacherHook
 
 
 @HOOKS.register_module()
 class StartupCheckHook(Hook):
-    """Stop with one clear sentence where training would fail late, or succeed at nothing.
+    """Stop the run early when training would fail later or have no effect.
 
-    Before training: number of classes of data sets and heads; batch size against the sampler; the views
-    that the method needs, and their sizes; the crop against what the method demands of it; a teacher without
-    its hook; format, size and labels of every mask, for validation too. Before testing: the same of the data.
-    On loading: the checkpoint must fill parameters; a resumed run must be of the same method, and find a
-    memory of its own shape.
+    Before training, the hook checks the number of classes, the batch size against the sampler, the views that
+    the method needs, the size of the crop, the teacher's hook, and the format, size and labels of all masks,
+    for training and for validation. Before testing, it checks the same of the test data. When a checkpoint is
+    loaded, it checks that the checkpoint fills parameters. When a run is resumed, it checks that the checkpoint
+    is of the same method, and asks the model (``check_resume``).
 
     Args:
-        masks: read all masks (each process its share); costs some milliseconds a mask.
+        masks (bool): Read all masks. Each process reads its share, some milliseconds per mask.
 
     Raises:
-        ValueError: from the hook's methods, when something does not fit.
+        ValueError: Something does not fit; raised by the hook's methods.
     """
 
     priority = 'VERY_HIGH'
@@ -37,40 +38,43 @@ class StartupCheckHook(Hook):
 
     def before_train(self, runner) -> None:
         """Check the training set-up."""
-        model = unwrapped(runner.model)
+        model = unwrap_model(runner.model)
         loader = runner.train_loop.dataloader
+        dataset = loader.dataset
         _check_heads(model)
-        for part in _parts(loader.dataset):
-            _check_classes('train_dataloader', part, model)
-        labeled = loader.dataset
+        # the class names of unlabeled images are not used
+        labeled = getattr(dataset, 'labeled', dataset)
+        for leaf in _leaf_datasets(labeled):
+            _check_classes('train_dataloader', leaf, model)
         if isinstance(model, SemiSegmentor):
             _check_sampler(loader)
-            _check_views(loader.dataset, model)
+            _check_views(dataset, model)
             _check_teacher(runner, model)
-            labeled = loader.dataset.datasets[0]
         if self.masks:
-            check_masks('train_dataloader', _parts(labeled), labeled.metainfo['classes'], all_present=True)
+            check_masks(
+                'train_dataloader', _leaf_datasets(labeled), labeled.metainfo['classes'], all_present=True
+            )
         if runner.val_loop is not None:
             self._check_evaluation('val_dataloader', runner.val_loop.dataloader.dataset, model)
 
     def before_test(self, runner) -> None:
         """Check the data set against the model."""
         self._check_evaluation(
-            'test_dataloader', runner.test_loop.dataloader.dataset, unwrapped(runner.model)
+            'test_dataloader', runner.test_loop.dataloader.dataset, unwrap_model(runner.model)
         )
 
-    def _check_evaluation(self, key: str, dataset, model) -> None:
+    def _check_evaluation(self, key: str, dataset: Dataset, model: torch.nn.Module) -> None:
         _check_classes(key, dataset, model)
         if self.masks:
-            check_masks(key, _parts(dataset), dataset.metainfo['classes'])
+            check_masks(key, _leaf_datasets(dataset), dataset.metainfo['classes'])
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Note the method, for a run that is resumed."""
-        checkpoint['meta']['method'] = type(unwrapped(runner.model)).__name__
+        """Store the name of the method, for a run that is resumed."""
+        checkpoint['meta']['method'] = type(unwrap_model(runner.model)).__name__
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Check that the checkpoint belongs to the model, before it is loaded."""
-        model = unwrapped(runner.model)
+        model = unwrap_model(runner.model)
         source = runner._load_from or f'in {runner.work_dir}'
         stored = {
             key.removeprefix('module.'): value
@@ -88,16 +92,17 @@ class StartupCheckHook(Hook):
             )
         if runner._resume:
             _check_method(source, checkpoint, model)
-            _check_memory(source, stored, own)
+            if isinstance(model, SemiSegmentor):
+                model.check_resume(source, stored)
 
 
-def _parts(dataset) -> list:
-    """The data sets inside nested ConcatDatasets and RepeatDatasets."""
+def _leaf_datasets(dataset: Dataset) -> list:
+    """Return the data sets inside nested ConcatDatasets and RepeatDatasets."""
     inner = getattr(dataset, 'datasets', None) or ([dataset.dataset] if hasattr(dataset, 'dataset') else [])
-    return [part for one in inner for part in _parts(one)] or [dataset]
+    return [leaf for one in inner for leaf in _leaf_datasets(one)] or [dataset]
 
 
-def _check_classes(key: str, dataset, model) -> None:
+def _check_classes(key: str, dataset: Dataset, model: torch.nn.Module) -> None:
     classes = dataset.metainfo.get('classes')
     if classes is None:
         raise ValueError(
@@ -111,46 +116,46 @@ def _check_classes(key: str, dataset, model) -> None:
         )
 
 
-def _check_sampler(loader) -> None:
+def _check_sampler(loader: DataLoader) -> None:
     sampler = loader.sampler
     if not isinstance(sampler, DualStreamSampler):
         raise ValueError(
             f'train_dataloader.sampler is a {type(sampler).__name__}; semi-supervised training needs '
             "dict(type='allspark_mmseg.DualStreamSampler', labeled=..., unlabeled=...)."
         )
-    labeled, unlabeled = sampler.shares
+    labeled, unlabeled = sampler.counts['labeled'], sampler.counts['unlabeled']
     if loader.batch_size != labeled + unlabeled:
         raise ValueError(
-            f'train_dataloader.batch_size is {loader.batch_size}, but its sampler draws {labeled} labelled + '
-            f'{unlabeled} unlabelled images a batch; set batch_size={labeled + unlabeled}.'
+            f'train_dataloader.batch_size is {loader.batch_size}, but its sampler draws {labeled} labeled + '
+            f'{unlabeled} unlabeled images a batch; set batch_size={labeled + unlabeled}.'
         )
 
 
 @torch.no_grad()
-def _check_views(dataset, model) -> None:
-    # of every part: one may lack what the others have
-    examples = [part[0] for part in _parts(dataset)]
+def _check_views(dataset: Dataset, model: SemiSegmentor) -> None:
+    # one image of each source, because each source has its own pipeline
+    examples = [leaf[0] for leaf in _leaf_datasets(dataset)]
     batch = model.data_preprocessor(pseudo_collate(examples), training=True)
     inputs = batch['inputs']
     sizes = {view: tuple(images.shape[2:]) for view, images in inputs.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(f'the views of a batch differ in size (height, width): {sizes}; crop them alike.')
-    model.views(inputs, *model.needed_views)
+    model.select_views(inputs, *model.needed_views)
     if model.ignore_padding:
         for view in [view for view in model.needed_views if view.endswith('weak')]:
             padded_pixels(batch['data_samples'][view])
-    model.check_crop(next(iter(inputs.values()))[:1])
+    model.check_input_size(next(iter(inputs.values()))[:1])
 
 
-def _check_teacher(runner, model) -> None:
-    if model.teacher is not None and not any(isinstance(hook, TeacherHook) for hook in runner.hooks):
+def _check_teacher(runner, model: SemiSegmentor) -> None:
+    if model.teacher is not None and not any(isinstance(hook, MeanTeacherHook) for hook in runner.hooks):
         raise ValueError(
-            f"the {type(model).__name__}'s teacher would never follow its student: there is no TeacherHook; "
-            "add default_hooks=dict(teacher=dict(type='allspark_mmseg.TeacherHook'))."
+            f"the {type(model).__name__}'s teacher would never follow its student: there is no MeanTeacherHook; "
+            "add default_hooks=dict(mean_teacher=dict(type='allspark_mmseg.MeanTeacherHook'))."
         )
 
 
-def _check_heads(model) -> None:
+def _check_heads(model: torch.nn.Module) -> None:
     segmentor = model.student if isinstance(model, SemiSegmentor) else model
     heads = getattr(segmentor, 'auxiliary_head', None)
     for head in heads if isinstance(heads, torch.nn.ModuleList) else [heads]:
@@ -161,20 +166,10 @@ def _check_heads(model) -> None:
             )
 
 
-def _check_method(source: str, checkpoint: dict, model) -> None:
+def _check_method(source: str, checkpoint: dict, model: torch.nn.Module) -> None:
     method = checkpoint.get('meta', {}).get('method', type(model).__name__)
     if method != type(model).__name__:
         raise ValueError(
             f'{source}: the run to be resumed is one of {method}, the config of {type(model).__name__}. '
             'Give this one another --work-dir, or start it from those weights (load_from).'
         )
-
-
-def _check_memory(source: str, stored: dict, own: dict) -> None:
-    for key, value in own.items():
-        if key.endswith('memory.rows') and key in stored and stored[key].shape != value.shape:
-            raise ValueError(
-                f'{source}: its memory (classes, channels, positions) is {tuple(stored[key].shape)}, the '
-                f'config makes {tuple(value.shape)}. Resume with the crop and classes the run was started '
-                'with, or start a new run from its weights (load_from).'
-            )

@@ -2,7 +2,15 @@
 
 from .bottleneck import AllSparkBottleneck, group_channels
 from .head import AllSparkHead
+from .memory_warm_up_hook import MemoryWarmUpHook
 from .segmentor import AllSpark
 from .semantic_memory import SemanticMemory
 
-__all__ = ['AllSpark', 'AllSparkBottleneck', 'AllSparkHead', 'SemanticMemory', 'group_channels']
+__all__ = [
+    'AllSpark',
+    'AllSparkBottleneck',
+    'AllSparkHead',
+    'MemoryWarmUpHook',
+    'SemanticMemory',
+    'group_channels',
+]

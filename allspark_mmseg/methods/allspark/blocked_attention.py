@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _BLOCK = 2**21  # bytes of a block of the score map, which two cores' caches hold
-_OUTGROWN = 40.0  # a score so far above its row's shift makes the shift follow: e^40 is far from overflow
+_RESHIFT_MARGIN = (
+    40.0  # a score so far above its row's shift makes the shift follow: e^40 is far from overflow
+)
 _LEVELS = 2**16  # of a uniform random number: dropout's probability is rounded to a multiple of 1/65536
 
 
@@ -88,7 +90,7 @@ class BlockedAttention(torch.autograd.Function):
             mixed = torch.zeros_like(query, dtype=torch.float32)
             of_key, of_value = key_weight.to(query.dtype), value_weight.to(query.dtype)
             key, value = query.new_empty(2, len(of_key), query.shape[1])
-            space = _Space(query, len(of_key), drop)
+            space = _Workspace(query, len(of_key), drop)
             for number, group, rows in _blocks(query, len(source), len(of_key)):
                 if rows.start == 0:
                     channels = source[group].to(query.dtype)
@@ -96,7 +98,7 @@ class BlockedAttention(torch.autograd.Function):
                     torch.mm(of_value, channels, out=value)
                 weights = torch.mm(query[rows], key.T, out=space.scores(rows)).sub_(shift[rows])
                 highest = weights.amax(dim=1, keepdim=True)
-                if highest.max() > _OUTGROWN:
+                if highest.max() > _RESHIFT_MARGIN:
                     before = shift[rows].to(torch.float32, copy=True)
                     shift[rows] += highest.clamp_(min=0)
                     shrink = (before - shift[rows]).exp_()
@@ -128,7 +130,7 @@ class BlockedAttention(torch.autograd.Function):
         grad_source = torch.zeros_like(source) if ctx.needs_input_grad[1] else None
         grad_key, grad_value = torch.empty(2, len(of_key), query.shape[1])
         key, value = query.new_empty(2, len(of_key), query.shape[1])
-        space = _Space(query, len(of_key), drop)
+        space = _Workspace(query, len(of_key), drop)
         for number, group, rows in _blocks(query, len(source), len(of_key)):
             if rows.start == 0:
                 channels = source[group].to(query.dtype)
@@ -157,7 +159,7 @@ class BlockedAttention(torch.autograd.Function):
         return grad_query.to(query.dtype), grad_source, grad_key_weight, grad_value_weight, None
 
 
-class _Space:
+class _Workspace:
     """Memory that the blocks use again: a fresh page for each would cost more than the sums done in it."""
 
     def __init__(self, query: Tensor, keys: int, drop: _Dropout | None):

@@ -1,4 +1,4 @@
-"""The AllSpark bottleneck: labelled features reborn from unlabelled ones (arXiv 2403.01818, section 3.2)."""
+"""The AllSpark bottleneck: labeled features reborn from unlabeled ones (arXiv 2403.01818, section 3.2)."""
 
 import torch
 import torch.nn.functional as F
@@ -35,11 +35,11 @@ def group_channels(class_maps: Tensor, tokens: Tensor, size: tuple[int, int]) ->
 
 
 class AllSparkBottleneck(BaseModule):
-    """Cross-attention of labelled channels to unlabelled ones, in place of the deepest feature map.
+    """Cross-attention of labeled channels to unlabeled ones, in place of the deepest feature map.
 
-    In training, unlabelled images go through channel-wise self-attention, and labelled ones attend to
-    the unlabelled images of the batch (warm-up) or to a class-wise memory of such channels. In evaluation
-    every image goes through the labelled stream's weights, with its own channels as keys.
+    In training, unlabeled images go through channel-wise self-attention, and labeled ones attend to
+    the unlabeled images of the batch (warm-up) or to a class-wise memory of such channels. In evaluation
+    every image goes through the labeled stream's weights, with its own channels as keys.
 
     Args:
         in_channels: channels C of the feature it replaces.
@@ -50,7 +50,7 @@ class AllSparkBottleneck(BaseModule):
         stride: pixels between positions of the feature; 32 for the deepest stage of most backbones.
         dropout: probability in the attention.
         grouping: the maps that channels are compared with: ``'logits'``, as released, or
-            ``'probabilities'``, as the paper says; once normalised the two group differently.
+            ``'probabilities'``, as the paper says; once normalized the two group differently.
         memory_sync: in distributed training, ``'all'``: every rank writes the channels of all ranks, so that
             all memories are equal; ``'rank'``: each rank writes its own (a checkpoint then holds rank 0's).
         memory_init: rows not yet written are ``'noise'``, as released, or ``'zeros'``, which add nothing to
@@ -106,7 +106,7 @@ class AllSparkBottleneck(BaseModule):
         self.map_out = nn.Sequential(nn.Conv2d(channels, in_channels, 1), nn.GELU())
 
     def forward(self, feature: Tensor, *, per_image: bool = False) -> Tensor:
-        """Send every image through the labelled stream, without the memory.
+        """Send every image through the labeled stream, without the memory.
 
         Args:
             feature: (B, C, h, w).
@@ -123,13 +123,13 @@ class AllSparkBottleneck(BaseModule):
     def forward_semi(
         self, feature: Tensor, num_labeled: int, pseudo_logits: Tensor, *, read_memory: bool
     ) -> Tensor:
-        """Train on labelled and unlabelled images together, and write the unlabelled ones to the memory.
+        """Train on labeled and unlabeled images together, and write the unlabeled ones to the memory.
 
         Args:
-            feature: (Bl + Bu, C, h, w), labelled images first.
+            feature: (Bl + Bu, C, h, w), labeled images first.
             num_labeled: Bl, at least 1; Bu need not be equal to it.
-            pseudo_logits: (Bu, K, H, W), what the network predicts for the unlabelled images.
-            read_memory: labelled images attend to the memory; else to the unlabelled images of the batch.
+            pseudo_logits: (Bu, K, H, W), what the network predicts for the unlabeled images.
+            read_memory: labeled images attend to the memory; else to the unlabeled images of the batch.
 
         Returns:
             Tensor: (Bl + Bu, C, h, w).

@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from .blocked_attention import BlockedAttention
 
-_EPS = 1e-5  # of the instance normalisation
+_EPS = 1e-5  # of the instance normalization
 _CHUNK = 8  # groups of keys whose covariance is summed at a time
 
 
@@ -45,18 +45,18 @@ class _QuadraticForms(torch.autograd.Function):
 
 
 class _Covariance(torch.autograd.Function):
-    """Covariance (..., N, N) of vectors (..., M, N), without keeping their centred copy."""
+    """Covariance (..., N, N) of vectors (..., M, N), without keeping their centered copy."""
 
     @staticmethod
     def forward(ctx, vectors: Tensor, mean: Tensor) -> Tensor:
         ctx.save_for_backward(vectors, mean)
-        centred = vectors.float() - mean
-        return centred.transpose(-2, -1) @ centred / vectors.shape[-2]
+        centered = vectors.float() - mean
+        return centered.transpose(-2, -1) @ centered / vectors.shape[-2]
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        # nothing flows through the mean: the centred vectors sum to zero
+        # nothing flows through the mean: the centered vectors sum to zero
         vectors, mean = ctx.saved_tensors
         symmetric = (grad + grad.transpose(-2, -1)) / vectors.shape[-2]
         return ((vectors.float() - mean) @ symmetric).to(vectors.dtype), None
@@ -75,8 +75,8 @@ def _moments_of_keys(source: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """
     source, weight = source.float(), weight.float()
     mean_weight = weight.mean(dim=1, keepdim=True)
-    centred = weight - mean_weight
-    within = _QuadraticForms.apply(source, centred.transpose(1, 2) @ centred / weight.shape[1])
+    centered = weight - mean_weight
+    within = _QuadraticForms.apply(source, centered.transpose(1, 2) @ centered / weight.shape[1])
     # head by head, and with as many dimensions: otherwise the product copies, and keeps, the source
     group_means = torch.stack([(of_head[None, None] @ source).squeeze(2) for of_head in mean_weight], dim=1)
     mean = group_means.mean(dim=2, keepdim=True)
@@ -173,9 +173,9 @@ class ChannelAttention(nn.Module):
             nn.init.xavier_uniform_(linear.weight)
 
     def mix(self, query: Tensor, source: Tensor) -> Tensor:
-        """Attend to the channels of ``source``, each map of scores normalised as a whole (equation 3).
+        """Attend to the channels of ``source``, each map of scores normalized as a whole (equation 3).
 
-        Scores are not scaled by a root of the width; their instance normalisation (mean, biased variance, eps
+        Scores are not scaled by a root of the width; their instance normalization (mean, biased variance, eps
         1e-5) gives softmax unit variance whatever the number of keys. Softmax does not see the mean, so it
         is enough to scale the queries, and the map is never built.
 
@@ -194,7 +194,7 @@ class ChannelAttention(nn.Module):
 
 
 class ChannelSelfAttention(ChannelAttention):
-    """The unlabelled stream: multi-head self-attention between the channels of one image."""
+    """The unlabeled stream: multi-head self-attention between the channels of one image."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Attend.
@@ -213,7 +213,7 @@ class ChannelSelfAttention(ChannelAttention):
 
 
 class ChannelCrossAttention(ChannelAttention):
-    """The labelled stream: all H*D query channels of an image share one map over the key channels."""
+    """The labeled stream: all H*D query channels of an image share one map over the key channels."""
 
     def forward(self, tokens: Tensor, source: Tensor, *, per_image: bool = False) -> Tensor:
         """Attend to the channels of ``source``.

@@ -20,8 +20,8 @@ class AllSparkHead(BaseModule):
             decoder=dict(type='SegformerHead', ...))          # any MMSegmentation decode head
 
     In a plain ``EncoderDecoder`` it trains and tests like the head it wraps: every image goes through the
-    labelled stream, with keys from the whole batch in training and from the image itself in prediction;
-    the memory is not used, and the unlabelled stream gets no gradient (so distributed training needs
+    labeled stream, with keys from the whole batch in training and from the image itself in prediction;
+    the memory is not used, and the unlabeled stream gets no gradient (so distributed training needs
     ``find_unused_parameters=True`` there). The ``AllSpark`` segmentor calls ``forward_semi`` instead.
 
     A plain checkpoint of the same network without the bottleneck loads into the decoder.
@@ -76,7 +76,7 @@ class AllSparkHead(BaseModule):
         return self.decoder.ignore_index
 
     def forward(self, inputs: list[Tensor], *, per_image: bool | None = None) -> Tensor:
-        """Decode, every image through the labelled stream.
+        """Decode, every image through the labeled stream.
 
         Args:
             inputs: features (B, C_i, h_i, w_i).
@@ -93,13 +93,13 @@ class AllSparkHead(BaseModule):
     def forward_semi(
         self, inputs: list[Tensor], num_labeled: int, pseudo_logits: Tensor, *, read_memory: bool
     ) -> Tensor:
-        """Decode labelled and unlabelled images together; arguments as in the bottleneck's method.
+        """Decode labeled and unlabeled images together; arguments as in the bottleneck's method.
 
         Args:
-            inputs: features (Bl + Bu, C_i, h_i, w_i), labelled images first.
+            inputs: features (Bl + Bu, C_i, h_i, w_i), labeled images first.
             num_labeled: Bl.
             pseudo_logits: (Bu, K, H, W).
-            read_memory: labelled images attend to the memory.
+            read_memory: labeled images attend to the memory.
 
         Returns:
             Tensor: the decoder's logits (Bl + Bu, K, H, W).

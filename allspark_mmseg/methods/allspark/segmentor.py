@@ -1,4 +1,6 @@
-"""AllSpark: self-training with a bottleneck that rebuilds labelled features from unlabelled ones."""
+"""AllSpark: self-training with a bottleneck that rebuilds labeled features from unlabeled ones."""
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -6,7 +8,7 @@ from torch import Tensor
 from ...pseudo_label import PseudoLabel
 from ...registry import MODELS
 from ..self_training import SelfTraining
-from ..semi_segmentor import evaluating
+from ..semi_segmentor import eval_mode
 from .head import AllSparkHead
 
 
@@ -16,19 +18,19 @@ class AllSpark(SelfTraining):
 
     .. code-block:: text
 
-        U, pseudo-label = student(unlabelled), eval mode, no gradient
-        e1..e4          = backbone([labelled, unlabelled])
-        channels of e4 (unlabelled) -> class each by U -> semantic memory
-        e4 (labelled)   = cross-attention to the memory   (in warm-up: to e4 of the unlabelled images)
-        e4 (unlabelled) = channel-wise self-attention
-        loss            = 1/2 CE(decoder(labelled), mask) + 1/2 CE(decoder(unlabelled), pseudo-label)
+        U, pseudo-label = student(unlabeled), eval mode, no gradient
+        e1..e4          = backbone([labeled, unlabeled])
+        channels of e4 (unlabeled) -> class each by U -> semantic memory
+        e4 (labeled)   = cross-attention to the memory   (in warm-up: to e4 of the unlabeled images)
+        e4 (unlabeled) = channel-wise self-attention
+        loss            = 1/2 CE(decoder(labeled), mask) + 1/2 CE(decoder(unlabeled), pseudo-label)
 
     The memory is read from the moment that ``MemoryWarmUpHook`` starts it, and written from the first
     step. Differs from the release: the memory is shared by all ranks; prediction is image by image.
 
     Args:
         segmentor: config of the student, its ``decode_head`` an ``allspark_mmseg.AllSparkHead``.
-        pseudo_keys: whose channels are the keys in the pseudo-label pass: ``'batch'``, all unlabelled
+        pseudo_keys: whose channels are the keys in the pseudo-label pass: ``'batch'``, all unlabeled
             images' (as released), or ``'image'``, each image's own (as in prediction).
         kwargs: as in ``SelfTraining``.
 
@@ -66,15 +68,37 @@ class AllSpark(SelfTraining):
         )
 
     @torch.no_grad()
-    def check_crop(self, images: Tensor) -> None:
+    def check_input_size(self, images: Tensor) -> None:
         """Check that feature maps of images (N, 3, H, W) fill a row of the memory.
 
         Raises:
             ValueError: they do not.
         """
-        with evaluating(self.student):
+        with eval_mode(self.student):
             feature = self.extract_feat(images)[self.decode_head.bottleneck_index]
         self.decode_head.bottleneck.check_map_size(feature.shape[2:])
+
+    def class_statistics(self) -> dict[str, Tensor]:
+        """Return the class shares of the pseudo-labels and of the filled memory: {name: (K,) float}."""
+        return super().class_statistics() | {'memory.filled': self.memory.filled}
+
+    def check_resume(self, source: str, stored: Mapping[str, Tensor]) -> None:
+        """Check that the checkpoint's memory fits this model.
+
+        Args:
+            source (str): Name of the checkpoint, for messages.
+            stored (dict): Its state dict.
+
+        Raises:
+            ValueError: The memory has another shape.
+        """
+        for key, value in self.state_dict().items():
+            if key.endswith('memory.rows') and key in stored and stored[key].shape != value.shape:
+                raise ValueError(
+                    f'{source}: its memory (classes, channels, positions) is {tuple(stored[key].shape)}, the '
+                    f'config makes {tuple(value.shape)}. Resume with the crop and classes the run was started '
+                    'with, or start a new run from its weights (load_from).'
+                )
 
     def decode_unlabeled(self, decode_head: torch.nn.Module, features: list[Tensor]) -> Tensor:
         """Logits (Bu, K, h, w) of the pseudo-label pass."""

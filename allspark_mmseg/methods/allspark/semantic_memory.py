@@ -1,4 +1,4 @@
-"""Class-wise memory of unlabelled channel features (AllSpark, section 3.3)."""
+"""Class-wise memory of unlabeled channel features (AllSpark, section 3.3)."""
 
 import torch
 from mmengine.logging import print_log
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 class SemanticMemory(nn.Module):
     """A first-in-first-out ring of ``channels`` rows for each class.
 
-    A row is one channel of one unlabelled image: its value at each of the ``num_tokens`` positions.
+    A row is one channel of one unlabeled image: its value at each of the ``num_tokens`` positions.
     Rows are attended to before they are written, too; they start as standard normal noise, as released, or
     as zeros.
 
@@ -40,7 +40,7 @@ class SemanticMemory(nn.Module):
         ring holds, all that meet in one slot write the last one's row, so their order does not matter.
 
         Args:
-            tokens: (B, N, D) float, the unlabelled tokens.
+            tokens: (B, N, D) float, the unlabeled tokens.
             classes: (B, D) int64, the class of each channel, 0..K-1.
         """
         if self._lent:  # a backward pass may still need what was read

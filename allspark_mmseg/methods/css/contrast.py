@@ -103,7 +103,7 @@ def contrastive_loss(
             -\log \frac{e^{\cos(z_q, p_c) / \tau}}
                        {e^{\cos(z_q, p_c) / \tau} + \sum_m e^{\cos(z_q, z_{q m}) / \tau}}
 
-    Only the queries have a gradient. Kept for the backward pass: the normalised representations, 4 P D
+    Only the queries have a gradient. Kept for the backward pass: the normalized representations, 4 P D
     bytes, and about 20 K Q M bytes of indices and similarities. The similarities of a class's queries to all
     pixels take 4 Q P bytes for the moment (69 MB with Q = 256 and 16 crops of 65 x 65).
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...mixing import ClassMix, HalfAreaCutMix, paste
+from ...mixing import ClassMix, HalfAreaBoxes, paste
 from ...pseudo_label import IGNORE_INDEX, PseudoLabel, check_threshold
 from ...registry import MODELS
 from ..semi_segmentor import SemiSegmentor
@@ -23,7 +23,7 @@ AVERAGES = ('positive', 'labeled')
 
 @dataclass(frozen=True)
 class Targets:
-    """What unlabelled images are trained on: one kind of labels, or two.
+    """What unlabeled images are trained on: one kind of labels, or two.
 
     The first kind trains the classifier, the last one the representations.
 
@@ -39,8 +39,8 @@ class Targets:
     def of(cls, *kinds: PseudoLabel) -> 'Targets':
         """Targets from pseudo-labels, confident or not; padding is ignored, with confidence 0."""
         return cls(
-            torch.stack([kind.label.masked_fill(~kind.real, IGNORE_INDEX) for kind in kinds], dim=1),
-            torch.stack([kind.confidence * kind.real for kind in kinds], dim=1),
+            torch.stack([kind.label.masked_fill(~kind.image_mask, IGNORE_INDEX) for kind in kinds], dim=1),
+            torch.stack([kind.confidence * kind.image_mask for kind in kinds], dim=1),
         )
 
 
@@ -52,18 +52,18 @@ class CSS(SemiSegmentor):
         logits, z    = teacher(weak view)
         y, q; y', q' = labels and confidences for the classifier, and for the representations   (``targets``)
         strong view  = flip(mix(rescale(strong view, y, q, y', q')))
-        loss         = CE(student(labelled), mask) + mean_p w_b CE(student(strong view)_bp, y_bp)
+        loss         = CE(student(labeled), mask) + mean_p w_b CE(student(strong view)_bp, y_bp)
                        + r(t) contrast(z, prototypes)
         w_b          = #{p: q_bp >= threshold} / #{p: y_bp is a class}
-        contrast:      labelled pixels, and unlabelled ones with q' >= weak_threshold; those of them that are
+        contrast:      labeled pixels, and unlabeled ones with q' >= weak_threshold; those of them that are
                        hard are drawn to their class's prototype, and away from pixels of other classes
         prototypes  <- average with the class means of z, before the contrast
         teacher     <- average of student and teacher, after the step
         r(t)         = contrast_weight exp(-5 (t / contrast_ramp_down)^2), and 0 from contrast_ramp_down on
 
     There is no threshold by pixel: every pixel with a label is trained on, weighted by its image's w_b. The
-    view ``strong_1`` is the weak one with other colours and blur, pixel by pixel in the same place; the
-    model itself rescales, mixes and flips it. Differs from the release: colours change before the mixing,
+    view ``strong_1`` is the weak one with other colors and blur, pixel by pixel in the same place; the
+    model itself rescales, mixes and flips it. Differs from the release: colors change before the mixing,
     nothing is rounded to 8 bits, and the partner in mixing is the next image of the same process.
 
     Args:
@@ -71,7 +71,7 @@ class CSS(SemiSegmentor):
         teacher: arguments of ``Teacher``; by default ``momentum=0.01``, and buffers as ``teacher_statistics``
             needs them.
         threshold: confidence from which a pixel counts for its image's weight, in [0, 1].
-        weak_threshold: confidence from which an unlabelled pixel takes part in the contrast, in [0, 1].
+        weak_threshold: confidence from which an unlabeled pixel takes part in the contrast, in [0, 1].
         hard_threshold: probability of its label below which a pixel is hard, in (0, 1]; None: all are.
         contrast_temperature: tau of the contrast and of the choice of negatives' classes.
         queries: hard pixels drawn for each class.
@@ -79,17 +79,17 @@ class CSS(SemiSegmentor):
         prototype_momentum: the new means' share in the prototypes, in (0, 1]; 0.01 is a decay of 0.99.
         contrast_weight: weight of the contrast.
         contrast_ramp_down: steps after which the contrast has ended; None for a constant weight. As released
-            200 epochs of the labelled images. The teacher's counter counts.
+            200 epochs of the labeled images. The teacher's counter counts.
         scale_range: of the random rescaling; the release's is (0.5, 1.5) on VOC, (0.5, 2.0) on Cityscapes.
         mix: ``'cutmix'``, ``'cutout'``, ``'classmix'``, or None.
         average_over: pixels over which the classifier's loss on the strong view is averaged: those with a
             loss above 0 (``'positive'``, as released; pixels fitted down to float32's last digit do not
             count), or all those with a label (``'labeled'``).
         teacher_statistics: what the teacher's batch norms follow: batches of their own, by which they also
-            normalise in training (``'labeled_and_weak'`` images, or ``'weak'`` ones alone, which saves a
+            normalize in training (``'labeled_and_weak'`` images, or ``'weak'`` ones alone, which saves a
             pass), or the ``'student'``'s statistics, with the teacher in eval mode.
         ignore_padding: leave pixels that padding added out; the release trains on its reflected borders.
-            Needs ``BlankSegMap`` in the unlabelled pipeline.
+            Needs ``LoadEmptyAnnotations`` in the unlabeled pipeline.
         kwargs: as in ``SemiSegmentor``; ``predict_on`` is ``'teacher'`` by default.
 
     Raises:
@@ -196,17 +196,17 @@ class CSS(SemiSegmentor):
 
         Args:
             inputs: views ``labeled`` (Bl, 3, H, W), ``weak`` (Bu, 3, H, W), and ``strong_1``, the weak one in
-                other colours.
+                other colors.
             data_samples: {view: samples}; those of ``labeled`` hold masks, those of ``weak`` hold
-                ``BlankSegMap``'s maps if padding is to be ignored.
+                ``LoadEmptyAnnotations``'s maps if padding is to be ignored.
 
         Returns:
-            dict: ``sup.*``, ``unsup.loss_ce`` and ``unsup.loss_contrast``, weighted; ``health``'s numbers,
+            dict: ``sup.*``, ``unsup.loss_ce`` and ``unsup.loss_contrast``, weighted; ``log_statistics``'s numbers,
             ``css.hard`` (share of the contrast's pixels that are hard), ``css.seen`` (number of classes that
             have a prototype).
         """
-        labeled, weak, strong = self.views(inputs, *self.needed_views)
-        padding = self.padding(data_samples, 'weak')
+        labeled, weak, strong = self.select_views(inputs, *self.needed_views)
+        padding = self.padding_mask(data_samples, 'weak')
         targets, entries = self.targets(*self.teach(labeled, weak), weak.shape[2:], padding)
         strong, targets = self.strong_view(strong, targets)
 
@@ -216,7 +216,9 @@ class CSS(SemiSegmentor):
         strong_logits, strong_representations = self.decode_head.forward_with_representations(strong_features)
         losses = self.supervised_loss(features, logits, data_samples['labeled'])
         losses['unsup.loss_ce'] = self.unsupervised_loss(
-            self.full_size(strong_logits, strong.shape[2:]), targets.label[:, 0], targets.confidence[:, 0]
+            self.resize_to_input(strong_logits, strong.shape[2:]),
+            targets.label[:, 0],
+            targets.confidence[:, 0],
         )
         label = torch.cat(
             [
@@ -276,7 +278,7 @@ class CSS(SemiSegmentor):
         if self.mix == 'classmix':
             pasted = ClassMix(self.num_classes).draw(targets.label[:, -1])
         elif self.mix is not None:
-            pasted = HalfAreaCutMix().draw(count, tuple(size), images.device)
+            pasted = HalfAreaBoxes().draw(count, tuple(size), images.device)
         if self.mix is not None:
             images, targets = self.paste(images, targets, pasted)
         flip = torch.rand(count, device=images.device) < 0.5
@@ -311,11 +313,11 @@ class CSS(SemiSegmentor):
         return (weight[:, None, None] * per_pixel).sum() / counted.sum().clamp(min=1)
 
     def masks(self, data_samples: list) -> Tensor:
-        """Labels (Bl, H, W) of the labelled images."""
+        """Labels (Bl, H, W) of the labeled images."""
         return torch.cat([sample.gt_sem_seg.data for sample in data_samples])
 
     def contrasted(self, targets: Targets) -> Tensor:
-        """Labels (Bu, H, W) of the unlabelled pixels that take part in the contrast, 255 elsewhere."""
+        """Labels (Bu, H, W) of the unlabeled pixels that take part in the contrast, 255 elsewhere."""
         unsure = targets.confidence[:, -1] < self.weak_threshold
         return targets.label[:, -1].masked_fill(unsure, IGNORE_INDEX)
 
@@ -395,8 +397,8 @@ class CSSBaseline(CSS):
 
     def targets(self, logits, representations, size, padding) -> tuple[Targets, dict[str, Tensor]]:
         """The classifier's labels."""
-        pseudo = PseudoLabel.from_logits(self.full_size(logits, size), self.threshold, padding)
-        return Targets.of(pseudo), self.health(pseudo)
+        pseudo = PseudoLabel.from_logits(self.resize_to_input(logits, size), self.threshold, padding)
+        return Targets.of(pseudo), self.log_statistics(pseudo)
 
     def probability(self, logits, representations) -> Tensor:
         """By the student's classifier."""
@@ -456,8 +458,8 @@ class SimilarityCSS(CSS):
         self, logits: Tensor, representations: Tensor, size: tuple[int, int], padding: Tensor | None
     ) -> tuple[PseudoLabel, PseudoLabel, Tensor]:
         """Labels by the classifier, labels by similarity, and where they agree (N, H, W) bool."""
-        similarity = self.full_size(self.prototypes.similarity(representations), size)
-        by_logit = PseudoLabel.from_logits(self.full_size(logits, size), self.threshold, padding)
+        similarity = self.resize_to_input(self.prototypes.similarity(representations), size)
+        by_logit = PseudoLabel.from_logits(self.resize_to_input(logits, size), self.threshold, padding)
         by_similarity = PseudoLabel.from_logits(
             self.prototypes.logits(similarity, self.similarity_temperature), self.threshold, padding
         )
@@ -495,7 +497,7 @@ class CSSMix(SimilarityCSS):
         targets = Targets.of(pseudo)
         label = targets.label.masked_fill(~agreed[:, None], IGNORE_INDEX)
         confidence = targets.confidence if self.count_ignored else targets.confidence * agreed[:, None]
-        health = self.health(pseudo) | {'css.agreement': _share(agreed, pseudo.real)}
+        health = self.log_statistics(pseudo) | {'css.agreement': _share(agreed, pseudo.image_mask)}
         return Targets(label, confidence), health
 
 
@@ -531,7 +533,7 @@ class CSSCross(SimilarityCSS):
         by_logit, by_similarity, agreed = self.both_labels(logits, representations, size, padding)
         warming = self.teacher.steps < self.warm_up  # a tensor: to branch would wait for the device
         pseudo = by_logit.map(lambda early, late: torch.where(warming, early, late), by_similarity)
-        health = self.health(pseudo) | {'css.agreement': _share(agreed, pseudo.real)}
+        health = self.log_statistics(pseudo) | {'css.agreement': _share(agreed, pseudo.image_mask)}
         return Targets.of(pseudo, by_logit), health
 
 

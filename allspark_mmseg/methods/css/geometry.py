@@ -76,9 +76,9 @@ class Rescale:
         place = place % period
         place = torch.where(place < length, place, period - place)
         step = self.size[axis] / length.double()
-        centre = (place + 0.5) * step
+        center = (place + 0.5) * step
         source = torch.arange(self.size[axis], device=place.device) + 0.5
-        distance = (source - centre[..., None]).abs() / step.clamp(min=1)[..., None]
+        distance = (source - center[..., None]).abs() / step.clamp(min=1)[..., None]
         weight = (1 - distance).clamp(min=0)
         return (weight / weight.sum(dim=2, keepdim=True)).float()
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from ...mixing import HalfAreaCutMix, paste, paste_labels
+from ...mixing import HalfAreaBoxes, paste, paste_labels
 from ...pseudo_label import PseudoLabel
 from ...registry import MODELS
 from ..mean_teacher import MeanTeacher
@@ -23,7 +23,7 @@ class S4Former(MeanTeacher):
         pseudo, confidence = max softmax teacher(weak)
         z_a   = student(strong), attention biased by where the teacher is unconfident
         z_p   = decode(unshuffle(encode(shuffle(CutMix(strong)))))
-        loss  = w_l CE(student(labelled), mask)
+        loss  = w_l CE(student(labeled), mask)
                 + r(t) w_u (w_a CE(z_a, pseudo) + w_p CE(z_p, mixed pseudo)
                             + w_r ranking(z_p, teacher's mixed logits))
         teacher <- average of student and teacher, after the step
@@ -35,17 +35,17 @@ class S4Former(MeanTeacher):
         segmentor: config of the student; its backbone takes an ``attention_bias``.
         teacher: arguments of ``Teacher``; by default a decay of 0.999 without warm-up, as released.
         labeled_weight: w_l, of the supervised losses.
-        unlabeled_weight: w_u, of all three terms on unlabelled images.
+        unlabeled_weight: w_u, of all three terms on unlabeled images.
         attention_weight: w_a; 0 leaves this branch out, and with it the demand on the backbone.
         attention_strength: of the bias, see ``patch_adaptive_bias``.
         perturbed_weight: w_p.
         ranking_weight: w_r.
-        cutmix: arguments of ``HalfAreaCutMix``; what is pasted is the next image of the batch.
+        cutmix: arguments of ``HalfAreaBoxes``; what is pasted is the next image of the batch.
         shuffle: arguments of ``PatchShuffle``.
         mix_teacher_logits: the teacher's logits are mixed like their images, before the ranking. The release
             leaves them unmixed, so that pixels in a box are ranked as those of another image.
         ignore_padding: pixels that padding added get no pseudo-label; the release labels them. Needs
-            ``BlankSegMap`` in the unlabelled pipeline.
+            ``LoadEmptyAnnotations`` in the unlabeled pipeline.
         average_over: as in ``MeanTeacher``.
         kwargs: as in ``MeanTeacher``; pixels count from a confidence above ``threshold``, not equal to it.
 
@@ -84,7 +84,7 @@ class S4Former(MeanTeacher):
         self.attention_strength = attention_strength
         self.perturbed_weight = perturbed_weight
         self.ranking_weight = ranking_weight
-        self.cutmix = HalfAreaCutMix(**({'prob': 0.5} | dict(cutmix or {})))
+        self.cutmix = HalfAreaBoxes(**({'prob': 0.5} | dict(cutmix or {})))
         self.shuffle = PatchShuffle(**(shuffle or {}))
         self.mix_teacher_logits = mix_teacher_logits
         if attention_weight:
@@ -102,17 +102,17 @@ class S4Former(MeanTeacher):
         Args:
             inputs: views ``labeled`` (Bl, 3, H, W), ``weak`` (Bu, 3, H, W), and that to be learned from.
             data_samples: {view: samples}; those of ``labeled`` hold masks, those of ``weak``
-                ``BlankSegMap``'s maps if padding is to be ignored.
+                ``LoadEmptyAnnotations``'s maps if padding is to be ignored.
 
         Returns:
             dict: ``sup.*`` and ``unsup.loss_{attention,perturbed,ranking}``, weighted; ``pseudo.weight``,
-            r(t); ``health``'s numbers.
+            r(t); ``log_statistics``'s numbers.
         """
-        labeled, weak, strong = self.views(inputs, *self.needed_views)
+        labeled, weak, strong = self.select_views(inputs, *self.needed_views)
         features = self.extract_feat(labeled)
         logits = self.decode_head(features)
         losses = self.supervised_loss(features, logits, data_samples['labeled'], self.labeled_weight)
-        pseudo = self.label(weak, self.threshold, self.padding(data_samples, 'weak'))
+        pseudo = self.make_pseudo_labels(weak, self.threshold, self.padding_mask(data_samples, 'weak'))
 
         terms = {}
         if self.attention_weight:
@@ -120,7 +120,7 @@ class S4Former(MeanTeacher):
         boxes = self.cutmix.draw(len(strong), strong.shape[2:], strong.device)
         mixed = paste(strong, strong.roll(-1, 0), boxes)
         mixed_pseudo = paste_labels(pseudo, pseudo.map(lambda part: part.roll(-1, 0)), boxes)
-        perturbed = self.full_size(self.decode_shuffled(mixed), strong.shape[2:])
+        perturbed = self.resize_to_input(self.decode_shuffled(mixed), strong.shape[2:])
         terms['perturbed'] = self.perturbed_weight * self.unsupervised_loss(perturbed, mixed_pseudo)
         ranked_by = mixed_pseudo if self.mix_teacher_logits else pseudo
         terms['ranking'] = self.ranking_weight * negative_class_ranking(
@@ -130,11 +130,13 @@ class S4Former(MeanTeacher):
         losses['pseudo.weight'] = self.weight()
         weight = self.unlabeled_weight * losses['pseudo.weight']
         losses.update({f'unsup.loss_{name}': weight * term for name, term in terms.items()})
-        return losses | self.health(pseudo)
+        return losses | self.log_statistics(pseudo)
 
-    def label(self, images: Tensor, threshold: float = 0.0, padding: Tensor | None = None) -> PseudoLabel:
+    def make_pseudo_labels(
+        self, images: Tensor, threshold: float = 0.0, padding: Tensor | None = None
+    ) -> PseudoLabel:
         """Label images as every method does, but a confidence equal to the threshold does not count."""
-        pseudo = super().label(images, threshold, padding)
+        pseudo = super().make_pseudo_labels(images, threshold, padding)
         return replace(pseudo, valid=pseudo.valid & (pseudo.confidence > threshold))
 
     def attended_loss(self, images: Tensor, pseudo: PseudoLabel) -> Tensor:
@@ -150,7 +152,9 @@ class S4Former(MeanTeacher):
         features = self.student.backbone(images, attention_bias=bias)
         if self.student.with_neck:
             features = self.student.neck(features)
-        return self.unsupervised_loss(self.full_size(self.decode_head(features), images.shape[2:]), pseudo)
+        return self.unsupervised_loss(
+            self.resize_to_input(self.decode_head(features), images.shape[2:]), pseudo
+        )
 
     def decode_shuffled(self, images: Tensor) -> Tensor:
         """Logits (Bu, K, h, w) of images (Bu, 3, H, W) whose blocks change places and, as features, back."""
@@ -159,7 +163,7 @@ class S4Former(MeanTeacher):
         features = self.extract_feat(shuffle(images, permutation, grid))
         return self.decode_head([unshuffle(feature, permutation, grid) for feature in features])
 
-    def check_crop(self, images: Tensor) -> None:
+    def check_input_size(self, images: Tensor) -> None:
         """Check that blocks tile the crop.
 
         Args:

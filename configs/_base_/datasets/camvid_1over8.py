@@ -1,5 +1,5 @@
-# CamVid, 11 classes, 480 x 360: every 8th of the sorted training names is labelled (46), the others are not (321).
-_base_ = '../colour.py'
+# CamVid, 11 classes, 480 x 360: every 8th of the sorted training names is labeled (46), the others are not (321).
+_base_ = '../color.py'
 
 data_root = 'data/camvid'
 splits = '{{ fileDirname }}/../splits/camvid/1over8'
@@ -14,7 +14,7 @@ metainfo = dict(
 geometry = [dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=crop_size)]
 load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *geometry]
 # the blank map tells what is padding
-load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.BlankSegMap'), *geometry]
+load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.LoadEmptyAnnotations'), *geometry]
 pack = dict(type='PackSegInputs')
 # 480 x 360 plus one: like the crop one more than a multiple of the strides, so that EfficientNet-Lite, whose padding
 # depends on the parity of a size, aligns its features in evaluation as in training
@@ -26,21 +26,21 @@ test_pipeline = [
 ]
 
 labeled_dataset = dict(
-    type='allspark_mmseg.SplitListDataset',
+    type='allspark_mmseg.ImageListDataset',
     data_root=data_root,
     ann_file=f'{splits}/labeled.txt',
     metainfo=metainfo,
-    pipeline=[*load_labeled, dict(type='allspark_mmseg.Views', labeled=[pack])],
+    pipeline=[*load_labeled, dict(type='allspark_mmseg.MultiView', labeled=[pack])],
 )
 unlabeled_dataset = dict(
-    type='allspark_mmseg.SplitListDataset',
+    type='allspark_mmseg.ImageListDataset',
     data_root=data_root,
     ann_file=f'{splits}/unlabeled.txt',
     labeled=False,
     metainfo=metainfo,
-    pipeline=[*load_unlabeled, dict(type='allspark_mmseg.Views', weak=[pack])],
+    pipeline=[*load_unlabeled, dict(type='allspark_mmseg.MultiView', weak=[pack])],
 )
-# for 2 processes: 4 labelled and 4 unlabelled images a step
+# for 2 processes: 4 labeled and 4 unlabeled images a step
 train_dataloader = dict(
     batch_size=4,
     num_workers=2,
@@ -54,7 +54,7 @@ val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='allspark_mmseg.SplitListDataset',
+        type='allspark_mmseg.ImageListDataset',
         data_root=data_root,
         data_prefix=dict(img_path='images/val', seg_map_path='annotations/val'),
         metainfo=metainfo,

@@ -4,10 +4,12 @@ _base_ = './camvid_1over8.py'
 crop_size = (196, 196)
 geometry = [dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=crop_size)]
 load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *geometry]
-load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.BlankSegMap'), *geometry]
+load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.LoadEmptyAnnotations'), *geometry]
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), _base_.pack]
 
-labeled_dataset = dict(pipeline=[*load_labeled, dict(type='allspark_mmseg.Views', labeled=[_base_.pack])])
-unlabeled_dataset = dict(pipeline=[*load_unlabeled, dict(type='allspark_mmseg.Views', weak=[_base_.pack])])
+labeled_dataset = dict(pipeline=[*load_labeled, dict(type='allspark_mmseg.MultiView', labeled=[_base_.pack])])
+unlabeled_dataset = dict(
+    pipeline=[*load_unlabeled, dict(type='allspark_mmseg.MultiView', weak=[_base_.pack])]
+)
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

@@ -1,5 +1,5 @@
-# Cityscapes, 2048 x 1024: 2975 training images, 1/16 of them labelled (186); masks are labelTrainIds.
-_base_ = '../colour.py'
+# Cityscapes, 2048 x 1024: 2975 training images, 1/16 of them labeled (186); masks are labelTrainIds.
+_base_ = '../color.py'
 
 data_root = 'data/cityscapes'
 splits = '{{ fileDirname }}/../../../data/splits/cityscapes'
@@ -19,26 +19,26 @@ geometry = [dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=crop_size)
 load_image = dict(type='LoadImageFromFile', color_type='color_ignore_orientation')
 load_labeled = [load_image, dict(type='LoadAnnotations'), *geometry]
 # the blank map tells what is padding
-load_unlabeled = [load_image, dict(type='allspark_mmseg.BlankSegMap'), *geometry]
+load_unlabeled = [load_image, dict(type='allspark_mmseg.LoadEmptyAnnotations'), *geometry]
 pack = dict(type='PackSegInputs')
 test_pipeline = [load_image, dict(type='LoadAnnotations'), pack]
 
 labeled_dataset = dict(
-    type='allspark_mmseg.SplitListDataset',
+    type='allspark_mmseg.ImageListDataset',
     data_root=data_root,
     ann_file=f'{splits}/1_16/labeled.txt',
     metainfo=metainfo,
-    pipeline=[*load_labeled, dict(type='allspark_mmseg.Views', labeled=[*_base_.colour, pack])],
+    pipeline=[*load_labeled, dict(type='allspark_mmseg.MultiView', labeled=[*_base_.color, pack])],
 )
 unlabeled_dataset = dict(
-    type='allspark_mmseg.SplitListDataset',
+    type='allspark_mmseg.ImageListDataset',
     data_root=data_root,
     ann_file=f'{splits}/1_16/unlabeled.txt',
     labeled=False,
     metainfo=metainfo,
-    pipeline=[*load_unlabeled, dict(type='allspark_mmseg.Views', weak=[pack])],
+    pipeline=[*load_unlabeled, dict(type='allspark_mmseg.MultiView', weak=[pack])],
 )
-# for 4 GPUs: 8 labelled and 8 unlabelled images a step; iterations an epoch are counted as released
+# for 4 GPUs: 8 labeled and 8 unlabeled images a step; iterations an epoch are counted as released
 train_dataloader = dict(
     batch_size=4,
     num_workers=4,
@@ -52,7 +52,7 @@ val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='allspark_mmseg.SplitListDataset',
+        type='allspark_mmseg.ImageListDataset',
         data_root=data_root,
         ann_file=f'{splits}/val.txt',
         metainfo=metainfo,

@@ -1,5 +1,5 @@
-# Cityscapes as CSS has it: crops of 769, labelled images not resized (as released), weaker colours than UniMatch's; the
-# model rescales and flips unlabelled ones. 186 labels; for 4 GPUs of 4 + 4 images.
+# Cityscapes as CSS has it: crops of 769, labeled images not resized (as released), weaker colors than UniMatch's; the
+# model rescales and flips unlabeled ones. 186 labels; for 4 GPUs of 4 + 4 images.
 _base_ = './cityscapes_1over16.py'
 
 crop_size = (769, 769)
@@ -10,17 +10,17 @@ load_labeled = [
 ]
 load_unlabeled = [
     _base_.load_image,
-    dict(type='allspark_mmseg.BlankSegMap'),
+    dict(type='allspark_mmseg.LoadEmptyAnnotations'),
     dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=crop_size, ratio_range=(1.0, 1.0), flip_prob=0),
 ]
-coloured = [*_base_.css_colour, _base_.pack]
+colored = [*_base_.css_color, _base_.pack]
 
 labeled_dataset = dict(
-    _base_.labeled_dataset, pipeline=[*load_labeled, dict(type='allspark_mmseg.Views', labeled=coloured)]
+    _base_.labeled_dataset, pipeline=[*load_labeled, dict(type='allspark_mmseg.MultiView', labeled=colored)]
 )
 unlabeled_dataset = dict(
     _base_.unlabeled_dataset,
-    pipeline=[*load_unlabeled, dict(type='allspark_mmseg.Views', strong_1=coloured, weak=[_base_.pack])],
+    pipeline=[*load_unlabeled, dict(type='allspark_mmseg.MultiView', strong_1=colored, weak=[_base_.pack])],
 )
 train_dataloader = dict(
     batch_size=8,

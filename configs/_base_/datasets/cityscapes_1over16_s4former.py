@@ -1,5 +1,5 @@
 # Cityscapes as S4Former's data set file has it: crops of 768 of images resized by 0.5 to 2, MMSegmentation's own
-# augmentation, the same colour distortion on all views. 186 labels; for 2 GPUs of 4 + 4 images.
+# augmentation, the same color distortion on all views. 186 labels; for 2 GPUs of 4 + 4 images.
 _base_ = './cityscapes_1over16.py'
 
 crop_size = (768, 768)
@@ -14,7 +14,7 @@ load_labeled = [
 ]
 load_unlabeled = [
     _base_.load_image,
-    dict(type='allspark_mmseg.BlankSegMap'),
+    dict(type='allspark_mmseg.LoadEmptyAnnotations'),
     resize,
     dict(type='RandomCrop', crop_size=crop_size),
     flip,
@@ -22,11 +22,11 @@ load_unlabeled = [
 distorted = [dict(type='PhotoMetricDistortion'), _base_.pack]
 
 labeled_dataset = dict(
-    _base_.labeled_dataset, pipeline=[*load_labeled, dict(type='allspark_mmseg.Views', labeled=distorted)]
+    _base_.labeled_dataset, pipeline=[*load_labeled, dict(type='allspark_mmseg.MultiView', labeled=distorted)]
 )
 unlabeled_dataset = dict(
     _base_.unlabeled_dataset,
-    pipeline=[*load_unlabeled, dict(type='allspark_mmseg.Views', strong_1=distorted, weak=distorted)],
+    pipeline=[*load_unlabeled, dict(type='allspark_mmseg.MultiView', strong_1=distorted, weak=distorted)],
 )
 train_dataloader = dict(
     batch_size=8,

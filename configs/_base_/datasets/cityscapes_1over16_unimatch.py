@@ -1,9 +1,9 @@
-# Cityscapes as UniMatch has it: no colour on labelled images.
+# Cityscapes as UniMatch has it: no color on labeled images.
 _base_ = './cityscapes_1over16.py'
 
-# an unlabelled image as stored; the blank map tells what is padding
-load = [_base_.load_image, dict(type='allspark_mmseg.BlankSegMap')]
+# an unlabeled image as stored; the blank map tells what is padding
+load = [_base_.load_image, dict(type='allspark_mmseg.LoadEmptyAnnotations')]
 
 labeled_dataset = dict(
-    pipeline=[*_base_.load_labeled, dict(type='allspark_mmseg.Views', labeled=[_base_.pack])]
+    pipeline=[*_base_.load_labeled, dict(type='allspark_mmseg.MultiView', labeled=[_base_.pack])]
 )

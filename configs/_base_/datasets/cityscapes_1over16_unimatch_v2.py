@@ -6,4 +6,4 @@ geometry = [dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=crop_size)
 load_labeled = [_base_.load_image, dict(type='LoadAnnotations'), *geometry]
 load_unlabeled = [*_base_.load, *geometry]
 
-labeled_dataset = dict(pipeline=[*load_labeled, dict(type='allspark_mmseg.Views', labeled=[_base_.pack])])
+labeled_dataset = dict(pipeline=[*load_labeled, dict(type='allspark_mmseg.MultiView', labeled=[_base_.pack])])

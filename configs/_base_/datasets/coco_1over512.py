@@ -1,5 +1,5 @@
-# COCO 2017, its instances as 81 classes: 118 287 training images, 1/512 of them labelled (232).
-_base_ = '../colour.py'
+# COCO 2017, its instances as 81 classes: 118 287 training images, 1/512 of them labeled (232).
+_base_ = '../color.py'
 
 data_root = 'data/coco'
 splits = '{{ fileDirname }}/../../../data/splits/coco'
@@ -15,7 +15,7 @@ metainfo = dict(
              'bed', 'dining table', 'toilet', 'tv', 'laptop', 'mouse', 'remote', 'keyboard', 'cell phone',
              'microwave', 'oven', 'toaster', 'sink', 'refrigerator', 'book', 'clock', 'vase', 'scissors',
              'teddy bear', 'hair drier', 'toothbrush'),
-    # the colours of Pascal VOC, which go by the bits of the class's number, for more classes
+    # the colors of Pascal VOC, which go by the bits of the class's number, for more classes
     palette=[[sum((i >> 3 * bit + c & 1) << 7 - bit for bit in range(3)) for c in range(3)] for i in range(81)],
 )  # fmt: skip
 
@@ -24,26 +24,26 @@ geometry = [dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=crop_size)
 load_image = dict(type='LoadImageFromFile', color_type='color_ignore_orientation')
 load_labeled = [load_image, dict(type='LoadAnnotations'), *geometry]
 # the blank map tells what is padding
-load_unlabeled = [load_image, dict(type='allspark_mmseg.BlankSegMap'), *geometry]
+load_unlabeled = [load_image, dict(type='allspark_mmseg.LoadEmptyAnnotations'), *geometry]
 pack = dict(type='PackSegInputs')
 test_pipeline = [load_image, dict(type='LoadAnnotations'), pack]
 
 labeled_dataset = dict(
-    type='allspark_mmseg.SplitListDataset',
+    type='allspark_mmseg.ImageListDataset',
     data_root=data_root,
     ann_file=f'{splits}/1_512/labeled.txt',
     metainfo=metainfo,
-    pipeline=[*load_labeled, dict(type='allspark_mmseg.Views', labeled=[*_base_.colour, pack])],
+    pipeline=[*load_labeled, dict(type='allspark_mmseg.MultiView', labeled=[*_base_.color, pack])],
 )
 unlabeled_dataset = dict(
-    type='allspark_mmseg.SplitListDataset',
+    type='allspark_mmseg.ImageListDataset',
     data_root=data_root,
     ann_file=f'{splits}/1_512/unlabeled.txt',
     labeled=False,
     metainfo=metainfo,
-    pipeline=[*load_unlabeled, dict(type='allspark_mmseg.Views', weak=[pack])],
+    pipeline=[*load_unlabeled, dict(type='allspark_mmseg.MultiView', weak=[pack])],
 )
-# for 4 GPUs: 16 labelled and 16 unlabelled images a step; iterations an epoch are counted as released
+# for 4 GPUs: 16 labeled and 16 unlabeled images a step; iterations an epoch are counted as released
 train_dataloader = dict(
     batch_size=8,
     num_workers=4,
@@ -57,7 +57,7 @@ val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='allspark_mmseg.SplitListDataset',
+        type='allspark_mmseg.ImageListDataset',
         data_root=data_root,
         ann_file=f'{splits}/val.txt',
         metainfo=metainfo,

@@ -6,6 +6,6 @@ geometry = [dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=crop_size)
 load_labeled = [_base_.load_image, dict(type='LoadAnnotations'), *geometry]
 load_unlabeled = [*_base_.load, *geometry]
 
-labeled_dataset = dict(pipeline=[*load_labeled, dict(type='allspark_mmseg.Views', labeled=[_base_.pack])])
-# for 4 GPUs: 16 labelled and 16 unlabelled images a step
+labeled_dataset = dict(pipeline=[*load_labeled, dict(type='allspark_mmseg.MultiView', labeled=[_base_.pack])])
+# for 4 GPUs: 16 labeled and 16 unlabeled images a step
 train_dataloader = dict(batch_size=8, sampler=dict(labeled=4, unlabeled=4))

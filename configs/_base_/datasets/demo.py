@@ -1,5 +1,5 @@
 # The demo data: handwritten digits over busy backgrounds, made by tools/dataset_converters/make_demo_data.py.
-_base_ = '../colour.py'
+_base_ = '../color.py'
 
 data_root = 'data/demo'
 crop_size = (97, 97)
@@ -15,24 +15,24 @@ geometry = [
 ]
 load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *geometry]
 # the blank map tells what is padding
-load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.BlankSegMap'), *geometry]
+load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.LoadEmptyAnnotations'), *geometry]
 pack = dict(type='PackSegInputs')
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), pack]
 
 labeled_dataset = dict(
-    type='allspark_mmseg.SplitListDataset',
+    type='allspark_mmseg.ImageListDataset',
     data_root=data_root,
     ann_file='labeled.txt',
     metainfo=metainfo,
-    pipeline=[*load_labeled, dict(type='allspark_mmseg.Views', labeled=[*_base_.colour, pack])],
+    pipeline=[*load_labeled, dict(type='allspark_mmseg.MultiView', labeled=[*_base_.color, pack])],
 )
 unlabeled_dataset = dict(
-    type='allspark_mmseg.SplitListDataset',
+    type='allspark_mmseg.ImageListDataset',
     data_root=data_root,
     ann_file='unlabeled.txt',
     labeled=False,
     metainfo=metainfo,
-    pipeline=[*load_unlabeled, dict(type='allspark_mmseg.Views', weak=[pack])],
+    pipeline=[*load_unlabeled, dict(type='allspark_mmseg.MultiView', weak=[pack])],
 )
 train_dataloader = dict(
     batch_size=12,
@@ -47,7 +47,7 @@ val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='allspark_mmseg.SplitListDataset',
+        type='allspark_mmseg.ImageListDataset',
         data_root=data_root,
         data_prefix=dict(img_path='images/val', seg_map_path='annotations/val'),
         metainfo=metainfo,

@@ -1,5 +1,5 @@
 # Pascal VOC as S4Former has it: MMSegmentation's own augmentation, short side 512 x (0.5 to 2), crops of 512, the
-# same colour distortion on all views; tested at short side 512. 92 labels; for 2 GPUs of 4 + 4 images.
+# same color distortion on all views; tested at short side 512. 92 labels; for 2 GPUs of 4 + 4 images.
 _base_ = './voc_1over16.py'
 
 crop_size = (512, 512)
@@ -12,10 +12,10 @@ load_labeled = [
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     flip,
 ]
-# the release balances classes by the true masks of unlabelled images, too; here they are not looked at
+# the release balances classes by the true masks of unlabeled images, too; here they are not looked at
 load_unlabeled = [
     _base_.load_image,
-    dict(type='allspark_mmseg.BlankSegMap'),
+    dict(type='allspark_mmseg.LoadEmptyAnnotations'),
     resize,
     dict(type='RandomCrop', crop_size=crop_size),
     flip,
@@ -31,12 +31,12 @@ test_pipeline = [
 labeled_dataset = dict(
     _base_.labeled_dataset,
     ann_file=f'{_base_.splits}/92/labeled.txt',
-    pipeline=[*load_labeled, dict(type='allspark_mmseg.Views', labeled=distorted)],
+    pipeline=[*load_labeled, dict(type='allspark_mmseg.MultiView', labeled=distorted)],
 )
 unlabeled_dataset = dict(
     _base_.unlabeled_dataset,
     ann_file=f'{_base_.splits}/92/unlabeled.txt',
-    pipeline=[*load_unlabeled, dict(type='allspark_mmseg.Views', strong_1=distorted, weak=distorted)],
+    pipeline=[*load_unlabeled, dict(type='allspark_mmseg.MultiView', strong_1=distorted, weak=distorted)],
 )
 train_dataloader = dict(
     batch_size=8,

@@ -8,8 +8,8 @@ load_unlabeled = [*_base_.load, *geometry]
 
 labeled_dataset = dict(
     ann_file=f'{_base_.splits}/92/labeled.txt',
-    pipeline=[*load_labeled, dict(type='allspark_mmseg.Views', labeled=[_base_.pack])],
+    pipeline=[*load_labeled, dict(type='allspark_mmseg.MultiView', labeled=[_base_.pack])],
 )
 unlabeled_dataset = dict(ann_file=f'{_base_.splits}/92/unlabeled.txt')
-# for 4 GPUs: 16 labelled and 16 unlabelled images a step
+# for 4 GPUs: 16 labeled and 16 unlabeled images a step
 train_dataloader = dict(batch_size=8, sampler=dict(labeled=4, unlabeled=4))

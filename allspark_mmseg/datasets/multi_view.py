@@ -1,12 +1,12 @@
-"""Both ends of the data contract: :class:`Views` makes named views, :class:`SemiSegDataPreProcessor` batches.
+"""Both ends of the data contract: :class:`MultiView` makes named views, :class:`MultiViewSegDataPreProcessor` batches.
 
-A view is one augmented version of an image. A labelled image has the view ``labeled``; an unlabelled one has
-those that the method compares, such as ``weak``, ``strong_1`` and ``strong_2``. Below, image 0 is labelled,
+A view is one augmented version of an image. A labeled image has the view ``labeled``; an unlabeled one has
+those that the method compares, such as ``weak``, ``strong_1`` and ``strong_2``. Below, image 0 is labeled,
 image 1 is not, T stands for a tensor (3, H, W) uint8 in BGR and S for its ``SegDataSample``::
 
-    dataset[0], the last step being Views(labeled=[...]):
+    dataset[0], the last step being MultiView(labeled=[...]):
         dict(inputs=BaseDataElement(labeled=T), data_samples=BaseDataElement(labeled=S))
-    dataset[1], the last step being Views(weak=[...], strong_1=[...]):
+    dataset[1], the last step being MultiView(weak=[...], strong_1=[...]):
         dict(inputs=BaseDataElement(weak=T, strong_1=T), data_samples=BaseDataElement(weak=S, strong_1=S))
 
         |  pseudo_collate: lists, because it leaves objects that it does not know alone; a plain dict
@@ -14,7 +14,7 @@ image 1 is not, T stands for a tensor (3, H, W) uint8 in BGR and S for its ``Seg
     dict(inputs=[BaseDataElement(labeled=T), BaseDataElement(weak=T, strong_1=T)],
          data_samples=[BaseDataElement(labeled=S), BaseDataElement(weak=S, strong_1=S)])
 
-        |  SemiSegDataPreProcessor: to the device; each view normalised, padded and stacked, in batch order
+        |  MultiViewSegDataPreProcessor: to the device; each view normalized, padded and stacked, in batch order
         v
     dict(inputs=dict(labeled=(1, 3, H, W), strong_1=(1, 3, H, W), weak=(1, 3, H, W)),   float32, RGB
          data_samples=dict(labeled=[S], strong_1=[S], weak=[S]))
@@ -37,7 +37,7 @@ from ..registry import MODELS, TRANSFORMS
 
 
 @TRANSFORMS.register_module()
-class Views(BaseTransform):
+class MultiView(BaseTransform):
     """The last step of a training pipeline: several views of what the steps before it made.
 
     Each view runs its own steps on its own copy, so what comes before (loading, resizing, cropping, flipping)
@@ -45,7 +45,7 @@ class Views(BaseTransform):
     Steps are named as in any MMSegmentation config, and are found under those names whatever the default
     scope is::
 
-        dict(type='allspark_mmseg.Views', weak=[pack], strong_1=[*colour, pack], strong_2=[*colour, pack])
+        dict(type='allspark_mmseg.MultiView', weak=[pack], strong_1=[*color, pack], strong_2=[*color, pack])
 
     Args:
         **pipelines: The steps of each view under the view's name; the last must be ``PackSegInputs``.
@@ -58,13 +58,13 @@ class Views(BaseTransform):
     def __init__(self, **pipelines: list[dict]) -> None:
         if not pipelines:
             raise ValueError(
-                'Views: expected at least one view, found none. Write for example Views(labeled='
+                'MultiView: expected at least one view, found none. Write for example MultiView(labeled='
                 "[dict(type='PackSegInputs')])."
             )
         for name in pipelines:
             if not name.isidentifier() or name.startswith('_') or hasattr(BaseDataElement, name):
                 raise ValueError(
-                    f"Views: '{name}' cannot name a view: expected a Python identifier without leading "
+                    f"MultiView: '{name}' cannot name a view: expected a Python identifier without leading "
                     'underscore that is not an attribute of BaseDataElement, such as labeled, weak, strong_1.'
                 )
         self.pipelines = {
@@ -98,23 +98,23 @@ class Views(BaseTransform):
 
 
 @TRANSFORMS.register_module()
-class Twice(BaseTransform):
+class TwoCrops(BaseTransform):
     """Draw the views of an image twice; those of the second time get a prefix.
 
-    UniMatch's release (arXiv:2208.09910) pastes by CutMix from another crop of the same image, in colours of
+    UniMatch's release (arXiv:2208.09910) pastes by CutMix from another crop of the same image, in colors of
     its own: the image is decoded once, and everything random is drawn twice independently::
 
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(type='allspark_mmseg.BlankSegMap'),
-            dict(type='allspark_mmseg.Twice', prefix='mix_', steps=[
+            dict(type='allspark_mmseg.LoadEmptyAnnotations'),
+            dict(type='allspark_mmseg.TwoCrops', prefix='mix_', steps=[
                 dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=(321, 321)),
-                dict(type='allspark_mmseg.Views', weak=[pack], strong_1=[*colour, pack])])]
+                dict(type='allspark_mmseg.MultiView', weak=[pack], strong_1=[*color, pack])])]
 
     gives the views ``weak``, ``strong_1``, ``mix_weak`` and ``mix_strong_1``.
 
     Args:
-        steps: What is done twice; the last must be ``Views``.
+        steps: What is done twice; the last must be ``MultiView``.
         prefix: Of the second views' names.
 
     Raises:
@@ -125,7 +125,7 @@ class Twice(BaseTransform):
     def __init__(self, steps: list[dict], prefix: str) -> None:
         if not prefix.isidentifier() or prefix.startswith('_'):
             raise ValueError(
-                f"Twice: prefix is '{prefix}', expected the beginning of a Python identifier without leading "
+                f"TwoCrops: prefix is '{prefix}', expected the beginning of a Python identifier without leading "
                 'underscore, such as mix_.'
             )
         self.steps = Compose([_build(step) for step in steps])
@@ -139,7 +139,7 @@ class Twice(BaseTransform):
                 may change it.
 
         Returns:
-            dict: ``inputs`` and ``data_samples`` as of ``Views``, with twice as many fields.
+            dict: ``inputs`` and ``data_samples`` as of ``MultiView``, with twice as many fields.
         """
         first, second = (self._run(copy.deepcopy(results)), self._run(results))
         for key, views in first.items():
@@ -152,8 +152,8 @@ class Twice(BaseTransform):
         if not isinstance(viewed, dict) or not isinstance(viewed.get('inputs'), BaseDataElement):
             found = f'a dict of {sorted(viewed)}' if isinstance(viewed, dict) else f'{type(viewed).__name__}'
             raise TypeError(
-                f'Twice: the steps must return views, found {found}. End them with '
-                "dict(type='allspark_mmseg.Views', ...)."
+                f'TwoCrops: the steps must return views, found {found}. End them with '
+                "dict(type='allspark_mmseg.MultiView', ...)."
             )
         return viewed
 
@@ -175,22 +175,22 @@ def _run(name: str, steps: Compose, results: dict) -> dict:
     ):
         found = f'a dict of {sorted(packed)}' if isinstance(packed, dict) else f'{type(packed).__name__}'
         raise TypeError(
-            f"Views: the steps of view '{name}' must return PackSegInputs' inputs and data_samples, found "
+            f"MultiView: the steps of view '{name}' must return PackSegInputs' inputs and data_samples, found "
             f"{found}. End them with dict(type='PackSegInputs')."
         )
     return packed
 
 
 @MODELS.register_module()
-class SemiSegDataPreProcessor(SegDataPreProcessor):
+class MultiViewSegDataPreProcessor(SegDataPreProcessor):
     """MMSegmentation's preprocessor, for batches of views as well; takes the same arguments.
 
-    The module's docstring draws what goes in and out. Every view is normalised, padded and stacked on its
+    The module's docstring draws what goes in and out. Every view is normalized, padded and stacked on its
     own, so the sizes of two views may differ; ``batch_augments`` would be drawn anew for each view.
     """
 
     def forward(self, data: dict, training: bool = False) -> dict[str, Any]:
-        """Move a batch to the device, normalise, pad and stack it.
+        """Move a batch to the device, normalize, pad and stack it.
 
         Args:
             data: ``inputs`` and ``data_samples`` as collated: lists of N BaseDataElement whose fields are the
@@ -210,11 +210,11 @@ class SemiSegDataPreProcessor(SegDataPreProcessor):
             return super().forward(data, training)
         if not all(viewed):
             raise TypeError(
-                f'SemiSegDataPreProcessor: {sum(viewed)} of {len(viewed)} items of the batch have views and '
-                'the others have none. End the pipelines of all training datasets with allspark_mmseg.Views.'
+                f'MultiViewSegDataPreProcessor: {sum(viewed)} of {len(viewed)} items of the batch have views and '
+                'the others have none. End the pipelines of all training datasets with allspark_mmseg.MultiView.'
             )
         batches = {
-            view: super(SemiSegDataPreProcessor, self).forward(batch, training)
+            view: super(MultiViewSegDataPreProcessor, self).forward(batch, training)
             for view, batch in _by_view(inputs, data['data_samples']).items()
         }
         return {

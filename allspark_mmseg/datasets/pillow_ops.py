@@ -1,7 +1,7 @@
-"""PIL's operations on images as arrays, by whichever library is fastest and equal within one grey level.
+"""PIL's operations on images as arrays, by whichever library is fastest and equal within one gray level.
 
 UniMatch and AllSpark augment with PIL, whose rounding is part of their distribution: OpenCV's counterparts
-are up to 13 grey levels off in hue and 40 in blur. Images are (H, W, 3) uint8 in BGR; each function returns a
+are up to 13 gray levels off in hue and 40 in blur. Images are (H, W, 3) uint8 in BGR; each function returns a
 contiguous array, the image itself where nothing changes, and never writes to its argument.
 """
 
@@ -37,7 +37,7 @@ def brightness(img: np.ndarray, factor: float) -> np.ndarray:
 
 
 def contrast(img: np.ndarray, factor: float) -> np.ndarray:
-    """Blend with the mean of the grey version, as ``ImageEnhance.Contrast``."""
+    """Blend with the mean of the gray version, as ``ImageEnhance.Contrast``."""
     mean = cv2.mean(cv2.cvtColor(img, cv2.COLOR_BGR2GRAY))[0]
     return cv2.LUT(img, _blend_with(int(mean + 0.5), factor))
 
@@ -48,13 +48,13 @@ def _blend_with(level: int, factor: float) -> np.ndarray:
 
 
 def saturation(img: np.ndarray, factor: float) -> np.ndarray:
-    """Blend with the grey version, as ``ImageEnhance.Color``."""
+    """Blend with the gray version, as ``ImageEnhance.Color``."""
     # PIL truncates; OpenCV rounds, so whole numbers need a little more than minus one half to stay
     return cv2.addWeighted(img, factor, grayscale(img), 1 - factor, -0.49)
 
 
 def grayscale(img: np.ndarray) -> np.ndarray:
-    """Repeat the grey version, PIL's mode ``L``, in three channels."""
+    """Repeat the gray version, PIL's mode ``L``, in three channels."""
     return cv2.cvtColor(cv2.cvtColor(img, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
 
 
@@ -62,8 +62,8 @@ def hue(img: np.ndarray, turn: float) -> np.ndarray:
     """Turn PIL's 8-bit hue by ``turn`` of the circle, -1 to 1, as torchvision's ``adjust_hue`` of PIL images.
 
     With v the largest channel, s the saturation and h the turned hue, both truncated to 8 bits as in PIL's
-    mode ``HSV``, each channel becomes v (1 - s k(h)), where k is 0 on the third of the colour circle around
-    the channel's own colour, 1 on the opposite third, and linear between them.
+    mode ``HSV``, each channel becomes v (1 - s k(h)), where k is 0 on the third of the color circle around
+    the channel's own color, 1 on the opposite third, and linear between them.
     """
     blue, green, red = cv2.split(img)
     low, high = cv2.min(red, green), cv2.max(red, green)
@@ -78,8 +78,8 @@ def hue(img: np.ndarray, turn: float) -> np.ndarray:
     spread = cv2.multiply(spread, value, scale=1 / 255, dtype=cv2.CV_32F)
     position = (np.arange(256) + int(turn * 255)) % 256 * (6 / 255)
     channels = []
-    for centre in (4, 2, 0):  # blue, green, red
-        distance = np.abs((position - centre + 3) % 6 - 3)
+    for center in (4, 2, 0):  # blue, green, red
+        distance = np.abs((position - center + 3) % 6 - 3)
         loss = cv2.LUT(hues, np.clip(distance - 1, 0, 1).astype(np.float32))
         channels.append(cv2.subtract(value, cv2.multiply(spread, loss, dtype=cv2.CV_8U)))
     return cv2.merge(channels)
@@ -104,8 +104,8 @@ def _hues() -> np.ndarray:
     sorted_channels = [np.full_like(chroma, 255), np.clip(255 - chroma + middle, 0, 255), 255 - chroma]
     table = np.zeros((8, 256, 256), dtype=np.uint8)
     for order, channels in {5: 'RGB', 1: 'GRB', 3: 'GBR', 2: 'BGR', 6: 'BRG', 4: 'RBG'}.items():
-        colour = np.stack([sorted_channels[channels.index(name)] for name in 'RGB'], axis=2)
-        table[order] = np.array(Image.fromarray(colour.astype(np.uint8)).convert('HSV'))[..., 0]
+        color = np.stack([sorted_channels[channels.index(name)] for name in 'RGB'], axis=2)
+        table[order] = np.array(Image.fromarray(color.astype(np.uint8)).convert('HSV'))[..., 0]
     return table.ravel()
 
 

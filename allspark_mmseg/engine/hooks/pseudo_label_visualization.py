@@ -9,11 +9,11 @@ from mmseg.structures import SegDataSample
 
 from ...methods import SemiSegmentor
 from ...registry import HOOKS
-from .unwrapping import unwrapped
+from ...utils import unwrap_model
 
 
 @HOOKS.register_module()
-class PseudoLabelPicturesHook(Hook):
+class PseudoLabelVisualizationHook(Hook):
     """Draw the pseudo-labels of the current batch over its images, by the run's visualizer.
 
     Off by default: put it into ``custom_hooks``.
@@ -32,13 +32,13 @@ class PseudoLabelPicturesHook(Hook):
     @master_only
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Draw every ``interval`` iterations."""
-        model = unwrapped(runner.model)
+        model = unwrap_model(runner.model)
         if not isinstance(model, SemiSegmentor) or not self.every_n_train_iters(runner, self.interval):
             return
         raw = [views.weak for views in data_batch['inputs'] if 'weak' in views][: self.num]
         images = model.data_preprocessor(data_batch, training=True)['inputs']['weak'][: self.num]
         with torch.no_grad():
-            pseudo = model.label(images)
+            pseudo = model.make_pseudo_labels(images)
         for i, (pixels, label) in enumerate(zip(raw, pseudo.label.cpu(), strict=True)):
             picture = mmcv.bgr2rgb(pixels.cpu().permute(1, 2, 0).numpy())
             sample = SegDataSample(pred_sem_seg=PixelData(data=label[None]))

@@ -6,7 +6,11 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from allspark_mmseg.methods.encoder_decoder import clipped_windows, nearest_multiple, shifted_windows
+from allspark_mmseg.segmentors.extended_encoder_decoder import (
+    clipped_windows,
+    nearest_multiple,
+    shifted_windows,
+)
 
 from ..method_contract import (
     CLASSES,
@@ -22,8 +26,8 @@ from ..method_contract import (
 
 def clipped(crop=(32, 48), stride=(20, 32), *, base=tiny_resnet, **overrides) -> dict:
     """A ResNet by default, which takes windows of any size."""
-    test_cfg = dict(mode='slide_clipped', crop_size=crop, stride=stride)
-    return base(type='allspark_mmseg.EncoderDecoder', test_cfg=test_cfg) | overrides
+    test_cfg = dict(mode='slide_probs_clipped', crop_size=crop, stride=stride)
+    return base(type='allspark_mmseg.ExtendedEncoderDecoder', test_cfg=test_cfg) | overrides
 
 
 def behind_bottleneck(segmentor: dict) -> dict:
@@ -144,7 +148,7 @@ def test_an_image_within_the_stride_is_one_window(size):
 def test_as_the_student_of_a_method(method):
     segmentor = behind_bottleneck(clipped((48, 64), (36, 40), base=tiny_segmentor))
     model = build_model(dict(type=method, segmentor=segmentor)).eval()
-    assert model.student.test_cfg.mode == 'slide_clipped'
+    assert model.student.test_cfg.mode == 'slide_probs_clipped'
     image = torch.randn(1, 3, 70, 110)
     (result,) = model.predict(image)
     expected = naive(plain_twin(model.student, segmentor), image, (48, 64), (36, 40))
@@ -230,7 +234,7 @@ def test_one_map_of_all_classes_is_in_memory():
 )
 def test_other_modes_are_mmsegmentation_s(test_cfg):
     segmentor = tiny_resnet(test_cfg=test_cfg)
-    model = build_model(segmentor | dict(type='allspark_mmseg.EncoderDecoder')).eval()
+    model = build_model(segmentor | dict(type='allspark_mmseg.ExtendedEncoderDecoder')).eval()
     own = build_model(segmentor).eval()
     own.load_state_dict(model.state_dict())
     image = torch.randn(1, 3, 70, 91)
@@ -253,11 +257,11 @@ def test_it_trains_as_mmsegmentation_s():
         (dict(stride=(534, 0)), r'test_cfg\.stride is \(534, 0\)'),
         (dict(stride=(534, 534.0)), r'test_cfg\.stride is \(534, 534\.0\)'),
         (dict(stride=(534, 802)), r'test_cfg\.stride \(534, 802\) is larger than test_cfg\.crop_size'),
-        (dict(mode='slide_clip'), r"test_cfg\.mode is 'slide_clip'.*slide_clipped"),
+        (dict(mode='slide_clip'), r"test_cfg\.mode is 'slide_clip'.*slide_probs_clipped"),
     ],
 )
 def test_a_bad_test_cfg_is_refused(changed, message):
-    test_cfg = dict(mode='slide_clipped', crop_size=(801, 801), stride=(534, 534)) | changed
+    test_cfg = dict(mode='slide_probs_clipped', crop_size=(801, 801), stride=(534, 534)) | changed
     test_cfg = {key: value for key, value in test_cfg.items() if value is not None}
     with pytest.raises(ValueError, match=message):
         build_model(clipped(test_cfg=test_cfg))
@@ -274,7 +278,7 @@ def at_multiples(multiple: int = 14, *, align_corners: bool = True, **overrides)
     """The tiny ResNet, which takes images of any size, tested at multiples of one."""
     segmentor = tiny_resnet(test_cfg=dict(mode='whole', size_multiple=multiple)) | overrides
     head = segmentor['decode_head'] | dict(align_corners=align_corners)
-    return segmentor | dict(type='allspark_mmseg.EncoderDecoder', decode_head=head)
+    return segmentor | dict(type='allspark_mmseg.ExtendedEncoderDecoder', decode_head=head)
 
 
 def test_nearest_multiple_is_the_released_formula():
@@ -344,7 +348,7 @@ def test_at_multiples_results_have_the_size_of_the_original_image(original):
 @torch.no_grad()
 def test_at_multiples_a_vision_transformer_takes_any_image():
     arch = dict(embed_dims=8, depth=4, num_heads=2, out_indices=(0, 1, 2, 3))
-    head = dict(type='allspark_mmseg.DPTHead', channels=8, post_process_channels=(4, 4, 4, 4))
+    head = dict(type='allspark_mmseg.DINOv2DPTHead', channels=8, post_process_channels=(4, 4, 4, 4))
     segmentor = at_multiples(
         backbone=dict(type='allspark_mmseg.DINOv2', arch=arch),
         decode_head=head | dict(in_channels=[8] * 4, num_classes=CLASSES),
@@ -384,7 +388,7 @@ def released_v2_starts(size: int, crop: int, stride: int) -> list[int]:
 def windows_of_slide(size: tuple[int, int], crop: int, stride: int) -> list[tuple[int, int, int, int]]:
     """(top, left, height, width) of what mode ``slide`` gives the network, in turn."""
     test_cfg = dict(mode='slide', crop_size=(crop, crop), stride=(stride, stride))
-    model = build_model(tiny_resnet(type='allspark_mmseg.EncoderDecoder', test_cfg=test_cfg)).eval()
+    model = build_model(tiny_resnet(type='allspark_mmseg.ExtendedEncoderDecoder', test_cfg=test_cfg)).eval()
     windows = []
 
     def stub(window, metas):
@@ -431,7 +435,7 @@ def test_shifted_windows_end_at_the_border(size, crop, stride, windows):
 def test_shifted_windows_average_probabilities(size):
     crop, stride = (32, 48), (20, 32)
     segmentor = clipped(crop, stride) | dict(
-        test_cfg=dict(mode='slide_shifted', crop_size=crop, stride=stride)
+        test_cfg=dict(mode='slide_probs_shifted', crop_size=crop, stride=stride)
     )
     model = build_model(segmentor).eval()
     twin = plain_twin(model, segmentor)

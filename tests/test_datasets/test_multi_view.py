@@ -11,7 +11,7 @@ from mmengine.structures import BaseDataElement
 from mmseg.models import SegDataPreProcessor
 from mmseg.structures import SegDataSample
 
-from allspark_mmseg.datasets import SemiSegDataPreProcessor, Twice, Views
+from allspark_mmseg.datasets import MultiView, MultiViewSegDataPreProcessor, TwoCrops
 from allspark_mmseg.registry import MODELS, TRANSFORMS
 
 PACK = {'type': 'PackSegInputs'}
@@ -32,7 +32,7 @@ def results(height=4, width=6):
 
 @pytest.fixture
 def root(tmp_path):
-    """Eight images of constant grey level i, of which the first three have masks of constant class 1."""
+    """Eight images of constant gray level i, of which the first three have masks of constant class 1."""
     for i in range(8):
         cv2.imwrite(str(tmp_path / f'{i}.png'), np.full((12 + i, 16, 3), i, np.uint8))
         cv2.imwrite(str(tmp_path / f'mask_{i}.png'), np.ones((12 + i, 16), np.uint8))
@@ -43,10 +43,15 @@ def root(tmp_path):
 
 def dataloader(root, workers):
     load, crop = {'type': 'LoadImageFromFile'}, {'type': 'RandomCrop', 'crop_size': (8, 8)}
-    common = {'type': 'allspark_mmseg.SplitListDataset', 'data_root': str(root), 'metainfo': META}
-    labeled = [load, {'type': 'LoadAnnotations'}, crop, {'type': 'allspark_mmseg.Views', 'labeled': [PACK]}]
+    common = {'type': 'allspark_mmseg.ImageListDataset', 'data_root': str(root), 'metainfo': META}
+    labeled = [
+        load,
+        {'type': 'LoadAnnotations'},
+        crop,
+        {'type': 'allspark_mmseg.MultiView', 'labeled': [PACK]},
+    ]
     views = {'weak': [PACK], 'strong_1': [FLIP, PACK], 'strong_2': [PACK]}
-    unlabeled = [load, crop, {'type': 'allspark_mmseg.Views', **views}]
+    unlabeled = [load, crop, {'type': 'allspark_mmseg.MultiView', **views}]
     return {
         'batch_size': 3,
         'num_workers': workers,
@@ -66,7 +71,7 @@ def dataloader(root, workers):
 def test_from_files_to_batches(root, workers):
     with DefaultScope.overwrite_default_scope('mmseg'):
         loader = Runner.build_dataloader(dataloader(root, workers), seed=0)
-    preprocess = SemiSegDataPreProcessor(size=(8, 8))
+    preprocess = MultiViewSegDataPreProcessor(size=(8, 8))
     seen = []
     assert len(loader) == 2
     for data in loader:
@@ -81,7 +86,7 @@ def test_from_files_to_batches(root, workers):
         assert (samples['labeled'][0].gt_sem_seg.data == 1).all()
         assert all('gt_sem_seg' not in sample for sample in samples['weak'])
         for view in ('weak', 'strong_1', 'strong_2'):
-            # Order of the batch: each sample's file name is the grey level of its image.
+            # Order of the batch: each sample's file name is the gray level of its image.
             names = [int(sample.img_path.split('/')[-1][0]) for sample in samples[view]]
             assert names == inputs[view][:, 0, 0, 0].tolist()
         assert all(sample.flip for sample in samples['strong_1'])
@@ -96,7 +101,7 @@ def test_each_view_works_on_its_own_copy():
         return results
 
     before = results()
-    views = Views(weak=[paint, PACK], strong_1=[PACK])
+    views = MultiView(weak=[paint, PACK], strong_1=[PACK])
     out = views(before)
     assert (before['img'] == results()['img']).all() and (
         before['gt_seg_map'] == results()['gt_seg_map']
@@ -111,19 +116,19 @@ def test_steps_are_found_under_mmsegs_names_in_any_scope(scope):
     inner = {'type': 'RandomApply', 'prob': 1.0, 'transforms': [{'type': 'PhotoMetricDistortion'}]}
     jitter = {'type': 'allspark_mmseg.ColorJitter', 'brightness': 0.5}
     with DefaultScope.overwrite_default_scope(scope):
-        views = TRANSFORMS.build({'type': 'allspark_mmseg.Views', 'weak': [inner, jitter, PACK]})
+        views = TRANSFORMS.build({'type': 'allspark_mmseg.MultiView', 'weak': [inner, jitter, PACK]})
     assert views(results())['inputs'].weak.shape == (3, 4, 6)
 
 
 @pytest.mark.parametrize('name', ['to', 'keys', '_weak', 'strong-1', '1'])
 def test_names_that_cannot_be_fields(name):
     with pytest.raises(ValueError, match=f"'{name}' cannot name a view.*identifier"):
-        Views(**{name: [PACK]})
+        MultiView(**{name: [PACK]})
 
 
 def test_no_view():
     with pytest.raises(ValueError, match='at least one view, found none'):
-        Views()
+        MultiView()
 
 
 @pytest.mark.parametrize(
@@ -135,7 +140,7 @@ def test_no_view():
 )
 def test_a_view_that_is_not_packed(steps, found):
     with pytest.raises(TypeError, match=f"view 'strong_1' must return PackSegInputs' .*found {found}"):
-        Views(weak=[PACK], strong_1=steps)(results())
+        MultiView(weak=[PACK], strong_1=steps)(results())
 
 
 def test_twice_runs_the_steps_anew_on_the_same_image():
@@ -147,7 +152,7 @@ def test_twice_runs_the_steps_anew_on_the_same_image():
         return results
 
     before = results()['img']
-    out = Twice([shift, Views(weak=[PACK], strong_1=[FLIP, PACK])], prefix='mix_')(results())
+    out = TwoCrops([shift, MultiView(weak=[PACK], strong_1=[FLIP, PACK])], prefix='mix_')(results())
     assert len(drawn) == 2 and all((img == before).all() for img in drawn)  # the second is not the first's
     assert (
         set(out['inputs'].keys())
@@ -162,18 +167,18 @@ def test_twice_runs_the_steps_anew_on_the_same_image():
         assert 'flip' not in out['data_samples'].get(f'{prefix}weak')
 
 
-def test_twice_draws_crop_and_colour_independently_of_one_decoded_file(root, monkeypatch):
+def test_twice_draws_crop_and_color_independently_of_one_decoded_file(root, monkeypatch):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     cv2.imwrite(str(root / 'noise.png'), pixels)
     decoded, decode = [], cv2.imdecode
     monkeypatch.setattr(cv2, 'imdecode', lambda *given: decoded.append(1) or decode(*given))
     jitter = {'type': 'allspark_mmseg.ColorJitter', 'brightness': 0.5}
     crop = {'type': 'allspark_mmseg.RandomScaleCropFlip', 'crop_size': (32, 32)}
-    views = {'type': 'allspark_mmseg.Views', 'weak': [PACK], 'strong_1': [jitter, PACK]}
+    views = {'type': 'allspark_mmseg.MultiView', 'weak': [PACK], 'strong_1': [jitter, PACK]}
     steps = [
         {'type': 'LoadImageFromFile'},
-        {'type': 'allspark_mmseg.BlankSegMap'},
-        {'type': 'allspark_mmseg.Twice', 'prefix': 'mix_', 'steps': [crop, views]},
+        {'type': 'allspark_mmseg.LoadEmptyAnnotations'},
+        {'type': 'allspark_mmseg.TwoCrops', 'prefix': 'mix_', 'steps': [crop, views]},
     ]
     np.random.seed(0)
     with DefaultScope.overwrite_default_scope('mmseg'):
@@ -198,7 +203,7 @@ def test_twice_draws_crop_and_colour_independently_of_one_decoded_file(root, mon
 @pytest.mark.parametrize('prefix', ['', '_', '1', 'mix-'])
 def test_prefixes_that_cannot_begin_a_name(prefix):
     with pytest.raises(ValueError, match=f"prefix is '{prefix}', expected the beginning of .* identifier"):
-        Twice([Views(weak=[PACK])], prefix=prefix)
+        TwoCrops([MultiView(weak=[PACK])], prefix=prefix)
 
 
 @pytest.mark.parametrize(
@@ -206,19 +211,19 @@ def test_prefixes_that_cannot_begin_a_name(prefix):
     [([PACK], r"a dict of \['data_samples', 'inputs'\]"), ([lambda results: None], 'NoneType')],
 )
 def test_twice_without_views(steps, found):
-    with pytest.raises(TypeError, match=f'must return views, found {found}.*allspark_mmseg.Views'):
-        Twice(steps, prefix='mix_')(results())
+    with pytest.raises(TypeError, match=f'must return views, found {found}.*allspark_mmseg.MultiView'):
+        TwoCrops(steps, prefix='mix_')(results())
 
 
 def collated():
-    labeled, unlabeled = Views(labeled=[PACK]), Views(weak=[PACK], strong_1=[FLIP, PACK])
+    labeled, unlabeled = MultiView(labeled=[PACK]), MultiView(weak=[PACK], strong_1=[FLIP, PACK])
     items = [labeled(results()), labeled(results(6, 4)), unlabeled(results(6, 6)), unlabeled(results(3, 5))]
     return pseudo_collate(items)
 
 
 def test_every_view_is_what_the_parent_makes_of_it():
     arguments = {'mean': MEAN, 'std': STD, 'bgr_to_rgb': True, 'size': (8, 8), 'pad_val': 0.5}
-    out = MODELS.build({'type': 'allspark_mmseg.SemiSegDataPreProcessor', **arguments})(
+    out = MODELS.build({'type': 'allspark_mmseg.MultiViewSegDataPreProcessor', **arguments})(
         collated(), training=True
     )
     parent = SegDataPreProcessor(**arguments)
@@ -233,9 +238,9 @@ def test_every_view_is_what_the_parent_makes_of_it():
             assert sample.metainfo == other.metainfo
 
 
-def test_normalised_in_rgb_by_the_formula():
-    out = SemiSegDataPreProcessor(mean=MEAN, std=STD, bgr_to_rgb=True, size=(4, 6))(
-        pseudo_collate([Views(weak=[PACK])(results())]), training=True
+def test_normalized_in_rgb_by_the_formula():
+    out = MultiViewSegDataPreProcessor(mean=MEAN, std=STD, bgr_to_rgb=True, size=(4, 6))(
+        pseudo_collate([MultiView(weak=[PACK])(results())]), training=True
     )
     rgb = results()['img'][..., ::-1].transpose(2, 0, 1).astype(np.float64)
     expected = (rgb - np.reshape(MEAN, (3, 1, 1))) / np.reshape(STD, (3, 1, 1))
@@ -243,7 +248,7 @@ def test_normalised_in_rgb_by_the_formula():
 
 
 def test_moved_to_the_device():
-    preprocess = SemiSegDataPreProcessor(size=(8, 8)).to('meta')
+    preprocess = MultiViewSegDataPreProcessor(size=(8, 8)).to('meta')
     out = preprocess(collated(), training=True)
     assert {tensor.device.type for tensor in out['inputs'].values()} == {'meta'}
     samples = [sample for view in out['data_samples'].values() for sample in view]
@@ -264,7 +269,7 @@ def test_without_views_it_is_the_parent(training):
         image = torch.arange(72, dtype=torch.uint8).reshape(3, 4, 6)
         return {'inputs': [image], 'data_samples': [SegDataSample(metainfo={'img_path': 'a.jpg'})]}
 
-    out = SemiSegDataPreProcessor(**arguments)(data(), training)
+    out = MultiViewSegDataPreProcessor(**arguments)(data(), training)
     expected = SegDataPreProcessor(**arguments)(data(), training)
     assert torch.equal(out['inputs'], expected['inputs'])
     assert out['data_samples'][0].metainfo == expected['data_samples'][0].metainfo
@@ -275,5 +280,5 @@ def test_views_and_plain_items_do_not_mix():
         'inputs': [BaseDataElement(weak=torch.zeros(3, 4, 4)), torch.zeros(3, 4, 4)],
         'data_samples': None,
     }
-    with pytest.raises(TypeError, match=r'1 of 2 items .*have views.*allspark_mmseg\.Views'):
-        SemiSegDataPreProcessor(size=(4, 4))(data, training=True)
+    with pytest.raises(TypeError, match=r'1 of 2 items .*have views.*allspark_mmseg\.MultiView'):
+        MultiViewSegDataPreProcessor(size=(4, 4))(data, training=True)

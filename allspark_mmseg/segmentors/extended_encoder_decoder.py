@@ -1,18 +1,18 @@
 """MMSegmentation's plain segmentor with two more ways to test, as UniMatch and UniMatch V2 released them."""
 
 import torch
-from mmseg.models import EncoderDecoder as MMSegEncoderDecoder
+from mmseg.models import EncoderDecoder
 from mmseg.models.utils import resize
 from torch import Tensor
 
 from ..registry import MODELS
 
-AVERAGED = ('slide_clipped', 'slide_shifted')  # modes that average the probabilities of windows
+AVERAGED = ('slide_probs_clipped', 'slide_probs_shifted')  # modes that average the probabilities of windows
 MODES = ('whole', 'slide', *AVERAGED)
 
 
 @MODELS.register_module()
-class EncoderDecoder(MMSegEncoderDecoder):
+class ExtendedEncoderDecoder(EncoderDecoder):
     """MMSegmentation's ``EncoderDecoder``, which can also test by other windows and at multiples of a size.
 
     **Windows clipped at the border**:
@@ -20,8 +20,8 @@ class EncoderDecoder(MMSegEncoderDecoder):
     .. code-block:: python
 
         segmentor=dict(
-            type='allspark_mmseg.EncoderDecoder', ...,
-            test_cfg=dict(mode='slide_clipped', crop_size=(801, 801), stride=(534, 534)))
+            type='allspark_mmseg.ExtendedEncoderDecoder', ...,
+            test_cfg=dict(mode='slide_probs_clipped', crop_size=(801, 801), stride=(534, 534)))
 
     This is how the released code of UniMatch (arXiv 2208.09910) and AllSpark (arXiv 2403.01818) evaluates
     on Cityscapes, its stride int(2/3 crop). In each direction a window starts at 0, s, 2s, ... while that is
@@ -37,7 +37,7 @@ class EncoderDecoder(MMSegEncoderDecoder):
 
     .. code-block:: python
 
-        test_cfg=dict(mode='slide_shifted', crop_size=(798, 798), stride=(532, 532))
+        test_cfg=dict(mode='slide_probs_shifted', crop_size=(798, 798), stride=(532, 532))
 
     This is how the released code of UniMatch V2 (arXiv 2410.10777) evaluates on Cityscapes: the windows are
     those of MMSegmentation's ``slide``, but their probabilities are averaged, not their logits.
@@ -68,7 +68,7 @@ class EncoderDecoder(MMSegEncoderDecoder):
         super().__init__(*args, **kwargs)
         mode = (self.test_cfg or {}).get('mode', 'whole')
         if mode not in MODES:
-            raise ValueError(f'EncoderDecoder: test_cfg.mode is {mode!r}, expected one of {MODES}.')
+            raise ValueError(f'ExtendedEncoderDecoder: test_cfg.mode is {mode!r}, expected one of {MODES}.')
         if mode in AVERAGED:
             self._check_windows(mode)
         self._check_size_multiple(mode)
@@ -79,12 +79,12 @@ class EncoderDecoder(MMSegEncoderDecoder):
             return
         if type(multiple) is not int or multiple < 1:
             raise ValueError(
-                f'EncoderDecoder: test_cfg.size_multiple is {multiple!r}, expected a whole number of pixels '
+                f'ExtendedEncoderDecoder: test_cfg.size_multiple is {multiple!r}, expected a whole number of pixels '
                 'from 1 on.'
             )
         if mode != 'whole':
             raise ValueError(
-                f'EncoderDecoder: test_cfg.size_multiple is for whole images, but test_cfg.mode is {mode!r}; '
+                f'ExtendedEncoderDecoder: test_cfg.size_multiple is for whole images, but test_cfg.mode is {mode!r}; '
                 f"use mode 'whole', or windows whose crop_size is a multiple of {multiple}."
             )
 
@@ -92,12 +92,12 @@ class EncoderDecoder(MMSegEncoderDecoder):
         crop_size, stride = (self._pair(mode, key) for key in ('crop_size', 'stride'))
         if any(step > size for step, size in zip(stride, crop_size, strict=True)):
             raise ValueError(
-                f'EncoderDecoder: test_cfg.stride {stride} is larger than test_cfg.crop_size {crop_size}, so '
+                f'ExtendedEncoderDecoder: test_cfg.stride {stride} is larger than test_cfg.crop_size {crop_size}, so '
                 'the windows would leave gaps; choose a stride of at most the crop size.'
             )
         if self.out_channels == 1:
             raise ValueError(
-                f'EncoderDecoder: test_cfg.mode {mode!r} averages softmax probabilities, but '
+                f'ExtendedEncoderDecoder: test_cfg.mode {mode!r} averages softmax probabilities, but '
                 "decode_head.out_channels is 1 (a sigmoid); use mode 'slide', or two channels."
             )
 
@@ -106,7 +106,7 @@ class EncoderDecoder(MMSegEncoderDecoder):
         proper = isinstance(value, list | tuple) and len(value) == 2
         if not (proper and all(isinstance(side, int) and side > 0 for side in value)):
             raise ValueError(
-                f'EncoderDecoder: test_cfg.{key} is {value!r}; mode {mode!r} expects '
+                f'ExtendedEncoderDecoder: test_cfg.{key} is {value!r}; mode {mode!r} expects '
                 '(height, width), two positive numbers of pixels.'
             )
         return tuple(value)
@@ -115,7 +115,7 @@ class EncoderDecoder(MMSegEncoderDecoder):
         """Logits (N, K, H, W) of images (N, 3, H, W), in the mode that ``test_cfg`` names.
 
         Args:
-            inputs: (N, 3, H, W), normalised.
+            inputs: (N, 3, H, W), normalized.
             batch_img_metas: meta information of each image, as in MMSegmentation.
         """
         if (self.test_cfg or {}).get('mode') in AVERAGED:
@@ -126,7 +126,7 @@ class EncoderDecoder(MMSegEncoderDecoder):
         """Predict whole images, resized to multiples of ``test_cfg.size_multiple`` if there is one.
 
         Args:
-            inputs: (N, 3, H, W), normalised.
+            inputs: (N, 3, H, W), normalized.
             batch_img_metas: meta information of each image.
 
         Returns:
@@ -147,7 +147,7 @@ class EncoderDecoder(MMSegEncoderDecoder):
         """Predict window by window.
 
         Args:
-            inputs: (N, 3, H, W), normalised.
+            inputs: (N, 3, H, W), normalized.
             batch_img_metas: meta information of each image.
 
         Returns:
@@ -158,7 +158,7 @@ class EncoderDecoder(MMSegEncoderDecoder):
         total = inputs.new_zeros((len(inputs), self.out_channels, height, width), dtype=torch.float32)
         count = total.new_zeros((height, width))
         (crop_height, crop_width), (down, right) = self.test_cfg['crop_size'], self.test_cfg['stride']
-        windows = clipped_windows if self.test_cfg['mode'] == 'slide_clipped' else shifted_windows
+        windows = clipped_windows if self.test_cfg['mode'] == 'slide_probs_clipped' else shifted_windows
         for rows in windows(height, crop_height, down):
             for columns in windows(width, crop_width, right):
                 window = inputs[:, :, rows, columns]

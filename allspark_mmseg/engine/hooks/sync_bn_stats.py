@@ -9,7 +9,7 @@ from ...registry import HOOKS
 
 
 @HOOKS.register_module()
-class SyncNormStatisticsHook(Hook):
+class SyncBNStatsHook(Hook):
     """Average the running statistics of plain batch norms over the processes, after every iteration.
 
     Otherwise each process validates with statistics of its own, and the checkpoint, which is the first

@@ -1,27 +1,27 @@
-"""When AllSpark's memory starts being read."""
+"""The start of reading AllSpark's memory."""
 
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop
 
-from ...methods.allspark import AllSpark
 from ...registry import HOOKS
-from .unwrapping import unwrapped
+from ...utils import unwrap_model
+from .segmentor import AllSpark
 
 
 @HOOKS.register_module()
 class MemoryWarmUpHook(Hook):
-    """Let labelled images attend to AllSpark's memory after some epochs or iterations.
+    """Let labeled images attend to AllSpark's memory after some epochs or iterations.
 
-    Until then they attend to the unlabelled images of their batch, while the memory fills. The
-    reference reads it from epoch 5 (Pascal) or 15 (Cityscapes).
+    Before that, they attend to the unlabeled images of their batch while the memory fills. The reference reads
+    the memory from epoch 5 (Pascal) or 15 (Cityscapes).
 
     Args:
-        epochs: epochs before the memory is read; for epoch-based training.
-        iters: iterations before it is read; give exactly one of the two.
+        epochs (int, optional): Epochs before the memory is read, for epoch-based training.
+        iters (int, optional): Iterations before the memory is read. Give exactly one of the two.
 
     Raises:
-        ValueError: not exactly one is given, it is negative, or epochs are counted in an iteration-based
-            training, which has none; the model is not an ``AllSpark``.
+        ValueError: Not exactly one of the two is given; it is negative; ``epochs`` is given for iteration-based
+            training; or the model is not an ``AllSpark``.
     """
 
     def __init__(self, *, epochs: int | None = None, iters: int | None = None):
@@ -36,7 +36,7 @@ class MemoryWarmUpHook(Hook):
 
     def before_train(self, runner) -> None:
         """Check the hook against the model and the loop."""
-        model = unwrapped(runner.model)
+        model = unwrap_model(runner.model)
         if not isinstance(model, AllSpark):
             raise ValueError(
                 f'MemoryWarmUpHook: model is a {type(model).__name__}, expected allspark_mmseg.AllSpark; '
@@ -49,9 +49,9 @@ class MemoryWarmUpHook(Hook):
             )
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        """Start reading once the time has come; tells so once."""
-        ready = runner.epoch >= self.epochs if self.epochs is not None else runner.iter >= self.iters
-        buffer = unwrapped(runner.model).memory_ready
+        """Start reading at the given epoch or iteration, and log it once."""
+        ready = runner.iter >= self.iters if self.iters is not None else runner.epoch >= self.epochs
+        buffer = unwrap_model(runner.model).memory_ready
         if ready != bool(buffer):
             buffer.fill_(ready)
             if ready:

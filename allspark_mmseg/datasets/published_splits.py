@@ -157,7 +157,7 @@ def voc_line(name: str) -> str:
 
 
 def every(lines: Sequence[str], step: int) -> tuple[list[str], list[str]]:
-    """Lines 0, ``step``, 2 ``step``, ... are labelled; the others, in their order, are not."""
+    """Lines 0, ``step``, 2 ``step``, ... are labeled; the others, in their order, are not."""
     return list(lines[::step]), [line for index, line in enumerate(lines) if index % step]
 
 

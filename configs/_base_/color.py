@@ -1,5 +1,5 @@
-# The strong colour augmentation of AllSpark (on labelled images) and UniMatch, in its order; the outer prob switches it.
-colour = [
+# The strong color augmentation of AllSpark (on labeled images) and UniMatch, in its order; the outer prob switches it.
+color = [
     dict(type='RandomApply', prob=1.0, transforms=[
         dict(type='RandomApply', prob=0.8, transforms=[
             dict(type='allspark_mmseg.ColorJitter', brightness=0.5, contrast=0.5, saturation=0.5, hue=0.25)]),
@@ -9,16 +9,16 @@ colour = [
     ]),
 ]  # fmt: skip
 
-# CSS's, of labelled images and of strong views
-css_colour = [
+# CSS's, of labeled images and of strong views
+css_color = [
     dict(type='RandomApply', prob=0.8, transforms=[
         dict(type='allspark_mmseg.ColorJitter', brightness=0.25, contrast=0.25, saturation=0.25, hue=0.25)]),
     dict(type='RandomApply', prob=0.5, transforms=[
         dict(type='allspark_mmseg.GaussianBlur', sigma_range=(0.15, 1.15))]),
 ]  # fmt: skip
 
-# what methods with strong views put last in the unlabelled pipeline
+# what methods with strong views put last in the unlabeled pipeline
 _pack = dict(type='PackSegInputs')
-_strong = [*colour, _pack]
-one_strong_view = dict(type='allspark_mmseg.Views', strong_1=_strong, weak=[_pack])
-two_strong_views = dict(type='allspark_mmseg.Views', strong_1=_strong, strong_2=_strong, weak=[_pack])
+_strong = [*color, _pack]
+one_strong_view = dict(type='allspark_mmseg.MultiView', strong_1=_strong, weak=[_pack])
+two_strong_views = dict(type='allspark_mmseg.MultiView', strong_1=_strong, strong_2=_strong, weak=[_pack])

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allspark_mmseg.datasets import SplitListDataset
-from allspark_mmseg.datasets import benchmark_splits as splits
+from allspark_mmseg.datasets import ImageListDataset
+from allspark_mmseg.datasets import published_splits as splits
 from tests.conftest import ROOT
 
 PUBLISHED = Path(os.environ.get('ALLSPARK_SPLITS', ROOT.parent / 'shared' / 'data' / 'splits'))
@@ -143,6 +143,6 @@ def test_the_command_quotes_and_names_the_subcommand():
 
 def test_a_missing_benchmark_list_names_the_command(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'Make it with: python tools/\S+ voc --data-root \S+ --out'):
-        SplitListDataset(ann_file=f'{tmp_path}/splits/pascal/1_8/labeled.txt', data_root=str(tmp_path))
+        ImageListDataset(ann_file=f'{tmp_path}/splits/pascal/1_8/labeled.txt', data_root=str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"data_prefix\['img_path'\]\.$"):
-        SplitListDataset(ann_file='mine/labeled.txt', data_root=str(tmp_path))
+        ImageListDataset(ann_file='mine/labeled.txt', data_root=str(tmp_path))

@@ -1,10 +1,10 @@
-"""SplitListDataset: what a list or a folder gives, and each way in which it can be wrong."""
+"""ImageListDataset: what a list or a folder gives, and each way in which it can be wrong."""
 
 import cv2
 import numpy as np
 import pytest
 
-from allspark_mmseg.datasets import SplitListDataset
+from allspark_mmseg.datasets import ImageListDataset
 from allspark_mmseg.registry import DATASETS
 
 META = {'classes': ('void', 'thing'), 'palette': [[0, 0, 0], [255, 0, 0]]}
@@ -31,7 +31,7 @@ def write_list(root, *lines):
 
 
 def build(root, **kwargs):
-    return SplitListDataset(data_root=str(root), metainfo=META, **kwargs)
+    return ImageListDataset(data_root=str(root), metainfo=META, **kwargs)
 
 
 def infos(dataset):
@@ -57,7 +57,7 @@ def test_two_columns_in_the_order_of_the_list(root):
 
 def test_absolute_paths_and_an_absolute_list_need_no_root(root):
     write_list(root, f'{root}/images/a/3.png {root}/masks/a/3.png')
-    dataset = SplitListDataset(ann_file=str(root / 'split.txt'), metainfo=META)
+    dataset = ImageListDataset(ann_file=str(root / 'split.txt'), metainfo=META)
     assert infos(dataset)[0]['seg_map_path'] == str(root / 'masks/a/3.png')
 
 
@@ -91,7 +91,7 @@ def test_a_bare_folder_is_sorted_recursive_and_ignores_other_files(root):
     ]
 
 
-def test_an_unlabelled_dataset_never_asks_for_masks(root):
+def test_an_unlabeled_dataset_never_asks_for_masks(root):
     ann_file = write_list(root, 'images/b/2.jpg masks/is/not/there.png', 'images/a/1.JPG')
     dataset = build(root, ann_file=ann_file, labeled=False, data_prefix=PREFIX)
     assert len(dataset) == 2
@@ -118,7 +118,7 @@ def test_indices_take_a_part(root, indices, expected):
 def test_built_by_name_with_its_classes(root):
     dataset = DATASETS.build(
         {
-            'type': 'allspark_mmseg.SplitListDataset',
+            'type': 'allspark_mmseg.ImageListDataset',
             'data_root': str(root),
             'data_prefix': PREFIX,
             'metainfo': META,
@@ -185,7 +185,7 @@ def test_a_folder_without_such_images(root):
         build(root, labeled=False, data_prefix={'img_path': 'images'}, img_suffix='.bmp')
 
 
-def test_a_labelled_list_that_cannot_tell_its_masks(root):
+def test_a_labeled_list_that_cannot_tell_its_masks(root):
     with pytest.raises(ValueError, match=r'labeled=True.*second column.*seg_map_path.*labeled=False'):
         build(root, ann_file=write_list(root, 'images/b/2.jpg'))
 

@@ -13,6 +13,8 @@ from mmengine.logging import print_log
 from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
+from ..utils import join_first
+
 _EXAMPLES = 5
 _ONE_BYTE = ('1', 'L', 'P')  # Pillow's modes
 _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that exchange width and height
@@ -25,12 +27,12 @@ def check_masks(key: str, datasets: Sequence, classes: Sequence[str], *, all_pre
         key: where the data sets stand in the config, for messages.
         datasets: MMSegmentation's data sets; items without ``seg_map_path`` are passed over.
         classes: the names of classes 0..K-1.
-        all_present: tell, too, of classes that no pixel is labelled with.
+        all_present: tell, too, of classes that no pixel is labeled with.
 
     Raises:
         ValueError: on all processes alike, when masks have not one byte a pixel, differ from their images in
             size, or hold labels outside 0..K-1 and the ignored one; with ``all_present`` also when not even
-            two classes are labelled.
+            two classes are labeled.
     """
     rank, world = get_dist_info()
     problems, counts = [], np.zeros(256, np.int64)
@@ -51,9 +53,8 @@ def check_masks(key: str, datasets: Sequence, classes: Sequence[str], *, all_pre
     shares = all_gather_object((problems, counts))
     problems = [problem for share, _ in shares for problem in share]
     if problems:
-        more = f'; and {len(problems) - _EXAMPLES} more' if len(problems) > _EXAMPLES else ''
         raise ValueError(
-            f'{key}: {len(problems)} mask(s) do not fit: {"; ".join(problems[:_EXAMPLES])}{more}. Expected '
+            f'{key}: {len(problems)} mask(s) do not fit: {join_first(problems)}. Expected '
             f'one byte a pixel, the number of its class, one of {len(classes)}, or 255 where it is ignored. '
             'Convert the masks, or set num_classes; StartupCheckHook(masks=False) does not look.'
         )
@@ -72,7 +73,7 @@ def _check_presence(key: str, counts: np.ndarray, classes: Sequence[str]) -> Non
         )
     if missing:
         print_log(
-            f'{key}: no pixel is labelled as {", ".join(missing)}; the network cannot learn them.',
+            f'{key}: no pixel is labeled as {", ".join(missing)}; the network cannot learn them.',
             logger='current',
             level=logging.WARNING,
         )

@@ -1,0 +1,23 @@
+"""Small helpers that several rooms of the package share."""
+
+from collections.abc import Iterable
+
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+
+def unwrap_model(model: nn.Module) -> nn.Module:
+    """Return the model inside a distributed wrapper, or the model itself when it has no wrapper."""
+    return model.module if is_model_wrapper(model) else model
+
+
+def join_first(items: Iterable[object], limit: int = 5, separator: str = '; ') -> str:
+    """Join the first ``limit`` items for an error message and say how many more there are."""
+    texts = [str(item) for item in items]
+    shown = separator.join(texts[:limit])
+    return shown if len(texts) <= limit else f'{shown}{separator}... and {len(texts) - limit} more'
+
+
+def format_paths(paths: Iterable[object]) -> str:
+    """Format the first five paths for an error message, one indented line each."""
+    return '  ' + join_first(paths, separator='\n  ')
