@@ -21,3 +21,20 @@ def join_first(items: Iterable[object], limit: int = 5, separator: str = '; ') -
 def format_paths(paths: Iterable[object]) -> str:
     """Format the first five paths for an error message, one indented line each."""
     return '  ' + join_first(paths, separator='\n  ')
+
+
+def require(owner: str, name: str, value: object, valid: bool, expected: str) -> None:
+    """Check one argument of a class.
+
+    Args:
+        owner (str): Name of the class, for the message.
+        name (str): Name of the argument.
+        value (object): What was given.
+        valid (bool): Whether it is acceptable.
+        expected (str): What is acceptable, for example ``'a probability in [0, 1]'``.
+
+    Raises:
+        ValueError: ``valid`` is False.
+    """
+    if not valid:
+        raise ValueError(f'{owner}: {name} is {value!r}, expected {expected}.')
