@@ -86,7 +86,8 @@ class ImageListDataset(BaseSegDataset):
     built, before the first iteration.
 
     Args:
-        ann_file (str): The list, absolute or relative to ``data_root``. Empty for a folder of images.
+        ann_file (str): The list, absolute or relative to ``data_root``, or else to the working directory. Empty
+            for a folder of images.
         labeled (bool): Whether the images have masks.
         img_suffix (str, optional): End of the image name that ``seg_map_suffix`` replaces, for example
             ``'_leftImg8bit.png'``. A folder then holds only the files with this suffix. None: the file
@@ -117,6 +118,13 @@ class ImageListDataset(BaseSegDataset):
             data_prefix={'img_path': ''} if data_prefix is None else data_prefix,
             **kwargs,
         )
+
+    def _join_prefix(self) -> None:
+        """Join the paths with ``data_root``, but keep a list that exists in the working directory only."""
+        given = self.ann_file
+        super()._join_prefix()
+        if given and not osp.isfile(self.ann_file) and osp.isfile(given):
+            self.ann_file = given
 
     def load_data_list(self) -> list[dict]:
         """Read the list or the folder, and check that all files exist.
@@ -164,8 +172,8 @@ class ImageListDataset(BaseSegDataset):
         if not self._files.isfile(self.ann_file):
             command = command_for(self.ann_file, self.data_root or '.')
             raise FileNotFoundError(
-                f"ann_file: expected a list of images, found no file at '{self.ann_file}'. Give an absolute path "
-                f"or one relative to data_root '{self.data_root}', or leave ann_file out to take all images "
+                f"ann_file: expected a list of images, found no file at '{self.ann_file}'. Give an absolute "
+                f"path, or one relative to data_root '{self.data_root}' or to the working directory, or leave ann_file out to take all images "
                 "below data_prefix['img_path']." + (f' Make it with: {command}' if command else '')
             )
         rows = []

@@ -41,8 +41,8 @@ class SemiDataset(ConcatDataset):
         labeled (dict): The labeled stream.
         unlabeled (dict or list[dict], optional): The unlabeled stream. A list joins several sources. None
             leaves the stream out, for supervised training.
-        split (str, optional): Folder with ``labeled.txt`` and ``unlabeled.txt``, absolute or relative to the
-            working directory.
+        split (str, optional): Folder with ``labeled.txt`` and ``unlabeled.txt``, absolute or relative to
+            ``data_root``, or else to the working directory.
         data_root (str): Default ``data_root`` of the streams.
         metainfo (dict, optional): Default ``metainfo`` of the streams.
         allow_overlap (bool): Accept images that are in both streams.
@@ -50,7 +50,7 @@ class SemiDataset(ConcatDataset):
     Raises:
         TypeError: A stream is not a dict.
         ValueError: A stream has neither a list nor a folder, or an image is in both streams.
-        FileNotFoundError: ``split`` is not a folder; or see :class:`ImageListDataset`.
+        FileNotFoundError: ``split`` is a file; or see :class:`ImageListDataset`.
     """
 
     def __init__(
@@ -63,13 +63,8 @@ class SemiDataset(ConcatDataset):
         metainfo: dict | None = None,
         allow_overlap: bool = False,
     ) -> None:
-        # not a check of the lists themselves: their data set tells which command makes a missing one
-        if split is not None and osp.exists(split) and not osp.isdir(split):
-            raise FileNotFoundError(
-                f"SemiDataset: split is '{split}', which is a file. Expected a folder with "
-                f'{LIST_NAMES["labeled"]} and {LIST_NAMES["unlabeled"]}; name a single list with '
-                'labeled=dict(ann_file=...).'
-            )
+        if split is not None:
+            split = _find_split(split, data_root)
         defaults = {'data_root': data_root, 'metainfo': metainfo}
         sources = [('labeled', labeled)] + [('unlabeled', source) for source in _as_list(unlabeled)]
         parts = [_build_stream(name, source, split, defaults) for name, source in sources]
@@ -103,6 +98,20 @@ class SemiDataset(ConcatDataset):
             )
 
 
+def _find_split(split: str, data_root: str) -> str:
+    """Return the split folder; the one in the working directory if there is none."""
+    below = osp.join(data_root, split)
+    path = below if osp.exists(below) else osp.abspath(split)
+    # ImageListDataset reports missing lists, with the command that makes them
+    if osp.exists(path) and not osp.isdir(path):
+        raise FileNotFoundError(
+            f"SemiDataset: split is '{split}', which is a file. Expected a folder with "
+            f'{LIST_NAMES["labeled"]} and {LIST_NAMES["unlabeled"]}; name a single list with '
+            'labeled=dict(ann_file=...).'
+        )
+    return osp.abspath(path)
+
+
 def _as_list(sources: dict | Sequence[dict] | None) -> list[dict]:
     if sources is None:
         return []
@@ -120,7 +129,7 @@ def _build_stream(name: str, source: dict, split: str | None, defaults: dict) ->
     own = {'type': 'allspark_mmseg.ImageListDataset', 'labeled': name == 'labeled', **defaults, **source}
     if 'ann_file' not in own:
         if split is not None:
-            own['ann_file'] = osp.abspath(osp.join(split, LIST_NAMES[name]))
+            own['ann_file'] = osp.join(split, LIST_NAMES[name])
         elif not own.get('data_prefix'):
             raise ValueError(
                 f'SemiDataset: the stream {name} names no images. Set split to a folder with '

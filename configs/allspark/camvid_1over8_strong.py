@@ -8,7 +8,7 @@ model = dict(
     teacher=dict(buffers={'': 'average', 'bottleneck.memory': 'leave'}),
     predict_on='teacher',
 )
-unlabeled_dataset = _base_.unlabeled_dataset
-unlabeled_dataset.pipeline = [*_base_.load_unlabeled, _base_.one_strong_view]
-train_dataloader = dict(dataset=dict(datasets=[_base_.labeled_dataset, unlabeled_dataset]))
+train_dataloader = dict(
+    dataset=dict(unlabeled=dict(pipeline=[*_base_.load_unlabeled, _base_.one_strong_view]))
+)
 val_cfg = dict(type='allspark_mmseg.TeacherStudentValLoop')

@@ -2,7 +2,7 @@
 # tools/dist_train.sh configs/allspark/cityscapes_1over16.py 4
 _base_ = [
     '../_base_/models/segformer_mit-b5_cityscapes.py',
-    '../_base_/datasets/cityscapes_1over16.py',
+    '../_base_/datasets/cityscapes.py',
     '../_base_/schedules/sgd_poly_240e.py',
     '../_base_/default_runtime.py',
 ]

@@ -1,6 +1,4 @@
 # AllSpark on Cityscapes, 1/4 (744 labels).
 _base_ = './cityscapes_1over16.py'
 
-labeled_dataset = dict(_base_.labeled_dataset, ann_file=f'{_base_.splits}/1_4/labeled.txt')
-unlabeled_dataset = dict(_base_.unlabeled_dataset, ann_file=f'{_base_.splits}/1_4/unlabeled.txt')
-train_dataloader = dict(dataset=dict(datasets=[labeled_dataset, unlabeled_dataset]))
+train_dataloader = dict(dataset=dict(split='data/splits/cityscapes/1_4'))

@@ -2,7 +2,7 @@
 # tools/dist_train.sh configs/allspark/coco_1over512.py 4
 _base_ = [
     '../_base_/models/segformer_mit-b5.py',
-    '../_base_/datasets/coco_1over512.py',
+    '../_base_/datasets/coco.py',
     '../_base_/schedules/sgd_poly_10e.py',
     '../_base_/default_runtime.py',
 ]

@@ -2,7 +2,7 @@
 # tools/dist_train.sh configs/allspark/voc_1over16.py 4
 _base_ = [
     '../_base_/models/segformer_mit-b5.py',
-    '../_base_/datasets/voc_1over16.py',
+    '../_base_/datasets/voc.py',
     '../_base_/schedules/sgd_poly_80e.py',
     '../_base_/default_runtime.py',
 ]

@@ -1,7 +1,7 @@
 # AllSpark around a stock CNN: MMSegmentation's FCN on a dilated ResNet-50, whose deepest feature has stride 8.
 _base_ = [
     '../_base_/models/fcn_r50-d8.py',
-    '../_base_/datasets/voc_1over16.py',
+    '../_base_/datasets/voc.py',
     '../_base_/schedules/sgd_poly_80e.py',
     '../_base_/default_runtime.py',
 ]

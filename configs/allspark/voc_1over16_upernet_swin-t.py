@@ -1,7 +1,7 @@
 # AllSpark around a stock model: MMSegmentation's UPerNet on Swin-T, its decode head wrapped.
 _base_ = [
     '../_base_/models/upernet_swin-t.py',
-    '../_base_/datasets/voc_1over16.py',
+    '../_base_/datasets/voc.py',
     '../_base_/schedules/sgd_poly_80e.py',
     '../_base_/default_runtime.py',
 ]

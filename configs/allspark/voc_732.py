@@ -1,6 +1,4 @@
 # AllSpark on Pascal VOC, 732 labels, the original 1/2.
 _base_ = './voc_1over16.py'
 
-labeled_dataset = dict(_base_.labeled_dataset, ann_file=f'{_base_.splits}/732/labeled.txt')
-unlabeled_dataset = dict(_base_.unlabeled_dataset, ann_file=f'{_base_.splits}/732/unlabeled.txt')
-train_dataloader = dict(dataset=dict(datasets=[labeled_dataset, unlabeled_dataset]))
+train_dataloader = dict(dataset=dict(split='data/splits/voc/732'))

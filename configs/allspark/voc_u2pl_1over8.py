@@ -1,6 +1,4 @@
 # AllSpark on Pascal VOC, augmented 1/8 in U2PL's selection (1323 labels).
 _base_ = './voc_1over16.py'
 
-labeled_dataset = dict(_base_.labeled_dataset, ann_file=f'{_base_.splits}/u2pl_1_8/labeled.txt')
-unlabeled_dataset = dict(_base_.unlabeled_dataset, ann_file=f'{_base_.splits}/u2pl_1_8/unlabeled.txt')
-train_dataloader = dict(dataset=dict(datasets=[labeled_dataset, unlabeled_dataset]))
+train_dataloader = dict(dataset=dict(split='data/splits/voc/u2pl_1_8'))

@@ -31,12 +31,16 @@ model = dict(
 )
 
 # the labeled images keep their colors, and the unlabeled ones their geometry, which the model changes
-unlabeled_dataset = _base_.unlabeled_dataset
-unlabeled_dataset.pipeline = [
-    *_base_.load_unlabeled[:-1],
-    dict(_base_.load_unlabeled[-1], ratio_range=(1.0, 1.0), flip_prob=0),
-    _base_.one_strong_view,
-]
-train_dataloader = dict(dataset=dict(datasets=[_base_.labeled_dataset, unlabeled_dataset]))
+train_dataloader = dict(
+    dataset=dict(
+        unlabeled=dict(
+            pipeline=[
+                *_base_.load_unlabeled[:-1],
+                dict(_base_.load_unlabeled[-1], ratio_range=(1.0, 1.0), flip_prob=0),
+                _base_.one_strong_view,
+            ]
+        )
+    )
+)
 val_cfg = dict(type='allspark_mmseg.TeacherStudentValLoop')
 auto_scale_lr = dict(enable=False, base_batch_size=8)

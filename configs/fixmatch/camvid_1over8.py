@@ -10,7 +10,7 @@ segmentor = _base_.model
 segmentor.data_preprocessor.size = _base_.crop_size
 model = dict(_delete_=True, type='allspark_mmseg.FixMatch', segmentor=segmentor)
 
-unlabeled_dataset = _base_.unlabeled_dataset
-unlabeled_dataset.pipeline = [*_base_.load_unlabeled, _base_.one_strong_view]
-train_dataloader = dict(dataset=dict(datasets=[_base_.labeled_dataset, unlabeled_dataset]))
+train_dataloader = dict(
+    dataset=dict(unlabeled=dict(pipeline=[*_base_.load_unlabeled, _base_.one_strong_view]))
+)
 auto_scale_lr = dict(enable=False, base_batch_size=8)

@@ -10,8 +10,8 @@ segmentor = _base_.model
 segmentor.data_preprocessor.size = _base_.crop_size
 model = dict(_delete_=True, type='allspark_mmseg.MeanTeacher', segmentor=segmentor, predict_on='teacher')
 
-unlabeled_dataset = _base_.unlabeled_dataset
-unlabeled_dataset.pipeline = [*_base_.load_unlabeled, _base_.one_strong_view]
-train_dataloader = dict(dataset=dict(datasets=[_base_.labeled_dataset, unlabeled_dataset]))
+train_dataloader = dict(
+    dataset=dict(unlabeled=dict(pipeline=[*_base_.load_unlabeled, _base_.one_strong_view]))
+)
 val_cfg = dict(type='allspark_mmseg.TeacherStudentValLoop')
 auto_scale_lr = dict(enable=False, base_batch_size=8)

@@ -7,9 +7,8 @@ _base_ = [
 ]
 
 model = dict(data_preprocessor=dict(size=_base_.crop_size))
-labeled_dataset = _base_.labeled_dataset
-labeled_dataset.pipeline = [*_base_.load_labeled, _base_.pack]
 train_dataloader = dict(
-    sampler=dict(_delete_=True, type='InfiniteSampler'), dataset=dict(_delete_=True, **labeled_dataset)
+    sampler=dict(_delete_=True, type='InfiniteSampler'),
+    dataset=dict(labeled=dict(pipeline=[*_base_.load_labeled, _base_.pack]), unlabeled=None),
 )
 auto_scale_lr = dict(enable=False, base_batch_size=8)

@@ -12,9 +12,8 @@ model = dict(
     decode_head=dict(num_classes=11),
 )
 optim_wrapper = dict(optimizer=dict(lr=5e-6), paramwise_cfg=dict(custom_keys={'head': dict(lr_mult=40.0)}))
-labeled_dataset = _base_.labeled_dataset
-labeled_dataset.pipeline = [*_base_.load_labeled, _base_.pack]
 train_dataloader = dict(
-    sampler=dict(_delete_=True, type='InfiniteSampler'), dataset=dict(_delete_=True, **labeled_dataset)
+    sampler=dict(_delete_=True, type='InfiniteSampler'),
+    dataset=dict(labeled=dict(pipeline=[*_base_.load_labeled, _base_.pack]), unlabeled=None),
 )
 auto_scale_lr = dict(enable=False, base_batch_size=8)

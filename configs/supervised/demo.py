@@ -11,11 +11,9 @@ param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
 train_cfg = dict(max_iters=max_iters, val_interval=380)
 default_hooks = dict(checkpoint=dict(interval=380))
 model = dict(data_preprocessor=dict(size=_base_.crop_size))
-labeled_dataset = _base_.labeled_dataset
-labeled_dataset.pipeline = [*_base_.load_labeled, *_base_.color, _base_.pack]
 train_dataloader = dict(
     batch_size=8,
     sampler=dict(_delete_=True, type='InfiniteSampler'),
-    dataset=dict(_delete_=True, **labeled_dataset),
+    dataset=dict(labeled=dict(pipeline=[*_base_.load_labeled, *_base_.color, _base_.pack]), unlabeled=None),
 )
 auto_scale_lr = dict(enable=False, base_batch_size=8)

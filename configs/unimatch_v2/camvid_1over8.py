@@ -15,8 +15,8 @@ model = dict(
     _delete_=True, type='allspark_mmseg.UniMatchV2', segmentor=segmentor, teacher=dict(), predict_on='teacher'
 )
 
-unlabeled_dataset = _base_.unlabeled_dataset
-unlabeled_dataset.pipeline = [*_base_.load_unlabeled, _base_.two_strong_views]
-train_dataloader = dict(dataset=dict(datasets=[_base_.labeled_dataset, unlabeled_dataset]))
+train_dataloader = dict(
+    dataset=dict(unlabeled=dict(pipeline=[*_base_.load_unlabeled, _base_.two_strong_views]))
+)
 val_cfg = dict(type='allspark_mmseg.TeacherStudentValLoop')
 auto_scale_lr = dict(enable=False, base_batch_size=8)

@@ -2,7 +2,6 @@
 _base_ = '../color.py'
 
 data_root = 'data/camvid'
-splits = '{{ fileDirname }}/../splits/camvid/1over8'
 crop_size = (193, 193)
 metainfo = dict(
     classes=('sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign symbol', 'fence', 'car', 'pedestrian',
@@ -13,7 +12,7 @@ metainfo = dict(
 
 geometry = [dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=crop_size)]
 load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *geometry]
-# the blank map tells what is padding
+# LoadEmptyAnnotations marks the padding
 load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.LoadEmptyAnnotations'), *geometry]
 pack = dict(type='PackSegInputs')
 # 480 x 360 plus one: like the crop one more than a multiple of the strides, so that EfficientNet-Lite, whose padding
@@ -25,28 +24,24 @@ test_pipeline = [
     pack,
 ]
 
-labeled_dataset = dict(
-    type='allspark_mmseg.ImageListDataset',
-    data_root=data_root,
-    ann_file=f'{splits}/labeled.txt',
-    metainfo=metainfo,
-    pipeline=[*load_labeled, dict(type='allspark_mmseg.MultiView', labeled=[pack])],
-)
-unlabeled_dataset = dict(
-    type='allspark_mmseg.ImageListDataset',
-    data_root=data_root,
-    ann_file=f'{splits}/unlabeled.txt',
-    labeled=False,
-    metainfo=metainfo,
-    pipeline=[*load_unlabeled, dict(type='allspark_mmseg.MultiView', weak=[pack])],
-)
-# for 2 processes: 4 labeled and 4 unlabeled images a step
+# for 2 processes: 4 labeled and 4 unlabeled images per step
 train_dataloader = dict(
     batch_size=4,
     num_workers=2,
     persistent_workers=True,
     sampler=dict(type='allspark_mmseg.DualStreamSampler', labeled=2, unlabeled=2),
-    dataset=dict(type='ConcatDataset', datasets=[labeled_dataset, unlabeled_dataset]),
+    dataset=dict(
+        type='allspark_mmseg.SemiDataset',
+        data_root=data_root,
+        split='{{ fileDirname }}/../splits/camvid/1over8',
+        metainfo=metainfo,
+        labeled=dict(
+            pipeline=[*load_labeled, dict(type='allspark_mmseg.MultiView', labeled=[pack])],
+        ),
+        unlabeled=dict(
+            pipeline=[*load_unlabeled, dict(type='allspark_mmseg.MultiView', weak=[pack])],
+        ),
+    ),
 )
 val_dataloader = dict(
     batch_size=1,

@@ -9,37 +9,33 @@ metainfo = dict(
              [145, 30, 180], [70, 240, 240], [240, 50, 230], [170, 255, 195], [170, 110, 40]],
 )  # fmt: skip
 
-# no flip: a mirrored digit is another sign
+# no flip: a mirrored digit is another class
 geometry = [
     dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=crop_size, ratio_range=(0.75, 1.5), flip_prob=0)
 ]
 load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *geometry]
-# the blank map tells what is padding
+# LoadEmptyAnnotations marks the padding
 load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.LoadEmptyAnnotations'), *geometry]
 pack = dict(type='PackSegInputs')
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), pack]
 
-labeled_dataset = dict(
-    type='allspark_mmseg.ImageListDataset',
-    data_root=data_root,
-    ann_file='labeled.txt',
-    metainfo=metainfo,
-    pipeline=[*load_labeled, dict(type='allspark_mmseg.MultiView', labeled=[*_base_.color, pack])],
-)
-unlabeled_dataset = dict(
-    type='allspark_mmseg.ImageListDataset',
-    data_root=data_root,
-    ann_file='unlabeled.txt',
-    labeled=False,
-    metainfo=metainfo,
-    pipeline=[*load_unlabeled, dict(type='allspark_mmseg.MultiView', weak=[pack])],
-)
 train_dataloader = dict(
     batch_size=12,
     num_workers=2,
     persistent_workers=True,
     sampler=dict(type='allspark_mmseg.DualStreamSampler', labeled=8, unlabeled=4),
-    dataset=dict(type='ConcatDataset', datasets=[labeled_dataset, unlabeled_dataset]),
+    dataset=dict(
+        type='allspark_mmseg.SemiDataset',
+        data_root=data_root,
+        split='.',
+        metainfo=metainfo,
+        labeled=dict(
+            pipeline=[*load_labeled, dict(type='allspark_mmseg.MultiView', labeled=[*_base_.color, pack])],
+        ),
+        unlabeled=dict(
+            pipeline=[*load_unlabeled, dict(type='allspark_mmseg.MultiView', weak=[pack])],
+        ),
+    ),
 )
 val_dataloader = dict(
     batch_size=10,

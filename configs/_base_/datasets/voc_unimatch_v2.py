@@ -1,0 +1,19 @@
+# Pascal VOC for UniMatch V2: voc_unimatch.py with crops of a multiple of 14. 92 labeled images.
+_base_ = './voc_unimatch.py'
+
+crop_size = (518, 518)
+geometry = [dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=crop_size)]
+load_labeled = [_base_.load_image, dict(type='LoadAnnotations'), *geometry]
+load_unlabeled = [*_base_.load, *geometry]
+
+# for 4 GPUs: 16 labeled and 16 unlabeled images per step
+train_dataloader = dict(
+    batch_size=8,
+    sampler=dict(labeled=4, unlabeled=4),
+    dataset=dict(
+        split='data/splits/voc/92',
+        labeled=dict(
+            pipeline=[*load_labeled, dict(type='allspark_mmseg.MultiView', labeled=[_base_.pack])],
+        ),
+    ),
+)

@@ -1,4 +1,0 @@
-# CSS with crossed labels on Cityscapes 1/16 (186 labels).
-_base_ = './cityscapes_1over16_mix.py'
-
-model = dict(type='allspark_mmseg.CSSCross')

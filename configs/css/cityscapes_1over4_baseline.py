@@ -1,4 +1,0 @@
-# CSS's baseline on Cityscapes 1/4 (744 labels).
-_base_ = './cityscapes_1over4_mix.py'
-
-model = dict(type='allspark_mmseg.CSSBaseline', contrast_ramp_down=None)

@@ -1,4 +1,0 @@
-# CSS with crossed labels on Pascal VOC, augmented 1/16 (662 labels).
-_base_ = './voc_1over16_mix.py'
-
-model = dict(type='allspark_mmseg.CSSCross')

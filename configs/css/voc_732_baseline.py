@@ -1,4 +1,0 @@
-# CSS's baseline on Pascal VOC, 732 labels.
-_base_ = './voc_732_mix.py'
-
-model = dict(type='allspark_mmseg.CSSBaseline', contrast_ramp_down=None)

@@ -1,4 +1,0 @@
-# CSS with crossed labels on Pascal VOC, 92 labels.
-_base_ = './voc_92_mix.py'
-
-model = dict(type='allspark_mmseg.CSSCross')

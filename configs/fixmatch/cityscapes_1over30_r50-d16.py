@@ -1,6 +1,0 @@
-# FixMatch on Cityscapes, 1/30 (100 labels), ResNet-50.
-_base_ = './cityscapes_1over30.py'
-
-model = dict(
-    segmentor=dict(backbone=dict(depth=50, init_cfg=dict(checkpoint='pretrained/resnet50_mmseg.pth')))
-)

@@ -1,6 +1,0 @@
-# FixMatch, DINOv2-B, on COCO, 1/32 (3697 labels).
-_base_ = './coco_1over512_dinov2-b14.py'
-
-labeled_dataset = dict(_base_.labeled_dataset, ann_file=f'{_base_.splits}/1_32/labeled.txt')
-unlabeled_dataset = dict(_base_.unlabeled_dataset, ann_file=f'{_base_.splits}/1_32/unlabeled.txt')
-train_dataloader = dict(dataset=dict(datasets=[labeled_dataset, unlabeled_dataset]))

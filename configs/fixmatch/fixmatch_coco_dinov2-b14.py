@@ -1,0 +1,21 @@
+# UniMatch V2's FixMatch on COCO, 1/512 (232 labels), as released: 4 GPUs of 4 + 4 images, DINOv2-B, 20 epochs.
+# tools/dist_train.sh configs/fixmatch/fixmatch_coco_dinov2-b14.py 4
+_base_ = [
+    '../_base_/models/dpt_dinov2-b14.py',
+    '../_base_/datasets/coco_unimatch_v2.py',
+    '../_base_/schedules/adamw_poly_20e_dinov2.py',
+    '../_base_/default_runtime.py',
+]
+
+segmentor = _base_.model
+segmentor.data_preprocessor.size = _base_.crop_size
+segmentor.decode_head.num_classes = 81
+model = dict(
+    _delete_=True, type='allspark_mmseg.FixMatch', segmentor=segmentor, teacher=dict(), predict_on='teacher'
+)
+
+train_dataloader = dict(
+    dataset=dict(unlabeled=dict(pipeline=[*_base_.load_unlabeled, _base_.one_strong_view]))
+)
+val_cfg = dict(type='allspark_mmseg.TeacherStudentValLoop')
+auto_scale_lr = dict(enable=False, base_batch_size=32)

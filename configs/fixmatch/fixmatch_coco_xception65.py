@@ -1,0 +1,20 @@
+# FixMatch on COCO, 1/512 (232 labels), as UniMatch's release has it: 4 GPUs of 2 + 2 images, Xception-65, 30 epochs.
+# tools/dist_train.sh configs/fixmatch/fixmatch_coco_xception65.py 4
+_base_ = [
+    '../_base_/models/deeplabv3plus_xception65.py',
+    '../_base_/datasets/coco_unimatch.py',
+    '../_base_/schedules/sgd_poly_30e.py',
+    '../_base_/default_runtime.py',
+]
+
+segmentor = _base_.model
+segmentor.data_preprocessor.size = _base_.crop_size
+segmentor.decode_head.num_classes = 81
+model = dict(_delete_=True, type='allspark_mmseg.FixMatch', segmentor=segmentor, mix_source='same_image')
+
+# CutMix pastes from a second crop of the same image, with its own colors
+two_crops = dict(
+    type='allspark_mmseg.TwoCrops', steps=[*_base_.geometry, _base_.one_strong_view], prefix='mix_'
+)
+train_dataloader = dict(dataset=dict(unlabeled=dict(pipeline=[*_base_.load, two_crops])))
+auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -1,6 +1,0 @@
-# FixMatch on Pascal VOC, 183 labels, the original 1/8.
-_base_ = './voc_1over16.py'
-
-labeled_dataset = dict(_base_.labeled_dataset, ann_file=f'{_base_.splits}/183/labeled.txt')
-unlabeled_dataset = dict(_base_.unlabeled_dataset, ann_file=f'{_base_.splits}/183/unlabeled.txt')
-train_dataloader = dict(dataset=dict(datasets=[labeled_dataset, unlabeled_dataset]))

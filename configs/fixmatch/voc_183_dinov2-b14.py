@@ -1,6 +1,0 @@
-# FixMatch, DINOv2-B, on Pascal VOC, 183 labels, the original 1/8: 87.37 mIoU in the released logs.
-_base_ = './voc_92_dinov2-b14.py'
-
-labeled_dataset = dict(_base_.labeled_dataset, ann_file=f'{_base_.splits}/183/labeled.txt')
-unlabeled_dataset = dict(_base_.unlabeled_dataset, ann_file=f'{_base_.splits}/183/unlabeled.txt')
-train_dataloader = dict(dataset=dict(datasets=[labeled_dataset, unlabeled_dataset]))

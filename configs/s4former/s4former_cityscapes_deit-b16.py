@@ -1,0 +1,23 @@
+# S4Former on Cityscapes 1/16 (186 labels), 40 epochs of 1000 steps. Its release has the data set's file, but no config.
+_base_ = [
+    '../_base_/models/setr-pup_deit-b16.py',
+    '../_base_/datasets/cityscapes_s4former.py',
+    '../_base_/schedules/sgd_poly_80k.py',
+    '../_base_/default_runtime.py',
+]
+
+segmentor = _base_.model
+segmentor.data_preprocessor.size = _base_.crop_size
+segmentor.backbone.img_size = _base_.crop_size
+segmentor.decode_head.num_classes = 19
+segmentor.auxiliary_head = [dict(head, num_classes=19) for head in segmentor.auxiliary_head]
+segmentor.test_cfg = dict(mode='slide', crop_size=_base_.crop_size, stride=(512, 512))
+model = dict(_delete_=True, type='allspark_mmseg.S4Former', segmentor=segmentor)
+
+epoch, max_epochs = 1000, 40
+param_scheduler = [
+    dict(type='PolyLR', power=0.9, eta_min=1e-4, begin=0, end=max_epochs * epoch + 2, by_epoch=False)
+]
+train_cfg = dict(max_epochs=max_epochs)
+val_cfg = dict(type='allspark_mmseg.TeacherStudentValLoop')
+auto_scale_lr = dict(enable=False, base_batch_size=16)

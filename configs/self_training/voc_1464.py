@@ -1,6 +1,0 @@
-# Self-training on Pascal VOC, 1464 labels, the whole original training set.
-_base_ = './voc_1over16.py'
-
-labeled_dataset = dict(_base_.labeled_dataset, ann_file=f'{_base_.splits}/1464/labeled.txt')
-unlabeled_dataset = dict(_base_.unlabeled_dataset, ann_file=f'{_base_.splits}/1464/unlabeled.txt')
-train_dataloader = dict(dataset=dict(datasets=[labeled_dataset, unlabeled_dataset]))

@@ -1,0 +1,23 @@
+# UniMatch V2's supervised baseline on Cityscapes, 1/16 (186 labels), as published (80.79 mIoU): 4 GPUs of 4,
+# DINOv2-B, and 180 epochs of 3 000 images, so of 187 steps, whatever the number of labels.
+_base_ = [
+    '../_base_/models/dpt_dinov2-b14_cityscapes.py',
+    '../_base_/datasets/cityscapes_unimatch_v2.py',
+    '../_base_/schedules/adamw_poly_180e_dinov2.py',
+    '../_base_/iteration_runtime.py',
+]
+
+model = dict(data_preprocessor=dict(size=_base_.crop_size))
+train_dataloader = dict(
+    batch_size=4,
+    sampler=dict(_delete_=True, type='InfiniteSampler'),
+    dataset=dict(labeled=dict(pipeline=[*_base_.load_labeled, _base_.pack]), unlabeled=None),
+)
+
+epoch, max_iters = 187, 33660
+param_scheduler = [
+    dict(type='allspark_mmseg.PostStepPolyLR', power=0.9, eta_min=0.0, begin=0, end=max_iters, by_epoch=False)
+]
+train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=max_iters, val_interval=epoch)
+default_hooks = dict(checkpoint=dict(interval=epoch))
+auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -1,0 +1,18 @@
+# UniMatch's supervised baseline on Cityscapes, 1/16 (186 labels), as published (66.3 mIoU): 4 GPUs of 4, ResNet-101,
+# and 240 epochs of the labeled images, so far fewer steps than with unlabeled ones.
+_base_ = [
+    '../_base_/models/deeplabv3plus_r101-d16_cityscapes.py',
+    '../_base_/datasets/cityscapes_unimatch.py',
+    '../_base_/schedules/sgd_poly_240e.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(data_preprocessor=dict(size=_base_.crop_size))
+train_dataloader = dict(
+    batch_size=4,
+    drop_last=True,
+    sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True),
+    dataset=dict(labeled=dict(pipeline=[*_base_.load_labeled, _base_.pack]), unlabeled=None),
+)
+optim_wrapper = dict(optimizer=dict(lr=0.005))
+auto_scale_lr = dict(enable=False, base_batch_size=16)

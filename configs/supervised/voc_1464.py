@@ -1,4 +1,0 @@
-# Supervised on Pascal VOC, 1464 labels, the whole original training set.
-_base_ = './voc_1over16.py'
-
-train_dataloader = dict(dataset=dict(ann_file=f'{_base_.splits}/1464/labeled.txt'))

@@ -1,4 +1,0 @@
-# Supervised on Pascal VOC, augmented 1/8 (1323 labels), ResNet-101.
-_base_ = './voc_1over16_r101-d16.py'
-
-train_dataloader = dict(dataset=dict(ann_file=f'{_base_.splits}/1_8/labeled.txt'))

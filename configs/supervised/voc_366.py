@@ -1,4 +1,0 @@
-# Supervised on Pascal VOC, 366 labels, the original 1/4.
-_base_ = './voc_1over16.py'
-
-train_dataloader = dict(dataset=dict(ann_file=f'{_base_.splits}/366/labeled.txt'))

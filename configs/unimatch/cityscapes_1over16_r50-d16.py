@@ -1,6 +1,0 @@
-# UniMatch on Cityscapes, 1/16 (186 labels), ResNet-50: 75.0 mIoU published.
-_base_ = './cityscapes_1over16.py'
-
-model = dict(
-    segmentor=dict(backbone=dict(depth=50, init_cfg=dict(checkpoint='pretrained/resnet50_mmseg.pth')))
-)

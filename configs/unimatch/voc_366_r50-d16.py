@@ -1,6 +1,0 @@
-# UniMatch on Pascal VOC, 366 labels, the original 1/4, ResNet-50: 75.96 mIoU in the released logs.
-_base_ = './voc_366.py'
-
-model = dict(
-    segmentor=dict(backbone=dict(depth=50, init_cfg=dict(checkpoint='pretrained/resnet50_mmseg.pth')))
-)

@@ -1,6 +1,0 @@
-# UniMatch on Pascal VOC, 92 labels, the original 1/16, ResNet-50: 71.90 mIoU in the released logs.
-_base_ = './voc_92.py'
-
-model = dict(
-    segmentor=dict(backbone=dict(depth=50, init_cfg=dict(checkpoint='pretrained/resnet50_mmseg.pth')))
-)

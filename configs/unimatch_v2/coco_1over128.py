@@ -1,6 +1,0 @@
-# UniMatch V2 on COCO, 1/128 (925 labels): 58.7 mIoU published.
-_base_ = './coco_1over512.py'
-
-labeled_dataset = dict(_base_.labeled_dataset, ann_file=f'{_base_.splits}/1_128/labeled.txt')
-unlabeled_dataset = dict(_base_.unlabeled_dataset, ann_file=f'{_base_.splits}/1_128/unlabeled.txt')
-train_dataloader = dict(dataset=dict(datasets=[labeled_dataset, unlabeled_dataset]))

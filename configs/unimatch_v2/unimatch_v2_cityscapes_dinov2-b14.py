@@ -1,0 +1,21 @@
+# UniMatch V2 on Cityscapes, 1/16 (186 labels), as published (83.6 mIoU): 4 GPUs of 2 + 2 images, DINOv2-B, 180
+# epochs.
+# tools/dist_train.sh configs/unimatch_v2/unimatch_v2_cityscapes_dinov2-b14.py 4
+_base_ = [
+    '../_base_/models/dpt_dinov2-b14_cityscapes.py',
+    '../_base_/datasets/cityscapes_unimatch_v2.py',
+    '../_base_/schedules/adamw_poly_180e_dinov2.py',
+    '../_base_/default_runtime.py',
+]
+
+segmentor = _base_.model
+segmentor.data_preprocessor.size = _base_.crop_size
+model = dict(
+    _delete_=True, type='allspark_mmseg.UniMatchV2', segmentor=segmentor, teacher=dict(), predict_on='teacher'
+)
+
+train_dataloader = dict(
+    dataset=dict(unlabeled=dict(pipeline=[*_base_.load_unlabeled, _base_.two_strong_views]))
+)
+val_cfg = dict(type='allspark_mmseg.TeacherStudentValLoop')
+auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -1,6 +1,0 @@
-# UniMatch V2 on Pascal VOC, 366 labels, the original 1/4: 88.9 mIoU published.
-_base_ = './voc_92.py'
-
-labeled_dataset = dict(_base_.labeled_dataset, ann_file=f'{_base_.splits}/366/labeled.txt')
-unlabeled_dataset = dict(_base_.unlabeled_dataset, ann_file=f'{_base_.splits}/366/unlabeled.txt')
-train_dataloader = dict(dataset=dict(datasets=[labeled_dataset, unlabeled_dataset]))
