@@ -65,7 +65,9 @@ def test_there_are_at_most_90_configs():
 
 def test_base_names_are_unique_so_that_mim_finds_them():
     """The CamVid and demo configs have the same name in each folder; mim takes their path."""
-    counts = Counter(name.split('/')[1] for name in NAMES if not name.split('/')[1].startswith(('camvid', 'demo')))
+    counts = Counter(
+        name.split('/')[1] for name in NAMES if not name.split('/')[1].startswith(('camvid', 'demo'))
+    )
     assert max(counts.values()) == 1
     for name in NAMES:
         method, stem = name.split('/')
@@ -76,7 +78,9 @@ def test_name_and_method(run):
     assert run.cfg.model.type in METHODS[run.method]
     if run.method == 'css' and run.dataset == 'camvid':
         assert run.cfg.model.type == f'allspark_mmseg.CSS{run.words[-1].title()}'
-    assert (run.split is not None) == (run.dataset == 'camvid' or run.method == 'allspark') or run.dataset == 'demo'
+    assert (run.split is not None) == (
+        run.dataset == 'camvid' or run.method == 'allspark'
+    ) or run.dataset == 'demo'
 
 
 def test_name_and_data(run):

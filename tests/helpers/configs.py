@@ -8,6 +8,8 @@ from pathlib import Path
 
 import yaml
 from mmengine.config import Config, ConfigDict
+from mmseg.registry import MODELS
+from torch import nn
 
 from allspark_mmseg.backbones.dinov2 import ARCHS
 
@@ -237,3 +239,10 @@ def make_tiny(model: ConfigDict) -> None:
         decoder.update(in_channels=[8, 16, 40, 64], channels=16)
         if 'bottleneck' in head:
             head.bottleneck.in_channels = 64
+
+
+def build_tiny(run: RunConfig) -> nn.Module:
+    """The method on a tiny network; what shrinking adds to the method's arguments is left out."""
+    given = set(run.cfg.model)
+    make_tiny(run.cfg.model)
+    return MODELS.build({key: value for key, value in run.cfg.model.items() if key in given})
