@@ -35,20 +35,21 @@ geometry = [
 ]
 pack = dict(type='PackSegInputs')
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), pack]
-common = dict(type='allspark_mmseg.ImageListDataset', data_root='{data}', metainfo=metainfo)
 train_dataloader = dict(
     batch_size=3, num_workers=0,
     sampler=dict(type='allspark_mmseg.DualStreamSampler', labeled=1, unlabeled=2),
-    dataset=dict(type='ConcatDataset', datasets=[
-        dict(ann_file='labeled.txt', **common, pipeline=[
+    dataset=dict(
+        type='allspark_mmseg.SemiDataset', data_root='{data}', metainfo=metainfo,
+        labeled=dict(ann_file='labeled.txt', pipeline=[
             dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *geometry,
             dict(type='allspark_mmseg.MultiView', labeled=[pack])]),
-        dict(data_prefix=dict(img_path='unlabeled'), labeled=False, **common, pipeline=[
-            dict(type='LoadImageFromFile'), *geometry, dict(type='allspark_mmseg.MultiView', weak=[pack])]),
-    ]))
+        unlabeled=dict(data_prefix=dict(img_path='unlabeled'), pipeline=[
+            dict(type='LoadImageFromFile'), *geometry, dict(type='allspark_mmseg.MultiView', weak=[pack])])))
 val_dataloader = dict(
     batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(data_prefix=dict(img_path='val', seg_map_path='val_masks'), pipeline=test_pipeline, **common))
+    dataset=dict(
+        type='allspark_mmseg.ImageListDataset', data_root='{data}', metainfo=metainfo, pipeline=test_pipeline,
+        data_prefix=dict(img_path='val', seg_map_path='val_masks')))
 test_dataloader = val_dataloader
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
@@ -97,10 +98,10 @@ _base_ = './config.py'
 segmentor = _base_.segmentor
 {method}
 model = dict(_delete_=True, segmentor=segmentor, predict_on='teacher', **method)
-labeled, unlabeled = _base_.train_dataloader.dataset.datasets
-unlabeled.pipeline[-1] = dict(
+load_unlabeled = _base_.train_dataloader.dataset.unlabeled.pipeline[:-1]
+views = dict(
     type='allspark_mmseg.MultiView', strong_1=[dict(type='PhotoMetricDistortion'), _base_.pack], weak=[_base_.pack])
-train_dataloader = dict(dataset=dict(datasets=[labeled, unlabeled]))
+train_dataloader = dict(dataset=dict(unlabeled=dict(pipeline=[*load_unlabeled, views])))
 val_cfg = dict(type='allspark_mmseg.TeacherStudentValLoop')
 custom_hooks = _base_.custom_hooks[1:]  # the memory is AllSpark's
 """

@@ -1,0 +1,38 @@
+# Your own data. A child config sets data_root, metainfo and the lists or folders of the two streams:
+# see "Your own data" in the README.
+_base_ = '../color.py'
+
+crop_size = (513, 513)
+geometry = [dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=crop_size)]
+load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *geometry]
+# LoadEmptyAnnotations marks the padding
+load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.LoadEmptyAnnotations'), *geometry]
+pack = dict(type='PackSegInputs')
+test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), pack]
+
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='allspark_mmseg.DualStreamSampler', labeled=4, unlabeled=4),
+    dataset=dict(
+        type='allspark_mmseg.SemiDataset',
+        labeled=dict(
+            pipeline=[*load_labeled, dict(type='allspark_mmseg.MultiView', labeled=[*_base_.color, pack])],
+        ),
+        unlabeled=dict(
+            pipeline=[*load_unlabeled, dict(type='allspark_mmseg.MultiView', weak=[pack])],
+        ),
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type='allspark_mmseg.ImageListDataset', pipeline=test_pipeline),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator
+auto_scale_lr = dict(enable=False, base_batch_size=8)

@@ -1,0 +1,15 @@
+# UniMatch for your own data; network, batches and schedule as in allspark.py.
+_base_ = [
+    '../models/segformer_mit-b2.py',
+    '../datasets/own_data.py',
+    '../schedules/sgd_poly_80e.py',
+    '../default_runtime.py',
+]
+
+segmentor = _base_.model
+segmentor.data_preprocessor.size = _base_.crop_size
+model = dict(_delete_=True, type='allspark_mmseg.UniMatch', segmentor=segmentor)
+
+train_dataloader = dict(
+    dataset=dict(unlabeled=dict(pipeline=[*_base_.load_unlabeled, _base_.two_strong_views]))
+)
