@@ -1,10 +1,14 @@
-"""A readable check of the OpenMMLab packages, which two sets of distributions provide."""
+"""Version check of the OpenMMLab packages.
+
+Two sets of distributions provide these packages: the originals (``openmmlab``) and the OneDL forks
+(``onedl``).
+"""
 
 from importlib.metadata import PackageNotFoundError, version
 
 from packaging.version import Version
 
-# import name -> (fork's distribution, oldest version), (upstream's distribution, oldest version)
+# import name -> (distribution of the fork, minimum version), (original distribution, minimum version)
 _DISTRIBUTIONS = {
     'mmengine': (('onedl-mmengine', '0.10.12'), ('mmengine', '0.10.7')),
     'mmcv': (('onedl-mmcv', '2.3.6'), ('mmcv', '2.1.0')),
@@ -23,43 +27,45 @@ def _installed(distribution: str) -> str | None:
 
 
 def installed_stack() -> dict[str, dict[str, str]]:
-    """Versions of the installed OpenMMLab distributions.
+    """Look up the versions of the installed OpenMMLab distributions.
 
     Returns:
-        dict: stack name (``onedl``, ``openmmlab``) -> {distribution: version}; a stack without any
-        installed distribution has an empty dict.
+        dict[str, dict[str, str]]: ``{stack: {distribution: version}}`` for the stacks ``onedl`` and
+        ``openmmlab``. A stack without installed distributions has an empty dict.
     """
-    found = {stack: {} for stack in _STACKS}
+    stacks: dict[str, dict[str, str]] = {stack: {} for stack in _STACKS}
     for choices in _DISTRIBUTIONS.values():
         for stack, (distribution, _) in zip(_STACKS, choices, strict=True):
             if (installed := _installed(distribution)) is not None:
-                found[stack][distribution] = installed
-    return found
+                stacks[stack][distribution] = installed
+    return stacks
 
 
 def check_environment() -> None:
-    """Check that one complete, recent enough set of OpenMMLab distributions is installed.
+    """Check that one complete set of OpenMMLab distributions with supported versions is installed.
 
     Raises:
-        RuntimeError: packages are missing, too old, or mixed from both sets. (Not an ImportError, which
-            MMEngine would swallow when it imports the package on behalf of a config.)
+        RuntimeError: A package is missing or too old, or both sets are mixed. This is not an ImportError
+            because MMEngine swallows ImportErrors when it imports the package for a config.
     """
-    found = installed_stack()
-    if all(found.values()):
-        named = ', '.join(f'{name} {number}' for stack in found.values() for name, number in stack.items())
-        raise RuntimeError(
-            f'allspark_mmseg found the OneDL forks mixed with the original OpenMMLab packages ({named}), '
-            f'which overwrite each other; {_INSTALL}.'
+    stacks = installed_stack()
+    if all(stacks.values()):
+        versions = ', '.join(
+            f'{name} {number}' for stack in stacks.values() for name, number in stack.items()
         )
-    which = 0 if found['onedl'] else 1
+        raise RuntimeError(
+            f'allspark_mmseg: OneDL forks are mixed with original OpenMMLab packages ({versions}). They '
+            f'overwrite each other; {_INSTALL}.'
+        )
+    choice = 0 if stacks['onedl'] else 1
     for name, choices in _DISTRIBUTIONS.items():
-        distribution, oldest = choices[which]
-        installed = found[_STACKS[which]].get(distribution)
+        distribution, minimum = choices[choice]
+        installed = stacks[_STACKS[choice]].get(distribution)
         if installed is None:
             raise RuntimeError(
-                f'allspark_mmseg needs {name} ({distribution} >= {oldest}), not found; {_INSTALL}.'
+                f'allspark_mmseg needs {name} ({distribution} >= {minimum}), not found; {_INSTALL}.'
             )
-        if Version(installed) < Version(oldest):
+        if Version(installed) < Version(minimum):
             raise RuntimeError(
-                f'allspark_mmseg needs {distribution} >= {oldest}, found {installed}; {_INSTALL}.'
+                f'allspark_mmseg needs {distribution} >= {minimum}, found {installed}; {_INSTALL}.'
             )

@@ -1,8 +1,9 @@
-"""Child registries of MMEngine's with the scope ``allspark_mmseg``.
+"""Child registries of MMEngine's root registries with the scope ``allspark_mmseg``.
 
-Configs name the parts as ``allspark_mmseg.X``; MMEngine then imports this module and the
-``locations`` below by itself, so that configs need no ``custom_imports`` and run under MMSegmentation's
-own launchers. Nothing but MMEngine may be imported here: MMEngine hides an ImportError of this module.
+Configs name classes as ``allspark_mmseg.X``. MMEngine then imports this module and the ``locations`` below,
+so configs need no ``custom_imports`` and run under MMSegmentation's own launchers.
+
+This module must import only MMEngine, because MMEngine hides an ImportError of this module.
 """
 
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
@@ -18,11 +19,11 @@ from mmengine.registry import Registry
 SCOPE = 'allspark_mmseg'
 
 
-def _child(parent: Registry, *locations: str) -> Registry:
+def _child_registry(parent: Registry, *locations: str) -> Registry:
     return Registry(parent.name, parent=parent, scope=SCOPE, locations=list(locations))
 
 
-MODELS = _child(
+MODELS = _child_registry(
     MMENGINE_MODELS,
     'allspark_mmseg.methods',
     'allspark_mmseg.segmentors',
@@ -31,10 +32,10 @@ MODELS = _child(
     'allspark_mmseg.backbones',
     'allspark_mmseg.datasets',
 )
-DATASETS = _child(MMENGINE_DATASETS, 'allspark_mmseg.datasets')
-DATA_SAMPLERS = _child(MMENGINE_DATA_SAMPLERS, 'allspark_mmseg.datasets')
-TRANSFORMS = _child(MMENGINE_TRANSFORMS, 'allspark_mmseg.datasets')
-HOOKS = _child(MMENGINE_HOOKS, 'allspark_mmseg.engine', 'allspark_mmseg.methods')
-LOOPS = _child(MMENGINE_LOOPS, 'allspark_mmseg.engine')
-OPTIM_WRAPPERS = _child(MMENGINE_OPTIM_WRAPPERS, 'allspark_mmseg.engine')
-PARAM_SCHEDULERS = _child(MMENGINE_PARAM_SCHEDULERS, 'allspark_mmseg.engine')
+DATASETS = _child_registry(MMENGINE_DATASETS, 'allspark_mmseg.datasets')
+DATA_SAMPLERS = _child_registry(MMENGINE_DATA_SAMPLERS, 'allspark_mmseg.datasets')
+TRANSFORMS = _child_registry(MMENGINE_TRANSFORMS, 'allspark_mmseg.datasets')
+HOOKS = _child_registry(MMENGINE_HOOKS, 'allspark_mmseg.engine', 'allspark_mmseg.methods')
+LOOPS = _child_registry(MMENGINE_LOOPS, 'allspark_mmseg.engine')
+OPTIM_WRAPPERS = _child_registry(MMENGINE_OPTIM_WRAPPERS, 'allspark_mmseg.engine')
+PARAM_SCHEDULERS = _child_registry(MMENGINE_PARAM_SCHEDULERS, 'allspark_mmseg.engine')

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The demo: supervised-only and AllSpark on the same generated data, side by side.
+# Train supervised-only and AllSpark on the same generated data and compare their predictions.
 #   tools/demo.sh [OUT_DIR]
 set -eu
 cd "$(dirname "$0")/.."
@@ -16,4 +16,4 @@ last() { cat "$out/$1/last_checkpoint"; }
 python tools/contact_sheet.py "$out/contact_sheet.png" \
     "Supervised=configs/supervised/demo.py,$(last supervised),${minutes[supervised]}" \
     "AllSpark=configs/allspark/demo.py,$(last allspark),${minutes[allspark]}"
-echo "Checkpoints, logs and pseudo-label pictures: $out"
+echo "Checkpoints, logs and pseudo-label images: $out"

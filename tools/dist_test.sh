@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Test with several processes on this machine, or on one of several (OpenMMLab's arguments and variables):
+# Test with several processes on one machine, or on several machines (arguments and variables of OpenMMLab):
 #   [NNODES=1 NODE_RANK=0 MASTER_ADDR=127.0.0.1 PORT=29500] tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of test.py]
 # Without CUDA, GPUS is the number of CPU processes.
 set -eu
@@ -9,7 +9,7 @@ shift 3
 nodes=${NNODES:-1}
 if [ "$nodes" -gt 1 ]; then
     port=${PORT:-29500}
-else # a free one, so that two runs on a machine do not meet
+else # a free port, so that two runs on one machine do not conflict
     port=${PORT:-$(python -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')}
 fi
 exec python -m torch.distributed.run \

@@ -1,7 +1,7 @@
 """Evaluate a checkpoint, and write or show its predictions.
 
-MMSegmentation's own tools/test.py runs the same configs; this one also starts several processes without
-CUDA and never executes what a checkpoint contains.
+MMSegmentation's tools/test.py runs the same configs. In addition, this script starts several processes
+without CUDA and never executes code in a checkpoint.
 """
 
 import argparse
@@ -14,17 +14,21 @@ from allspark_mmseg.engine import default_work_dir, prepare_launch
 
 
 def parse_args() -> argparse.Namespace:
-    """Read the command line; the arguments are those of MMSegmentation's tools/test.py."""
+    """Parse the command line. The arguments are those of MMSegmentation's tools/test.py.
+
+    Returns:
+        argparse.Namespace: The arguments.
+    """
     parser = argparse.ArgumentParser(description='Test a segmentor')
     parser.add_argument('config', help='path of the config')
     parser.add_argument('checkpoint', help='path of the checkpoint')
     parser.add_argument(
         '--work-dir', help='folder for the metrics; default work_dirs/METHOD/NAME for configs/METHOD/NAME.py'
     )
-    parser.add_argument('--out', help='folder to write the predicted masks to')
+    parser.add_argument('--out', help='folder for the predicted masks')
     parser.add_argument('--show', action='store_true', help='show predictions in a window')
-    parser.add_argument('--show-dir', help='folder to write pictures of the predictions to')
-    parser.add_argument('--wait-time', type=float, default=2, help='seconds a picture is shown')
+    parser.add_argument('--show-dir', help='folder for images of the predictions')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds between two images of --show')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -39,7 +43,17 @@ def parse_args() -> argparse.Namespace:
 
 
 def read_config(args: argparse.Namespace) -> Config:
-    """Read the config and apply the command line to it."""
+    """Read the config and apply the command line to it.
+
+    Args:
+        args (argparse.Namespace): The command line.
+
+    Returns:
+        Config: The config of the run.
+
+    Raises:
+        ValueError: ``--show`` or ``--show-dir`` is used with a config without a visualization hook.
+    """
     cfg = Config.fromfile(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
@@ -55,7 +69,7 @@ def read_config(args: argparse.Namespace) -> Config:
             draw=True, interval=1, show=args.show, wait_time=args.wait_time
         )
         if args.show_dir:
-            # the visualizer writes below the work dir's time stamp otherwise
+            # by default, the visualizer writes to a time-stamped folder in the work dir
             cfg.visualizer.update(save_dir=args.show_dir)
     if args.out:
         cfg.test_evaluator.update(output_dir=args.out, keep_results=True)
@@ -63,7 +77,7 @@ def read_config(args: argparse.Namespace) -> Config:
 
 
 def main() -> None:
-    """Test."""
+    """Run the evaluation."""
     args = parse_args()
     cfg = read_config(args)
     prepare_launch(cfg, args.launcher)

@@ -1,7 +1,8 @@
-"""Train a segmentor, on labeled images alone or on labeled and unlabeled ones.
+"""Train a segmentor on labeled images, or on labeled and unlabeled images.
 
-MMSegmentation's own tools/train.py runs the same configs; this one also starts without CUDA, scales the
-learning rate on request, resumes from a named checkpoint, and never executes what a checkpoint contains.
+MMSegmentation's tools/train.py runs the same configs. In addition, this script starts several processes
+without CUDA, can scale the learning rate, resumes from a given checkpoint, and never executes code in a
+checkpoint.
 """
 
 import argparse
@@ -17,7 +18,11 @@ from allspark_mmseg.engine import default_work_dir, prepare_launch
 
 
 def parse_args() -> argparse.Namespace:
-    """Read the command line; the arguments are those of MMSegmentation's and MMDetection's tools."""
+    """Parse the command line. The arguments are those of MMSegmentation's and MMDetection's tools.
+
+    Returns:
+        argparse.Namespace: The arguments.
+    """
     parser = argparse.ArgumentParser(description='Train a segmentor')
     parser.add_argument('config', help='path of the config')
     parser.add_argument(
@@ -28,14 +33,14 @@ def parse_args() -> argparse.Namespace:
         '--resume',
         nargs='?',
         const='auto',
-        help='go on from the last checkpoint in the work dir, or from the one named',
+        help='resume from the last checkpoint in the work dir, or from the given one',
     )
     parser.add_argument(
         '--amp',
         nargs='?',
         const='auto',
         choices=['auto', 'bf16', 'fp16'],
-        help='train with automatic mixed precision: bfloat16 where the device has it, or what is named',
+        help='train with automatic mixed precision: bfloat16 if the device supports it, or the given type',
     )
     parser.add_argument(
         '--auto-scale-lr',
@@ -50,21 +55,33 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    args = parser.parse_args(_without_swallowed_config(sys.argv[1:]))
+    args = parser.parse_args(_complete_options(sys.argv[1:]))
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
 
 
-def _without_swallowed_config(arguments: list[str]) -> list[str]:
-    """Let ``--resume CONFIG`` and ``--amp CONFIG`` work as in MMSegmentation, where neither takes a value."""
+def _complete_options(arguments: list[str]) -> list[str]:
+    """Support ``--resume CONFIG`` and ``--amp CONFIG``, as in MMSegmentation, where they have no value."""
     return [
-        f'{argument}=auto' if argument in ('--resume', '--amp') and follower.endswith('.py') else argument
-        for argument, follower in zip(arguments, [*arguments[1:], ''], strict=True)
+        f'{argument}=auto'
+        if argument in ('--resume', '--amp') and next_argument.endswith('.py')
+        else argument
+        for argument, next_argument in zip(arguments, [*arguments[1:], ''], strict=True)
     ]
 
 
 def read_config(args: argparse.Namespace) -> Config:
-    """Read the config and apply the command line to it."""
+    """Read the config and apply the command line to it.
+
+    Args:
+        args (argparse.Namespace): The command line.
+
+    Returns:
+        Config: The config of the run.
+
+    Raises:
+        ValueError: ``--auto-scale-lr`` or ``--amp`` does not fit the config or the device.
+    """
     cfg = Config.fromfile(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
@@ -74,8 +91,8 @@ def read_config(args: argparse.Namespace) -> Config:
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise ValueError(
-                f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size; set it to the images '
-                'per step, over all processes, that its learning rate is meant for.'
+                f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size. Set it to the number '
+                'of images per step, over all processes, for which the learning rate was chosen.'
             )
         cfg.auto_scale_lr.enable = True
     cfg.resume = args.resume is not None
@@ -85,22 +102,35 @@ def read_config(args: argparse.Namespace) -> Config:
 
 
 def use_mixed_precision(cfg: Config, kind: str) -> None:
-    """Exchange the config's optimizer wrapper for one of mixed precision: ``auto``, ``bf16`` or ``fp16``."""
+    """Replace the optimizer wrapper by one with mixed precision.
+
+    Args:
+        cfg (Config): The config. It is changed in place.
+        kind (str): ``'auto'``, ``'bf16'`` or ``'fp16'``. ``'auto'`` is bf16 if the device supports it.
+
+    Raises:
+        ValueError: The config has another optimizer wrapper, or fp16 is used without an accelerator.
+    """
     wrapper, device = cfg.optim_wrapper, get_device()
     if wrapper.type != 'OptimWrapper':
-        raise ValueError(f'--amp works with optim_wrapper.type OptimWrapper, found {wrapper.type}.')
+        raise ValueError(
+            f'--amp: optim_wrapper.type is {wrapper.type}, expected OptimWrapper. Remove --amp or change the '
+            'type.'
+        )
     if kind == 'auto':
         kind = 'fp16' if device == 'cuda' and not torch.cuda.is_bf16_supported() else 'bf16'
     if kind == 'bf16':
         wrapper.type = 'allspark_mmseg.BFloat16OptimWrapper'
     elif device == 'cpu':
-        raise ValueError('--amp fp16 needs an accelerator, none was found; a CPU has --amp bf16.')
+        raise ValueError(
+            '--amp fp16 needs an accelerator, but this machine has none. Use --amp bf16 instead.'
+        )
     else:
         wrapper.update(type='AmpOptimWrapper', dtype='float16', loss_scale='dynamic')
 
 
 def main() -> None:
-    """Train."""
+    """Run the training."""
     args = parse_args()
     cfg = read_config(args)
     prepare_launch(cfg, args.launcher)

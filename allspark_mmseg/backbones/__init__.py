@@ -1,4 +1,4 @@
-"""Pre-trained backbones that MMSegmentation lacks."""
+"""Backbones that are not in MMSegmentation or differ from its versions."""
 
 from .dinov2 import DINOv2
 from .efficientnet_lite import EfficientNetLite0

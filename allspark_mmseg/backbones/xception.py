@@ -1,4 +1,6 @@
-"""Xception-65, DeepLabv3+'s backbone besides the ResNets; UniMatch uses it on COCO."""
+"""Xception-65, a backbone of DeepLabv3+. UniMatch uses it on COCO."""
+
+from typing import Any
 
 from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
 from mmengine.model import BaseModule
@@ -13,25 +15,27 @@ _NORM_CFG = dict(type='BN', momentum=3e-4, requires_grad=True)
 
 
 class XceptionBlock(nn.Module):
-    """Three separable convolutions, each ReLU, depthwise 3x3, BN, pointwise, BN, around a skip connection.
+    """Residual block of three separable convolutions: ReLU, depthwise 3x3, BN, pointwise 1x1, BN.
 
-    Where width or stride changes, the skip is a 1x1 convolution and BN of the raw input. Elsewhere it is
-    **ReLU(input)**, not the input: in the released code the block's first ReLU works in place, and the
-    weights were trained so.
+    If the block changes width or stride, its skip connection is a 1x1 convolution and BN of the input.
+    Otherwise it is **ReLU(input)**, not the input: the first ReLU of the block is in place in the released
+    code, and the weights were trained this way.
 
     Args:
-        in_channels: C_in.
-        widths: channels after each of the three convolutions; the last is C_out.
-        stride: of the third convolution and of the skip.
-        norm_cfg: MMCV's config of a norm layer.
+        in_channels (int): Channels C_in of the input.
+        widths (tuple[int, int, int]): Output channels of the three convolutions. The last is C_out.
+        stride (int): Stride of the third convolution and of the skip connection.
+        norm_cfg (dict, optional): MMCV's config of a norm layer.
     """
 
-    def __init__(self, in_channels: int, widths: tuple[int, int, int], stride: int, norm_cfg: dict | None):
+    def __init__(
+        self, in_channels: int, widths: tuple[int, int, int], stride: int, norm_cfg: dict | None
+    ) -> None:
         super().__init__()
-        above = (in_channels, *widths)
+        inputs = (in_channels, *widths)
         self.convs = nn.ModuleList(
             DepthwiseSeparableConvModule(
-                above[i],
+                inputs[i],
                 width,
                 3,
                 stride=stride if i == 2 else 1,
@@ -49,11 +53,11 @@ class XceptionBlock(nn.Module):
         """Compute the block.
 
         Args:
-            x: features (N, C_in, H, W).
+            x (Tensor): Features of shape (N, C_in, H, W).
 
         Returns:
-            tuple: features (N, C_out, ceil(H / stride), ceil(W / stride)), and those behind the second
-            convolution (N, C, H, W), before any ReLU.
+            tuple[Tensor, Tensor]: Features of shape (N, C_out, ceil(H / stride), ceil(W / stride)), and the
+            output of the second convolution of shape (N, widths[1], H, W), before the ReLU.
         """
         activated = F.relu(x)
         skip = activated if self.skip is None else self.skip(x)
@@ -65,28 +69,28 @@ class XceptionBlock(nn.Module):
 class Xception65(BaseModule):
     """Xception-65 without its classifier: 37.9 M parameters, features at strides 4, 8, 16 and 16.
 
-    Images are RGB with ImageNet's mean and deviation. Weights, converted from those of UniMatch's
-    release by ``tools/model_converters/unimatch2mmseg.py``:
-    ``init_cfg=dict(type='Pretrained', checkpoint=...)``. Without ``init_cfg``, convolutions are drawn from
-    a normal distribution of variance 2 / (kernel height * kernel width * output channels).
+    The input is RGB, normalized with the mean and standard deviation of ImageNet. To use the weights of
+    UniMatch's released code, convert them with ``tools/model_converters/unimatch2mmseg.py`` and set
+    ``init_cfg=dict(type='Pretrained', checkpoint=...)``. Without ``init_cfg``, convolutions are initialized
+    from a normal distribution with variance 2 / (kernel height * kernel width * output channels).
 
-    Sources: Chollet, "Xception", CVPR 2017; Chen et al., "Encoder-Decoder with Atrous Separable
-    Convolution" (DeepLabv3+), ECCV 2018, section 3.2 and figure 4, at output stride 16; details that the
-    papers leave open are UniMatch's release's (CVPR 2023).
+    ``load_state_dict`` raises a ValueError for weights with UniMatch's own keys. Loaded with
+    ``strict=False``, as MMEngine does, they would leave every layer at its random initialization.
+
+    Sources: Chollet, "Xception", CVPR 2017; Chen et al., "Encoder-Decoder with Atrous Separable Convolution"
+    (DeepLabv3+), ECCV 2018, section 3.2 and figure 4, at output stride 16; UniMatch's released code (CVPR
+    2023) for details that the papers do not state.
 
     Args:
-        norm_cfg: MMCV's config of a norm layer. The momentum of 3e-4 belongs to the release: a config that
-            only names another type gets that type's default (0.1), so repeat it.
-        init_cfg: MMEngine's initialization config.
-
-    Raises:
-        ValueError: on loading a state dict with the release's own keys, which would leave every layer at
-            random.
+        norm_cfg (dict, optional): MMCV's config of a norm layer. The released code uses a momentum of 3e-4. A
+            config that sets another norm type must repeat the momentum, or it gets the default of that type
+            (0.1).
+        init_cfg (dict or list[dict], optional): MMEngine's initialization config.
     """
 
     out_channels = (256, 256, 728, 2048)
 
-    def __init__(self, norm_cfg: dict | None = _NORM_CFG, init_cfg: dict | list | None = None):
+    def __init__(self, norm_cfg: dict | None = _NORM_CFG, init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
         self.stem = nn.Sequential(
             ConvModule(3, 32, 3, stride=2, padding=1, norm_cfg=norm_cfg),
@@ -100,8 +104,8 @@ class Xception65(BaseModule):
         )
         self.exit_flow = nn.Sequential(
             *(
-                DepthwiseSeparableConvModule(above, width, 3, padding=1, norm_cfg=norm_cfg)
-                for above, width in ((1024, 1536), (1536, 1536), (1536, 2048))
+                DepthwiseSeparableConvModule(in_channels, width, 3, padding=1, norm_cfg=norm_cfg)
+                for in_channels, width in ((1024, 1536), (1536, 1536), (1536, 2048))
             )
         )
 
@@ -109,12 +113,12 @@ class Xception65(BaseModule):
         """Compute the four feature maps.
 
         Args:
-            x: normalized images (N, 3, H, W) of any size.
+            x (Tensor): Normalized images of shape (N, 3, H, W), any size.
 
         Returns:
-            tuple: maps (N, C, ceil(H / s), ceil(W / s)) with C = 256, 256, 728, 2048 and s = 4, 8, 16, 16.
-            The first is DeepLabv3+'s low-level feature, from inside the second block; only the last is
-            behind a ReLU.
+            tuple[Tensor, Tensor, Tensor, Tensor]: Feature maps of shape (N, C, ceil(H / s), ceil(W / s)) with
+            C = 256, 256, 728, 2048 and s = 4, 8, 16, 16. The first is the low-level feature of DeepLabv3+, an
+            inner output of the second block. Only the last one is the output of a ReLU.
         """
         x = self.stem(x)
         x, _ = self.blocks[0](x)
@@ -125,11 +129,11 @@ class Xception65(BaseModule):
         deep, _ = self.blocks[-1](x)
         return low_level, stride_8, x, self.exit_flow(deep)
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        # MMEngine loads pre-trained weights without insisting on a single match
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        # MMEngine loads pre-trained weights with strict=False and accepts a file in which no key matches
         if prefix + _OFFICIAL_KEY in state_dict:
             raise ValueError(
-                f'Xception65: these weights have the keys of UniMatch (found {prefix}{_OFFICIAL_KEY}). '
-                'Convert the file with tools/model_converters/unimatch2mmseg.py and name the result instead.'
+                f'Xception65: the weights have the keys of UniMatch (found {prefix}{_OFFICIAL_KEY}). Convert '
+                'the file with tools/model_converters/unimatch2mmseg.py and use the converted file.'
             )
         super()._load_from_state_dict(state_dict, prefix, *args)

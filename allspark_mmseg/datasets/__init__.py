@@ -1,4 +1,4 @@
-"""Data sets, the sampler of two streams, named views and augmentations."""
+"""Data sets, the dual-stream sampler, multi-view transforms and augmentations."""
 
 from .image_list import ImageListDataset, format_list_line, parse_list_line
 from .multi_view import MultiView, MultiViewSegDataPreProcessor, TwoCrops

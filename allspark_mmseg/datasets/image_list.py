@@ -1,14 +1,15 @@
-"""Images named by a list, or all images of a folder, with or without masks.
+"""Data set of the images of a list or folder, with or without masks.
 
-Semi-supervised splits are text files: the images stay where they are, and only the lists change. The published
-splits (UniMatch, arXiv:2208.09910; AllSpark, arXiv:2403.01818) are lists of ``image mask`` paths. MMSegmentation's
-own data sets read lists of names without suffix, need a mask for every image, and meet a missing file in the
-middle of training.
+A semi-supervised split is a pair of text files; the images are not moved. The published splits (UniMatch,
+arXiv:2208.09910; AllSpark, arXiv:2403.01818) are lists of ``image mask`` paths. MMSegmentation's own data
+sets read lists of names without suffix, need a mask for every image, and do not check at the start that all
+files exist.
 """
 
 import os.path as osp
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from mmengine import fileio
 from mmseg.datasets import BaseSegDataset
@@ -24,15 +25,15 @@ _FIRST_IMAGE = re.compile(rf'(.*?(?:{"|".join(map(re.escape, IMAGE_SUFFIXES))}))
 def parse_list_line(line: str) -> tuple[str, str | None]:
     """Split one line of a list into the path of the image and the path of the mask.
 
-    A tab separates the two columns. In a line without a tab, the first column ends with the first image suffix
-    (``IMAGE_SUFFIXES``) before white space, so both paths may contain spaces. A line without such a suffix is
-    split at white space.
+    A tab separates the two columns. In a line without a tab, the first column ends with the first image
+    suffix (``IMAGE_SUFFIXES``) before white space, so both paths may contain spaces. A line without such a
+    suffix is split at white space.
 
     Args:
         line (str): The line, not blank.
 
     Returns:
-        tuple: The image, and the mask or None.
+        tuple[str, str | None]: The image, and the mask or None.
 
     Raises:
         ValueError: The line has more than two columns.
@@ -56,38 +57,53 @@ def parse_list_line(line: str) -> tuple[str, str | None]:
         columns = [line] if line.lower().endswith(IMAGE_SUFFIXES) else line.split()
     if len(columns) > 2:
         raise ValueError(
-            f"expected 'image' or 'image mask', found {len(columns)} columns: {columns}. Separate the two columns "
-            'with a tab.'
+            f"expected 'image' or 'image mask', found {len(columns)} columns: {columns}. Separate the two "
+            'columns with a tab.'
         )
     return columns[0], columns[1] if len(columns) == 2 else None
 
 
 def format_list_line(image: str, mask: str | None = None) -> str:
-    """Write one line of a list, so that :func:`parse_list_line` reads the same paths."""
-    if mask is None:  # a tab at the end tells that the line is one path
-        return image if parse_list_line(image) == (image, None) else f'{image}\t'
-    return f'{image}\t{mask}' if re.search(r'\s', image + mask) else f'{image} {mask}'
+    """Write one line of a list, the inverse of :func:`parse_list_line`.
+
+    Args:
+        image (str): Path of the image, without tabs, line breaks, and spaces at its ends.
+        mask (str, optional): Path of the mask, with the same restrictions.
+
+    Returns:
+        str: The line, without a line break. It has a tab if spaces alone do not separate the columns. A tab
+        at its end means that the line is one path.
+    """
+    line = image if mask is None else f'{image} {mask}'
+    if mask is not None and re.search(r'\s', image + mask):
+        return f'{image}\t{mask}'
+    try:
+        if parse_list_line(line) == (image, mask):
+            return line
+    except ValueError:
+        pass  # the path has spaces but no image suffix
+    return f'{image}\t{mask or ""}'
 
 
 @DATASETS.register_module()
 class ImageListDataset(BaseSegDataset):
     """Images of a list or of a folder, with masks if they are labeled.
 
-    ``ann_file`` is a text file with one ``image`` or ``image mask`` per line; see :func:`parse_list_line`. Paths
-    are absolute or relative to ``data_root``. Blank lines are skipped. Without ``ann_file``, the data set holds
-    every image below ``data_prefix['img_path']``, sorted by path.
+    ``ann_file`` is a text file with one ``image`` or ``image mask`` per line; see :func:`parse_list_line`.
+    Paths are absolute or relative to ``data_root``. Blank lines are skipped. Without ``ann_file``, the data
+    set holds every image below ``data_prefix['img_path']``, sorted by path.
 
     A labeled data set takes the mask from the second column. If there is no second column, it follows
     MMSegmentation's convention: it looks up the path of the image below ``data_prefix['seg_map_path']``, with
     another suffix. An unlabeled data set reads no masks and ignores a second column.
 
     The items (``get_data_info``) hold ``img_path``, ``label_map``, ``reduce_zero_label``, ``seg_fields`` and
-    ``sample_idx``; labeled items also hold ``seg_map_path``. The data set checks that all files exist when it is
-    built, before the first iteration.
+    ``sample_idx``; labeled items also hold ``seg_map_path``. The data set checks that all files exist when it
+    is built, before the first iteration.
 
     Args:
-        ann_file (str): The list, absolute or relative to ``data_root``, or else to the working directory. Empty
-            for a folder of images.
+        ann_file (str): The list, absolute or relative to ``data_root``, or else to the working directory.
+            Empty for a folder of images.
         labeled (bool): Whether the images have masks.
         img_suffix (str, optional): End of the image name that ``seg_map_suffix`` replaces, for example
             ``'_leftImg8bit.png'``. A folder then holds only the files with this suffix. None: the file
@@ -98,10 +114,12 @@ class ImageListDataset(BaseSegDataset):
             ``seg_map_suffix`` (``'.png'``), ``indices``.
 
     Raises:
-        FileNotFoundError: ``data_root``, the list, the folder, an image or a mask does not exist; or a file is
-            empty.
-        ValueError: A line has more than two columns, there is no image, or the place of a mask is unknown.
+        FileNotFoundError: ``data_root``, the list, the folder, an image or a mask does not exist; or a file
+            is empty.
+        ValueError: A line has more than two columns, there is no image, or the path of a mask is unknown.
     """
+
+    ann_file: str
 
     def __init__(
         self,
@@ -109,7 +127,7 @@ class ImageListDataset(BaseSegDataset):
         labeled: bool = True,
         img_suffix: str | None = None,
         data_prefix: dict | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         self.labeled = labeled
         super().__init__(
@@ -120,11 +138,11 @@ class ImageListDataset(BaseSegDataset):
         )
 
     def _join_prefix(self) -> None:
-        """Join the paths with ``data_root``, but keep a list that exists in the working directory only."""
-        given = self.ann_file
+        """Join paths with ``data_root``. A list that is not there is looked up in the working directory."""
+        ann_file = self.ann_file
         super()._join_prefix()
-        if given and not osp.isfile(self.ann_file) and osp.isfile(given):
-            self.ann_file = given
+        if ann_file and not osp.isfile(self.ann_file) and osp.isfile(ann_file):
+            self.ann_file = ann_file
 
     def load_data_list(self) -> list[dict]:
         """Read the list or the folder, and check that all files exist.
@@ -133,7 +151,8 @@ class ImageListDataset(BaseSegDataset):
             list[dict]: One item per image, in the order of the list.
 
         Raises:
-            FileNotFoundError, ValueError: See the class.
+            FileNotFoundError: A file or folder does not exist, or a file is empty.
+            ValueError: A line has more than two columns, there is no image, or the path of a mask is unknown.
         """
         self._files = fileio.get_file_backend(self.data_root or '.', backend_args=self.backend_args)
         if self.data_root and not self._files.isdir(self.data_root):
@@ -173,11 +192,13 @@ class ImageListDataset(BaseSegDataset):
             command = command_for(self.ann_file, self.data_root or '.')
             raise FileNotFoundError(
                 f"ann_file: expected a list of images, found no file at '{self.ann_file}'. Give an absolute "
-                f"path, or one relative to data_root '{self.data_root}' or to the working directory, or leave ann_file out to take all images "
-                "below data_prefix['img_path']." + (f' Make it with: {command}' if command else '')
+                f"path, or one relative to data_root '{self.data_root}' or to the working directory. Or "
+                "remove ann_file to use all images below data_prefix['img_path']."
+                + (f' Make it with: {command}' if command else '')
             )
         rows = []
-        text = self._files.get_text(self.ann_file).removeprefix('\ufeff')  # Windows' Notepad writes this mark
+        # Windows editors write a byte-order mark
+        text = self._files.get_text(self.ann_file).removeprefix('\ufeff')
         for number, line in enumerate(text.splitlines(), start=1):
             if not line.strip():
                 continue
@@ -215,15 +236,15 @@ class ImageListDataset(BaseSegDataset):
         suffix = self.img_suffix or osp.splitext(name)[1]
         if name.startswith(osp.pardir) or not name.endswith(suffix):
             raise ValueError(
-                f"{self._source}: the place of the mask of '{image}' is unknown: expected an image below "
+                f"{self._source}: the path of the mask of '{image}' is unknown. Expected an image below "
                 f"data_prefix['img_path'] '{folder}' whose name ends with '{suffix}'. Correct "
-                "data_prefix['img_path'] or img_suffix, or name the masks in a second column of the list."
+                "data_prefix['img_path'] or img_suffix, or add a second column with the masks to the list."
             )
         return osp.join(masks, name[: len(name) - len(suffix)] + self.seg_map_suffix)
 
     def _require_files(self, kind: str, paths: Sequence[str]) -> None:
         missing = [path for path in paths if not self._files.isfile(path)]
-        # an interrupted copy leaves empty files; OpenCV fails on them in the middle of training, without a name
+        # an interrupted copy leaves empty files; OpenCV's error for them does not name the file
         empty = [path for path in paths if osp.isfile(path) and not osp.getsize(path)]
         if missing or empty:
             which, what = (missing, 'do not exist') if missing else (empty, 'are empty files')

@@ -1,8 +1,10 @@
-"""PIL's operations on images as arrays, by whichever library is fastest and equal within one gray level.
+"""Fast versions of PIL's image operations, equal to PIL's up to one gray level.
 
-UniMatch and AllSpark augment with PIL, whose rounding is part of their distribution: OpenCV's counterparts
-are up to 13 gray levels off in hue and 40 in blur. Images are (H, W, 3) uint8 in BGR; each function returns a
-contiguous array, the image itself where nothing changes, and never writes to its argument.
+UniMatch and AllSpark augment images with PIL. OpenCV's own operations differ from PIL's by up to 13 gray
+levels in hue and 40 in blur, so the functions here reproduce PIL's rounding with the fastest library.
+
+Images are (H, W, 3) uint8 arrays in BGR. Every function returns a contiguous array, or the image itself if
+nothing changes, and never writes to its argument.
 """
 
 import functools
@@ -13,57 +15,81 @@ from PIL import Image, ImageFilter
 
 
 def resize(img: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize an image as PIL's ``BILINEAR``, which averages over the source pixels where it shrinks."""
+    """Resize with PIL's ``BILINEAR``, which averages over the source pixels when it shrinks an image.
+
+    Args:
+        img (np.ndarray): Image of shape (H, W, 3), uint8.
+        height (int): New height in pixels.
+        width (int): New width in pixels.
+
+    Returns:
+        np.ndarray: Image of shape (height, width, 3), uint8.
+    """
     if img.shape[:2] == (height, width):
         return img
     if height >= img.shape[0] and width >= img.shape[1]:
         return cv2.resize(img, (width, height), interpolation=cv2.INTER_LINEAR)
-    # OpenCV's interpolation skips pixels where it shrinks; Torch's, with antialiasing, is two levels off in
-    # rare pixels
-    return np.array(Image.fromarray(img).resize((width, height), Image.BILINEAR))
+    # OpenCV does not average when it shrinks an image; PyTorch's antialiased resize differs by two levels in
+    # a few pixels
+    return np.array(Image.fromarray(img).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def nearest(old_length: int, new_length: int) -> np.ndarray:
-    """Return the old position of each new row (or column) of a map that PIL resizes with ``NEAREST``."""
-    # summed up one by one, as PIL does: products would differ where a position is nearly whole
+    """Return the source position of each row or column of a map that PIL resizes with ``NEAREST``.
+
+    Args:
+        old_length (int): Old height or width in pixels.
+        new_length (int): New height or width in pixels.
+
+    Returns:
+        np.ndarray: Positions of shape (new_length,), in [0, old_length).
+    """
+    # a cumulative sum, as in PIL, because products differ from it at positions close to integers
     steps = np.full(new_length, old_length / new_length)
     steps[0] /= 2
     return np.cumsum(steps).astype(np.intp)
 
 
 def brightness(img: np.ndarray, factor: float) -> np.ndarray:
-    """Blend with black, as ``ImageEnhance.Brightness``."""
-    return cv2.LUT(img, _blend_with(0, factor))
+    """Blend an image (H, W, 3) with black by a factor >= 0, as PIL's ``ImageEnhance.Brightness``."""
+    return cv2.LUT(img, _blend_table(0, factor))
 
 
 def contrast(img: np.ndarray, factor: float) -> np.ndarray:
-    """Blend with the mean of the gray version, as ``ImageEnhance.Contrast``."""
+    """Blend an image (H, W, 3) with its mean gray by a factor >= 0, as PIL's ``ImageEnhance.Contrast``."""
     mean = cv2.mean(cv2.cvtColor(img, cv2.COLOR_BGR2GRAY))[0]
-    return cv2.LUT(img, _blend_with(int(mean + 0.5), factor))
+    return cv2.LUT(img, _blend_table(int(mean + 0.5), factor))
 
 
-def _blend_with(level: int, factor: float) -> np.ndarray:
+def _blend_table(level: int, factor: float) -> np.ndarray:
     blended = level + np.float32(factor) * (np.arange(256, dtype=np.float32) - level)
     return blended.clip(0, 255).astype(np.uint8)
 
 
 def saturation(img: np.ndarray, factor: float) -> np.ndarray:
-    """Blend with the gray version, as ``ImageEnhance.Color``."""
-    # PIL truncates; OpenCV rounds, so whole numbers need a little more than minus one half to stay
+    """Blend an image (H, W, 3) with its gray version by a factor >= 0, as PIL's ``ImageEnhance.Color``."""
+    # PIL truncates and OpenCV rounds: -0.49 instead of -0.5 keeps integers
     return cv2.addWeighted(img, factor, grayscale(img), 1 - factor, -0.49)
 
 
 def grayscale(img: np.ndarray) -> np.ndarray:
-    """Repeat the gray version, PIL's mode ``L``, in three channels."""
+    """Convert an image (H, W, 3) to PIL's mode ``L`` and repeat it in three channels."""
     return cv2.cvtColor(cv2.cvtColor(img, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
 
 
-def hue(img: np.ndarray, turn: float) -> np.ndarray:
-    """Turn PIL's 8-bit hue by ``turn`` of the circle, -1 to 1, as torchvision's ``adjust_hue`` of PIL images.
+def hue(img: np.ndarray, shift: float) -> np.ndarray:
+    """Shift PIL's 8-bit hue, as torchvision's ``adjust_hue`` does for PIL images.
 
-    With v the largest channel, s the saturation and h the turned hue, both truncated to 8 bits as in PIL's
-    mode ``HSV``, each channel becomes v (1 - s k(h)), where k is 0 on the third of the color circle around
-    the channel's own color, 1 on the opposite third, and linear between them.
+    Let v be the largest channel, s the saturation and h the shifted hue, the last two truncated to 8 bits as
+    in PIL's mode ``HSV``. Each channel becomes v * (1 - s * k(h)). k is 0 on the third of the color circle
+    around the color of the channel, 1 on the opposite third, and linear in between.
+
+    Args:
+        img (np.ndarray): Image of shape (H, W, 3), uint8, BGR.
+        shift (float): Shift as a fraction of the color circle, in [-1, 1].
+
+    Returns:
+        np.ndarray: Image of shape (H, W, 3), uint8, BGR.
     """
     blue, green, red = cv2.split(img)
     low, high = cv2.min(red, green), cv2.max(red, green)
@@ -72,11 +98,11 @@ def hue(img: np.ndarray, turn: float) -> np.ndarray:
     low = cv2.min(low, blue)
     chroma = cv2.subtract(value, low)
     order = (green > blue) | np.uint8(2) * (blue > red) | np.uint8(4) * (red > green)
-    hues = _look_up(_hues(), chroma, cv2.subtract(middle, low), order)
-    spread = cv2.divide(chroma, cv2.max(value, 1), scale=255, dtype=cv2.CV_32F)
+    hues = _look_up(_hue_table(), chroma, cv2.subtract(middle, low), order)
+    spread = cv2.divide(chroma, np.maximum(value, 1), scale=255, dtype=cv2.CV_32F)
     np.floor(spread, out=spread)
     spread = cv2.multiply(spread, value, scale=1 / 255, dtype=cv2.CV_32F)
-    position = (np.arange(256) + int(turn * 255)) % 256 * (6 / 255)
+    position = (np.arange(256) + int(shift * 255)) % 256 * (6 / 255)
     channels = []
     for center in (4, 2, 0):  # blue, green, red
         distance = np.abs((position - center + 3) % 6 - 3)
@@ -86,19 +112,18 @@ def hue(img: np.ndarray, turn: float) -> np.ndarray:
 
 
 def _look_up(table: np.ndarray, low: np.ndarray, middle: np.ndarray, high: np.ndarray) -> np.ndarray:
-    # three bytes beside each other are an index, which costs a tenth of what its arithmetic would
+    # reading four adjacent bytes as one index is ten times faster than computing the index
     index = cv2.merge([low, middle, high, np.zeros_like(low)]).view('<i4')[..., 0]
     return table.take(index, mode='clip')
 
 
 @functools.cache
-def _hues() -> np.ndarray:
-    """Make the table of PIL's hues.
+def _hue_table() -> np.ndarray:
+    """Make a table of PIL's hues, (8 * 256 * 256,) uint8.
 
-    A hue follows from the order of the channels (an octet of which two are not used), the middle less the
-    smallest channel, and the largest less the smallest, so it is read from images that have all of these.
-    Where PIL's floating point falls just below a whole number it truncates to the one before: a formula
-    would have to do so in the same places.
+    A hue is a function of the order of the channels (6 of 8 codes), of middle minus smallest, and of largest
+    minus smallest channel. The table is read from PIL's conversion of images with all combinations. A formula
+    does not reproduce PIL's truncation of values just below an integer.
     """
     middle, chroma = np.mgrid[:256, :256]
     sorted_channels = [np.full_like(chroma, 255), np.clip(255 - chroma + middle, 0, 255), 255 - chroma]
@@ -110,15 +135,22 @@ def _hues() -> np.ndarray:
 
 
 def gaussian_blur(img: np.ndarray, sigma: float) -> np.ndarray:
-    """Blur as PIL's ``GaussianBlur`` of radius ``sigma``, three box filters a direction. Equal to PIL.
+    """Blur with PIL's ``GaussianBlur``: three box filters in each direction. The result equals PIL's exactly.
 
-    Below sigma = sqrt(2) a box reaches over three pixels: b between a and c becomes b + w (a - 2b + c),
-    rounded. So a pass rounds only products of w and a number from -510 to 510; if none of them lies near a
-    half, OpenCV's floating point rounds as PIL's integers do. Otherwise PIL does it.
+    For sigma < sqrt(2), a box covers three pixels: a pixel b between a and c becomes b + w * (a - 2b + c),
+    rounded. So a pass rounds products of w with integers in [-510, 510]. If no product is close to a
+    half-integer, OpenCV's floating-point filter rounds like PIL. Otherwise this function calls PIL.
+
+    Args:
+        img (np.ndarray): Image of shape (H, W, 3) or (H, W), uint8.
+        sigma (float): Standard deviation in pixels (PIL's radius), at least 0.
+
+    Returns:
+        np.ndarray: Blurred image of the same shape, uint8.
     """
-    weight = sigma**2 / 6  # the variance of a pass is 2w, that of three is sigma^2
+    weight = sigma**2 / 6  # a pass has the variance 2w, three passes have sigma^2
     products = weight * np.arange(511)
-    # a float32 sum of three products below 255 is wrong by less than 1e-4
+    # the float32 error of a sum of three products below 255 is less than 1e-4
     if sigma**2 >= 2 or np.abs(products % 1 - 0.5).min() < 1e-4:
         return np.array(Image.fromarray(img).filter(ImageFilter.GaussianBlur(sigma)))
     kernel = np.array([[weight, 1 - 2 * weight, weight]], dtype=np.float32)

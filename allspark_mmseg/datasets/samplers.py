@@ -1,4 +1,4 @@
-"""Which labeled and which unlabeled images make a batch."""
+"""Sampler of batches with labeled and unlabeled images."""
 
 from collections.abc import Iterator
 
@@ -7,6 +7,7 @@ from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Dataset, Sampler
 
 from ..registry import DATA_SAMPLERS
+from ..utils import require
 
 STREAMS = ('labeled', 'unlabeled')
 
@@ -22,22 +23,22 @@ class DualStreamSampler(Sampler):
             sampler=dict(type='allspark_mmseg.DualStreamSampler', labeled=2, unlabeled=2),
             dataset=dict(type='allspark_mmseg.SemiDataset', ...))
 
-    An epoch is one pass over the unlabeled images. With N_u of them, m = ``unlabeled`` and W processes, it has
-    ``(N_u // W) // m`` iterations. No unlabeled image comes twice in an epoch. Fewer than ``m * W`` random
-    images are left out. The labeled images are permuted again each time they run out. All processes share the
-    permutations, and no step holds an image twice.
+    An epoch is one pass over the unlabeled images. With N_u of them, m = ``unlabeled`` and W processes, it
+    has ``(N_u // W) // m`` iterations. No unlabeled image comes twice in an epoch. Fewer than ``m * W``
+    random images are left out. The labeled images are permuted again each time they run out. All processes
+    share the permutations, and no step holds an image twice.
 
     The order is a function of (seed, epoch, rank). Each stream has its own random generator. In the released
-    code of UniMatch (arXiv:2208.09910) and AllSpark (arXiv:2403.01818), both streams share one permutation, so
-    an unlabeled image always meets the same labeled image.
+    code of UniMatch (arXiv:2208.09910) and AllSpark (arXiv:2403.01818), both streams share one permutation,
+    so an unlabeled image always meets the same labeled image.
 
     Args:
         dataset (SemiDataset): The data set. Any data set with a ``streams`` dict of index ranges works.
         labeled (int): Labeled images in a batch of one process, at least 1.
         unlabeled (int): Unlabeled images in a batch of one process, at least 1.
-        epoch_length (int, optional): Iterations of an epoch instead of one pass. Both streams are then permuted
-            again each time they run out. MMEngine restarts the workers after an epoch; a large value avoids
-            this pause.
+        epoch_length (int, optional): Iterations of an epoch instead of one pass. Both streams are then
+            permuted again each time they run out. MMEngine restarts the workers after an epoch; a large value
+            avoids this pause.
         round_up (bool): Count iterations like PyTorch's ``DistributedSampler``: ``ceil(N_u / W) // m``. The
             published logs have these counts. Fewer than W images then come twice.
         seed (int, optional): The same on all processes. MMEngine passes the seed of the Runner. None: rank 0
@@ -114,33 +115,32 @@ class DualStreamSampler(Sampler):
                 )
             if size < count * self.world_size:
                 raise ValueError(
-                    f'DualStreamSampler: the stream {stream} has {size} images, one step needs '
-                    f'{stream}={count} different ones on each of {self.world_size} ranks, together '
-                    f'{count * self.world_size}. Lower {stream} (and batch_size) or add images.'
+                    f'DualStreamSampler: the stream {stream} has {size} images, but a step needs '
+                    f'{stream}={count} different images on each of {self.world_size} ranks, '
+                    f'{count * self.world_size} in total. Reduce {stream} and batch_size, or add images.'
                 )
 
 
 def _check_counts(**counts: int | None) -> None:
     for name, count in counts.items():
-        if count is not None and count < 1:
-            raise ValueError(
-                f'DualStreamSampler: {name} must be at least 1, found {count}. A count of zero leaves one '
-                "stream out: to train on labeled images alone use MMEngine's InfiniteSampler."
-            )
+        valid = count is None or count >= 1
+        expected = "1 or more (to train on labeled images only, use MMEngine's InfiniteSampler)"
+        require('DualStreamSampler', name, count, valid, expected)
 
 
 def _named_streams(dataset: Dataset) -> dict[str, range]:
     streams = getattr(dataset, 'streams', None)
     if not isinstance(streams, dict):
         raise TypeError(
-            f'DualStreamSampler: train_dataloader.dataset is a {type(dataset).__name__} without named streams. '
-            "Write dataset=dict(type='allspark_mmseg.SemiDataset', labeled=dict(...), unlabeled=dict(...))."
+            f'DualStreamSampler: train_dataloader.dataset is a {type(dataset).__name__} without named '
+            "streams. Use dataset=dict(type='allspark_mmseg.SemiDataset', labeled=dict(...), "
+            'unlabeled=dict(...)).'
         )
     missing = [stream for stream in STREAMS if stream not in streams]
     if missing:
         raise ValueError(
             f'DualStreamSampler: the {type(dataset).__name__} has no stream {missing[0]}. Set '
-            f'{missing[0]}=dict(...) in the SemiDataset, or train on labeled images alone with '
+            f'{missing[0]}=dict(...) in the SemiDataset. To train on labeled images only, use '
             "MMEngine's InfiniteSampler."
         )
     return streams

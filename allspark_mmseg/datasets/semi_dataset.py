@@ -1,4 +1,4 @@
-"""The training data of a semi-supervised run: named streams of labeled and unlabeled images."""
+"""Training data set with named streams of labeled and unlabeled images."""
 
 import os.path as osp
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from mmengine.dataset import BaseDataset, ConcatDataset
 from mmseg.registry import DATASETS as MMSEG_DATASETS
 
 from ..registry import DATASETS
-from ..utils import format_paths
+from ..utils import format_paths, require
 
 LIST_NAMES = {'labeled': 'labeled.txt', 'unlabeled': 'unlabeled.txt'}
 
@@ -29,18 +29,19 @@ class SemiDataset(ConcatDataset):
 
     A stream is a dict. There are two forms:
 
-    * Without ``type``, the dict holds arguments of :class:`ImageListDataset`. ``data_root`` and ``metainfo`` of
-      the ``SemiDataset`` are the defaults. If the dict has no ``ann_file``, the stream reads
-      ``labeled.txt`` or ``unlabeled.txt`` of the ``split`` folder. Without ``split`` it reads the folder
-      ``data_prefix['img_path']``. To read a folder although ``split`` is set, write ``ann_file=''``.
-    * With ``type``, the dict is the config of any MMSegmentation data set. It is built as it is.
+    * Without ``type``, the dict has arguments of :class:`ImageListDataset`. ``data_root`` and ``metainfo`` of
+      the ``SemiDataset`` are the defaults. Without ``ann_file``, the stream reads ``labeled.txt`` or
+      ``unlabeled.txt`` in the ``split`` folder. Without ``ann_file`` and ``split``, it reads the folder
+      ``data_prefix['img_path']``. If ``split`` is set, ``ann_file=''`` selects the folder.
+    * With ``type``, the dict is the config of any MMSegmentation data set. It has no defaults.
 
-    The index of an image counts the labeled images first. Use :attr:`streams` instead of this order.
+    A list of such dicts joins several sources in one stream. The labeled images have the first indices; use
+    :attr:`streams` instead of this order.
 
     Args:
-        labeled (dict): The labeled stream.
-        unlabeled (dict or list[dict], optional): The unlabeled stream. A list joins several sources. None
-            leaves the stream out, for supervised training.
+        labeled (dict or list[dict]): The labeled stream.
+        unlabeled (dict or list[dict], optional): The unlabeled stream. None disables it, for supervised
+            training.
         split (str, optional): Folder with ``labeled.txt`` and ``unlabeled.txt``, absolute or relative to
             ``data_root``, or else to the working directory.
         data_root (str): Default ``data_root`` of the streams.
@@ -48,14 +49,15 @@ class SemiDataset(ConcatDataset):
         allow_overlap (bool): Accept images that are in both streams.
 
     Raises:
-        TypeError: A stream is not a dict.
-        ValueError: A stream has neither a list nor a folder, or an image is in both streams.
+        TypeError: A source is not a dict, or its ``type`` is not a subclass of MMEngine's ``BaseDataset``.
+        ValueError: The labeled stream has no source, a source has neither a list nor a folder, or an image is
+            in both streams.
         FileNotFoundError: ``split`` is a file; or see :class:`ImageListDataset`.
     """
 
     def __init__(
         self,
-        labeled: dict,
+        labeled: dict | Sequence[dict],
         unlabeled: dict | Sequence[dict] | None = None,
         *,
         split: str | None = None,
@@ -66,18 +68,22 @@ class SemiDataset(ConcatDataset):
         if split is not None:
             split = _find_split(split, data_root)
         defaults = {'data_root': data_root, 'metainfo': metainfo}
-        sources = [('labeled', labeled)] + [('unlabeled', source) for source in _as_list(unlabeled)]
-        parts = [_build_stream(name, source, split, defaults) for name, source in sources]
-        # class names and palettes of unlabeled images are never used, so they may differ
-        keys = sorted({key for part in parts for key in part.metainfo})
-        super().__init__(parts, ignore_keys=keys)
-        self.labeled, *self.unlabeled = parts
+        parts, self.unlabeled = (
+            [_build_source(name, source, split, defaults) for source in _as_list(sources)]
+            for name, sources in (('labeled', labeled), ('unlabeled', unlabeled))
+        )
+        require('SemiDataset', 'labeled', labeled, bool(parts), 'at least one source')
+        # ConcatDataset checks that all labeled sources have the same classes
+        self.labeled = parts[0] if len(parts) == 1 else ConcatDataset(parts)
+        # metainfo of unlabeled images is not used, so it can differ
+        keys = sorted({key for part in [*parts, *self.unlabeled] for key in part.metainfo})
+        super().__init__([*parts, *self.unlabeled], ignore_keys=keys)
         if not allow_overlap:
             self._check_overlap()
 
     @property
     def streams(self) -> dict[str, range]:
-        """The indices of each stream, for example ``{'labeled': range(0, 92), 'unlabeled': range(92, 10582)}``.
+        """The indices of each stream, such as ``{'labeled': range(0, 92), 'unlabeled': range(92, 10582)}``.
 
         A data set without unlabeled images has the stream ``labeled`` only.
         """
@@ -88,20 +94,21 @@ class SemiDataset(ConcatDataset):
         return streams
 
     def _check_overlap(self) -> None:
-        known = _image_files([self.labeled])
-        shared = sorted(known & _image_files(self.unlabeled))
+        labeled = _image_files([self.labeled])
+        shared = sorted(labeled & _image_files(self.unlabeled))
         if shared:
             raise ValueError(
-                f'SemiDataset: {len(shared)} of {len(known)} labeled images are in the unlabeled stream, '
-                f'too:\n{format_paths(shared)}\nRemove them from the unlabeled list. If they shall serve as '
-                'both, set allow_overlap=True in the SemiDataset.'
+                f'SemiDataset: {len(shared)} of {len(labeled)} labeled images are also unlabeled images:\n'
+                f'{format_paths(shared)}\nRemove them from the unlabeled list. To use them in both streams, '
+                'set allow_overlap=True in the SemiDataset.'
             )
 
 
 def _find_split(split: str, data_root: str) -> str:
-    """Return the split folder; the one in the working directory if there is none."""
-    below = osp.join(data_root, split)
-    path = below if osp.exists(below) else osp.abspath(split)
+    """Return the absolute path of the split folder, below ``data_root`` or the working directory."""
+    path = osp.join(data_root, split)
+    if not osp.exists(path):
+        path = split
     # ImageListDataset reports missing lists, with the command that makes them
     if osp.exists(path) and not osp.isdir(path):
         raise FileNotFoundError(
@@ -118,29 +125,35 @@ def _as_list(sources: dict | Sequence[dict] | None) -> list[dict]:
     return [sources] if isinstance(sources, dict) else list(sources)
 
 
-def _build_stream(name: str, source: dict, split: str | None, defaults: dict) -> BaseDataset:
+def _build_source(name: str, source: dict, split: str | None, defaults: dict) -> BaseDataset:
     if not isinstance(source, dict):
         raise TypeError(
-            f'SemiDataset: a source of the stream {name} is a {type(source).__name__}, expected a dict such as '
-            'dict(pipeline=[...]).'
+            f'SemiDataset: a source of the stream {name} is a {type(source).__name__}, expected a dict such '
+            'as dict(pipeline=[...]).'
         )
     if 'type' in source:
-        return MMSEG_DATASETS.build(source)
+        dataset = MMSEG_DATASETS.build(source)
+        if not isinstance(dataset, BaseDataset):
+            raise TypeError(
+                f'SemiDataset: a source of the stream {name} is a {type(dataset).__name__}, expected a '
+                f'BaseDataset. Join several sources with a list: {name}=[dict(...), dict(...)].'
+            )
+        return dataset
     own = {'type': 'allspark_mmseg.ImageListDataset', 'labeled': name == 'labeled', **defaults, **source}
     if 'ann_file' not in own:
         if split is not None:
             own['ann_file'] = osp.join(split, LIST_NAMES[name])
         elif not own.get('data_prefix'):
             raise ValueError(
-                f'SemiDataset: the stream {name} names no images. Set split to a folder with '
+                f'SemiDataset: a source of the stream {name} has no images. Set split to a folder with '
                 f'{LIST_NAMES[name]}, or set {name}=dict(ann_file=...) to a list, or '
                 f'{name}=dict(data_prefix=dict(img_path=...)) to a folder.'
             )
     return MMSEG_DATASETS.build(own)
 
 
-def _image_files(parts: Sequence[BaseDataset]) -> set[str]:
-    # Resolving every path costs a system call for each of its folders: COCO has 118 thousand images in one.
+def _image_files(parts: Sequence[BaseDataset | ConcatDataset]) -> set[str]:
+    # realpath is cached per folder, because it needs a system call for each parent folder of each image
     resolve = lru_cache(maxsize=None)(osp.realpath)
     files = set()
     for part in parts:

@@ -1,4 +1,4 @@
-"""Training machinery: hooks, schedules, mixed precision, start-up, checkpoints."""
+"""Hooks, loops, schedulers, mixed precision, launch preparation and checkpoints."""
 
 from .checkpoint import AtomicLocalBackend, load_checkpoint_file, use_safe_loading
 from .hooks import (

@@ -1,7 +1,8 @@
-"""Checkpoints that are written whole and read without executing what they contain."""
+"""Checkpoints with atomic writes and safe loading."""
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -15,14 +16,19 @@ ATOMIC_BACKEND = 'allspark_mmseg.atomic'
 
 
 class AtomicLocalBackend(LocalBackend):
-    """MMEngine's local files, but a file appears under its name only once it is complete.
+    """MMEngine's local file backend with atomic writes.
 
-    Interrupted writing then leaves the previous checkpoint as the last one. Configs use it by
-    ``CheckpointHook(backend_args=dict(backend='allspark_mmseg.atomic'))``.
+    A file gets its name only when it is complete. An interrupted write leaves the previous checkpoint
+    unchanged. Use it in a config as ``CheckpointHook(backend_args=dict(backend='allspark_mmseg.atomic'))``.
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes to ``filepath`` by way of a temporary file beside it."""
+        """Write bytes to a temporary file in the same folder and rename it.
+
+        Args:
+            obj (bytes): Content of the file.
+            filepath (str or Path): Path of the file.
+        """
         temporary = f'{filepath}.{os.getpid()}.tmp'
         try:
             super().put(obj, temporary)
@@ -31,99 +37,103 @@ class AtomicLocalBackend(LocalBackend):
             Path(temporary).unlink(missing_ok=True)
 
 
-def _history_method(owner: type, name: str):
-    """Stand in for the ``getattr`` of a checkpoint, which would reach ``__globals__`` and run anything."""
+def _get_history_method(owner: type, name: str) -> Callable:
+    """Replace ``getattr`` in a checkpoint, which could reach ``__globals__`` and execute code."""
     if owner is not HistoryBuffer or name not in ('min', 'max', 'mean', 'current'):
-        raise UnpicklingError(f'getattr({owner!r}, {name!r}) is no method of the log history')
+        raise UnpicklingError(f'getattr({owner!r}, {name!r}) is not a method of the log history')
     return getattr(owner, name)
 
 
 def allow_mmengine_checkpoints() -> None:
-    """Let ``torch.load(weights_only=True)``, the default since PyTorch 2.6, read MMEngine's checkpoints.
+    """Allow ``torch.load(weights_only=True)``, the default since PyTorch 2.6, to read MMEngine's checkpoints.
 
-    Beside tensors they hold the log's history: numpy arrays and scalars in a ``HistoryBuffer``, whose
-    methods are stored as ``getattr(HistoryBuffer, name)``; of ``getattr`` no other use is allowed.
+    These contain tensors and the log history: NumPy arrays and scalars in a ``HistoryBuffer``. Methods of the
+    ``HistoryBuffer`` are stored as ``getattr(HistoryBuffer, name)``. Other uses of ``getattr`` stay
+    forbidden.
     """
     multiarray = (getattr(np, '_core', None) or np.core).multiarray
     dtypes = {type(np.dtype(name)) for name in ('bool', 'int32', 'int64', 'uint8', 'float32', 'float64')}
     torch.serialization.add_safe_globals(
         [
             HistoryBuffer,
-            (_history_method, 'builtins.getattr'),
+            (_get_history_method, 'builtins.getattr'),
             slice,
             np.ndarray,
             np.dtype,
         ]
-        # NumPy 2 moved these, and files name them by the place they had when written
+        # NumPy 2 moved these functions; files contain the module of the NumPy version that wrote them
         + [
-            (function, f'numpy.{place}.multiarray.{function.__name__}')
+            (function, f'numpy.{module}.multiarray.{function.__name__}')
             for function in (multiarray._reconstruct, multiarray.scalar)
-            for place in ('core', '_core')
+            for module in ('core', '_core')
         ]
         + sorted(dtypes, key=str)
     )
 
 
-def _other_checkpoints(path: Path) -> str:
-    """A sentence about checkpoints of the same run, when ``path`` is named as one of a run."""
-    numbered = re.compile(r'.*(?:epoch|iter)_(\d+)\.pth')
-    if not numbered.fullmatch(path.name):
+def _suggest_other_checkpoints(path: Path) -> str:
+    """Return a hint for the error message about other checkpoints of the same run."""
+    if _checkpoint_number(path) is None:
         return ''
-    found = [other for other in path.parent.glob('*.pth') if other != path and numbered.fullmatch(other.name)]
-    others = sorted(found, key=lambda other: int(numbered.fullmatch(other.name)[1]))
+    numbers = {other: _checkpoint_number(other) for other in path.parent.glob('*.pth') if other != path}
+    others = sorted((number, other) for other, number in numbers.items() if number is not None)
     if not others:
-        return ' There is no other checkpoint beside it.'
-    return (
-        f' Beside it lie {", ".join(other.name for other in others[-3:])}: resume with --resume {others[-1]}.'
-    )
+        return ' There is no other checkpoint in its folder.'
+    names = ', '.join(other.name for _, other in others[-3:])
+    return f' Its folder also has {names}: resume with --resume {others[-1][1]}.'
 
 
-def _reason(error: Exception) -> str:
-    """What was found, without PyTorch's advice to switch the safety off."""
+def _checkpoint_number(path: Path) -> int | None:
+    match = re.fullmatch(r'.*(?:epoch|iter)_(\d+)\.pth', path.name)
+    return int(match[1]) if match else None
+
+
+def _extract_reason(error: Exception) -> str:
+    """Return the reason in PyTorch's error message, without its advice to disable safe loading."""
     if not isinstance(error, RuntimeError | UnpicklingError):
         return type(error).__name__
     advice = ('Weights only load failed', '(1)', '(2)', 'Check the documentation', 'Please file an issue')
     lines = [line.strip().removeprefix('WeightsUnpickler error: ') for line in str(error).splitlines()]
-    found = next((line for line in lines if line and not line.startswith(advice)), type(error).__name__)
-    return re.split(r'\. (?=[A-Z])', found)[0].partition(' Please use `torch')[0][:300]
+    reason = next((line for line in lines if line and not line.startswith(advice)), type(error).__name__)
+    return re.split(r'\. (?=[A-Z])', reason)[0].partition(' Please use `torch')[0][:300]
 
 
-def load_checkpoint_file(filename: str, map_location=None) -> dict:
-    """Load a local checkpoint with PyTorch's restricted unpickler.
+def load_checkpoint_file(filename: str | Path, map_location: str | torch.device | None = None) -> dict:
+    """Load a local checkpoint without executing code that it contains.
 
     Args:
-        filename: path of the file.
-        map_location: as in ``torch.load``.
+        filename (str or Path): Path of the file.
+        map_location (str or torch.device, optional): The argument of ``torch.load``.
 
     Returns:
-        dict: the checkpoint.
+        dict: The checkpoint.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is truncated, is no checkpoint, or holds objects beyond tensors and
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is truncated, is not a checkpoint, or contains objects other than tensors and
             MMEngine's log history.
     """
     path = Path(filename).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f'checkpoint {path} not found.{_other_checkpoints(path)}')
-    allow_mmengine_checkpoints()  # the OneDL fork takes the names back after each loading of its own
+        raise FileNotFoundError(f'checkpoint {path} not found.{_suggest_other_checkpoints(path)}')
+    allow_mmengine_checkpoints()  # again, because the OneDL fork removes its safe globals after each load
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
-    except Exception as error:  # a damaged pickle raises anything: KeyError, struct.error, UnicodeDecodeError
-        reason = _reason(error)
+    except Exception as error:  # a damaged pickle can raise KeyError, struct.error, UnicodeDecodeError, ...
+        reason = _extract_reason(error)
         raise ValueError(
             f'checkpoint {path} ({path.stat().st_size} bytes) cannot be read: it is truncated, not a PyTorch '
-            f'checkpoint, or holds more than weights ({reason}).{_other_checkpoints(path)}'
+            f'checkpoint, or contains more than weights ({reason}).{_suggest_other_checkpoints(path)}'
         ) from error
 
 
 def use_safe_loading() -> None:
-    """Make MMEngine read local checkpoints by ``load_checkpoint_file`` in this process.
+    """Make MMEngine load local checkpoints with :func:`load_checkpoint_file` in this process.
 
-    The OneDL fork of MMEngine turns ``weights_only`` off when a file does not load with it.
+    The OneDL fork of MMEngine disables ``weights_only`` when a file does not load with it.
     """
 
-    def load_from_local(filename: str, map_location=None) -> dict:
+    def load_from_local(filename: str, map_location: str | torch.device | None = None) -> dict:
         return load_checkpoint_file(filename, map_location)
 
     CheckpointLoader.register_scheme('', load_from_local, force=True)

@@ -1,6 +1,8 @@
-"""Loops that MMEngine lacks."""
+"""Validation of student and teacher."""
 
-from mmengine.runner import ValLoop
+from typing import Any, cast
+
+from mmengine.runner import Runner, ValLoop
 
 from ..methods import SemiSegmentor
 from ..registry import LOOPS
@@ -9,44 +11,55 @@ from ..utils import unwrap_model
 
 @LOOPS.register_module()
 class TeacherStudentValLoop(ValLoop):
-    """Validate the student and the teacher, one after the other.
+    """Validation loop that evaluates the student and the teacher.
 
-    Metrics of the one that predicts (``predict_on``) keep their names, so ``save_best='mIoU'`` means it; the
-    other's are told as ``student/mIoU`` or ``teacher/mIoU``. Takes twice the time. In MMDetection, too,
-    such a loop stands beside the ordinary one.
+    Metrics of the model that predicts (``predict_on``) keep their names, so ``save_best='mIoU'`` uses it.
+    Metrics of the other model have the prefix ``student/`` or ``teacher/``. The loop takes twice the time of
+    ``ValLoop``. MMDetection has a loop of the same name.
+
+    Args:
+        runner (Runner): The runner. Its model is a :class:`SemiSegmentor` with a teacher.
+        *args: Other positional arguments of ``ValLoop``.
+        **kwargs: Other keyword arguments of ``ValLoop``.
 
     Raises:
-        ValueError: the model has no teacher.
+        ValueError: The model has no teacher.
     """
 
-    def __init__(self, runner, *args, **kwargs):
+    def __init__(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         model = unwrap_model(runner.model)
         if not isinstance(model, SemiSegmentor) or model.teacher is None:
             raise ValueError(
-                f'TeacherStudentValLoop: the {type(model).__name__} has no teacher; use '
-                "val_cfg=dict(type='ValLoop'), or give the method a teacher=dict(...)."
+                f'TeacherStudentValLoop: the {type(model).__name__} has no teacher. Use '
+                "val_cfg=dict(type='ValLoop'), or set teacher=dict(...) in the method."
             )
         super().__init__(runner, *args, **kwargs)
 
     def run(self) -> dict[str, float]:
-        """Validate both; returns the metrics of both, those of the one that predicts first."""
-        model = unwrap_model(self.runner.model)
+        """Evaluate both models.
+
+        Returns:
+            dict[str, float]: Metrics of both models. Those of the model that predicts come first.
+        """
+        model = cast(SemiSegmentor, unwrap_model(self.runner.model))
         self.runner.call_hook('before_val')
         self.runner.call_hook('before_val_epoch')
         self.runner.model.eval()
-        chosen = model.predict_on
-        other = 'student' if chosen == 'teacher' else 'teacher'
+        predictor = model.predict_on
+        other = 'student' if predictor == 'teacher' else 'teacher'
         try:
             model.predict_on = other
-            others = {f'{other}/{name}': value for name, value in self._metrics().items()}
+            other_metrics = {f'{other}/{name}': value for name, value in self._evaluate().items()}
         finally:
-            model.predict_on = chosen
-        metrics = self._metrics() | others  # in this order: save_best='auto' takes the first
+            model.predict_on = predictor
+        metrics = (
+            self._evaluate() | other_metrics
+        )  # in this order, because save_best='auto' uses the first key
         self.runner.call_hook('after_val_epoch', metrics=metrics)
         self.runner.call_hook('after_val')
         return metrics
 
-    def _metrics(self) -> dict[str, float]:
-        for number, batch in enumerate(self.dataloader):
-            self.run_iter(number, batch)
+    def _evaluate(self) -> dict[str, float]:
+        for index, batch in enumerate(self.dataloader):
+            self.run_iter(index, batch)
         return self.evaluator.evaluate(len(self.dataloader.dataset))

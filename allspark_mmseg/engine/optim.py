@@ -1,5 +1,6 @@
-"""Mixed precision that MMEngine lacks."""
+"""Optimizer wrapper for training in bfloat16."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -11,14 +12,18 @@ from ..registry import OPTIM_WRAPPERS
 
 @OPTIM_WRAPPERS.register_module()
 class BFloat16OptimWrapper(OptimWrapper):
-    """Forward passes in bfloat16 where PyTorch's autocast allows it; weights and updates in float32.
+    """``OptimWrapper`` with forward passes in bfloat16 (autocast). Weights and updates stay in float32.
 
-    Works on a CPU too, where MMEngine's ``AmpOptimWrapper`` refuses to start, and scales no loss: bfloat16
-    has the range of float32. Arguments are those of ``OptimWrapper``.
+    It also works on a CPU, where MMEngine's ``AmpOptimWrapper`` does not start. It does not scale the loss,
+    because bfloat16 has the range of float32. The arguments are those of ``OptimWrapper``.
     """
 
     @contextmanager
-    def optim_context(self, model: torch.nn.Module):
-        """Enter around a training step's forward pass."""
+    def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
+        """Context of the forward pass of a training step.
+
+        Args:
+            model (nn.Module): The model.
+        """
         with super().optim_context(model), autocast(dtype=torch.bfloat16):
             yield

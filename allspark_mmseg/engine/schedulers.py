@@ -1,46 +1,60 @@
-"""Learning-rate schedules that MMEngine lacks."""
+"""Polynomial learning-rate schedule of the released code."""
 
-from mmengine.optim import PolyLR
+from typing import Any
+
+from mmengine.optim import OptimWrapper, PolyLR
 from mmengine.optim.scheduler.param_scheduler import INF
+from torch.optim import Optimizer
 
 from ..registry import PARAM_SCHEDULERS
 
 
 @PARAM_SCHEDULERS.register_module()
 class PostStepPolyLR(PolyLR):
-    r"""Polynomial decay that sets the rate after a step, as the released code of most methods here does.
+    r"""Polynomial decay with a lag of one iteration, as in the released code of most methods.
 
-    UniMatch's and AllSpark's training scripts compute the rate from the index of the step just done, so the
-    schedule lags one iteration. With T steps in all, step t = 0..T-1 is taken at
+    The training scripts of UniMatch and AllSpark compute the learning rate after each step, from the index of
+    this step. So the schedule lags by one iteration. With T steps in total, step t = 0..T-1 has the learning
+    rate
 
     .. math::
 
         lr_t = \eta + (lr_0 - \eta) \left(1 - \frac{\max(t - 1, 0)}{T}\right)^{\text{power}}
 
-    Steps 0 and 1 have the full rate and the last one a small, positive rate. MMEngine's ``PolyLR`` over the
-    same T steps divides by T - 1 and takes the last step at ``eta_min``. It would give the rates above with
-    ``begin`` 1 and ``end`` T + 2, which a config that counts epochs cannot say; here ``begin`` and ``end``
-    are those of the training itself::
+    Steps 0 and 1 have the initial rate, and the last step has a small positive rate. MMEngine's ``PolyLR``
+    over T steps divides by T - 1, and its last step has the rate ``eta_min``. It gives the rates above with
+    ``begin=1`` and ``end=T + 2``. A config that counts epochs cannot express this, so ``begin`` and ``end``
+    of this class are those of the training::
 
-        dict(type='allspark_mmseg.PostStepPolyLR', power=0.9, end=80, by_epoch=True, convert_to_iter_based=True)
+        dict(type='allspark_mmseg.PostStepPolyLR', power=0.9, end=80, by_epoch=True,
+        convert_to_iter_based=True)
 
     Args:
-        optimizer: as in ``PolyLR``; the Runner gives it.
-        begin: where the schedule starts, in iterations (in a config that converts them, in epochs).
-        end: where it ends, likewise; by default the Runner gives the length of the training.
-        by_epoch: must be False once built; ``convert_to_iter_based=True`` makes it so.
-        kwargs: ``eta_min``, ``power`` (1 by default; the released scripts' is 0.9) and others of
-            ``PolyLR``.
+        optimizer (Optimizer or OptimWrapper): The optimizer. The runner sets it.
+        begin (int): Start of the schedule in iterations, or in epochs with ``convert_to_iter_based=True``.
+        end (int): End of the schedule in the same unit. By default, the runner sets the length of the
+            training.
+        by_epoch (bool): Must be False, or be used with ``convert_to_iter_based=True``.
+        **kwargs: Other arguments of ``PolyLR``, such as ``eta_min`` and ``power`` (default 1; the released
+            code uses 0.9).
 
     Raises:
-        ValueError: the rate would change once an epoch.
+        ValueError: ``by_epoch`` is True without ``convert_to_iter_based=True``.
     """
 
-    def __init__(self, optimizer, *, begin: int = 0, end: int = INF, by_epoch: bool = True, **kwargs):
+    def __init__(
+        self,
+        optimizer: Optimizer | OptimWrapper,
+        *,
+        begin: int = 0,
+        end: int = INF,
+        by_epoch: bool = True,
+        **kwargs: Any,
+    ) -> None:
         if by_epoch:
             raise ValueError(
-                'PostStepPolyLR: by_epoch is True, but the lag is one iteration: add '
-                'convert_to_iter_based=True to param_scheduler, or count begin and end in iterations with '
-                'by_epoch=False.'
+                'PostStepPolyLR: by_epoch is True, expected a schedule in iterations. Add '
+                'convert_to_iter_based=True to param_scheduler, or set by_epoch=False and count begin and '
+                'end in iterations.'
             )
         super().__init__(optimizer, begin=begin + 1, end=end + 2, by_epoch=False, **kwargs)

@@ -1,4 +1,4 @@
-"""What MMSegmentation's launchers lack: distributed training without an accelerator, safe loading."""
+"""Preparation of a launch: work dir, safe loading, and distributed training without an accelerator."""
 
 from pathlib import Path
 
@@ -11,9 +11,16 @@ from .checkpoint import use_safe_loading
 
 
 def default_work_dir(config: str) -> str:
-    """``work_dirs/METHOD/NAME`` for a config ``configs/METHOD/NAME.py``, ``work_dirs/NAME`` for any other.
+    """Return the default work dir of a config.
 
-    MMSegmentation takes the name alone, which the configs of all methods for one data set and split share.
+    It is ``work_dirs/METHOD/NAME`` for ``configs/METHOD/NAME.py`` and ``work_dirs/NAME`` for other paths.
+    MMSegmentation uses only NAME, which is the same for all methods on the same data set and split.
+
+    Args:
+        config (str): Path of the config.
+
+    Returns:
+        str: Relative path of the work dir.
     """
     path = Path(config).resolve()
     folders = [folder for folder in path.parents if folder.name == 'configs']
@@ -21,17 +28,17 @@ def default_work_dir(config: str) -> str:
 
 
 def prepare_launch(cfg: Config, launcher: str) -> None:
-    """Adapt a config and this process to the machine, before the Runner is built.
+    """Adapt a config and this process to the machine, before the runner is built.
 
-    On a machine with an accelerator only the loading of checkpoints changes. Without one, several
-    processes talk over gloo (MMEngine would ask for CUDA) and SyncBN, which needs CUDA, becomes BN.
+    The function always enables safe loading of checkpoints. Without an accelerator, several processes use the
+    gloo backend instead of MMEngine's default, and SyncBN, which needs CUDA, is replaced by BN.
 
     Args:
-        cfg: the config; changed in place.
-        launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
+        cfg (Config): The config. It is changed in place.
+        launcher (str): ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
 
     Raises:
-        ValueError: a launcher other than ``pytorch`` on a machine without an accelerator.
+        ValueError: ``launcher`` is ``'slurm'`` or ``'mpi'`` on a machine without an accelerator.
     """
     cfg.launcher = launcher
     use_safe_loading()
@@ -39,10 +46,10 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
         return
     if launcher != 'pytorch':
         raise ValueError(
-            f'--launcher {launcher} needs an accelerator, none was found; without one use '
-            'tools/dist_train.sh or tools/dist_test.sh (--launcher pytorch).'
+            f'--launcher {launcher} needs an accelerator, but this machine has none. Use tools/dist_train.sh '
+            'or tools/dist_test.sh (--launcher pytorch) instead.'
         )
-    # with a process group in place the Runner does not ask for CUDA
+    # the runner does not request CUDA if the process group exists
     torch.distributed.init_process_group('gloo')
     wrapper = cfg.get('model_wrapper_cfg') or dict(
         type='MMDistributedDataParallel',
@@ -50,18 +57,19 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
     cfg.model_wrapper_cfg = {**wrapper, 'device_ids': None}
-    if _without_sync_bn(cfg.model) or cfg.get('sync_bn'):
+    if _replace_sync_bn(cfg.model) or cfg.get('sync_bn'):
         cfg.sync_bn = None
-        print_log('No accelerator: SyncBN becomes BN, each process normalizes by its own images.', 'current')
+        message = 'No accelerator: SyncBN becomes BN. Each process normalizes with its own images.'
+        print_log(message, 'current')
 
 
-def _without_sync_bn(node) -> int:
-    """Replace SyncBN by BN in a config, in place; return how many were replaced."""
+def _replace_sync_bn(node: object) -> int:
+    """Replace SyncBN by BN in a config, in place, and return the number of replacements."""
     if isinstance(node, dict):
-        own = node.get('type') == 'SyncBN'
-        if own:
+        is_sync_bn = node.get('type') == 'SyncBN'
+        if is_sync_bn:
             node['type'] = 'BN'
-        return own + sum(_without_sync_bn(value) for value in node.values())
+        return is_sync_bn + sum(_replace_sync_bn(value) for value in node.values())
     if isinstance(node, list | tuple):
-        return sum(_without_sync_bn(value) for value in node)
+        return sum(_replace_sync_bn(value) for value in node)
     return 0

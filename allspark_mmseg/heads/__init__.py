@@ -1,4 +1,4 @@
-"""Decode heads that several methods use."""
+"""Decode heads that are not in MMSegmentation or differ from its versions."""
 
 from .all_mlp_head import AllMLPHead
 from .deeplabv3plus_head import DeepLabV3PlusHead

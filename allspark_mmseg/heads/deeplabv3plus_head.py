@@ -1,6 +1,7 @@
-"""DeepLabv3+'s decode head with plain convolutions, as UniMatch and FixMatch use it."""
+"""The DeepLabv3+ decode head with plain convolutions, as in the released code of UniMatch."""
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from mmcv.cnn import ConvModule
@@ -9,13 +10,14 @@ from mmseg.models.utils import resize
 from torch import Tensor, nn
 
 from ..registry import MODELS
+from ..utils import require
 
 
 class _ConvModule(ConvModule):
-    """MMCV's, but the convolution stays as PyTorch draws it: the release's head is not initialized further.
+    """MMCV's ``ConvModule`` with PyTorch's default initialization, as in the released code of UniMatch.
 
-    MMCV's own initialization is several times larger (seven times in a dilated branch), which batch norm
-    hides in the output, but not in what a learning rate and a weight decay do.
+    MMCV's own initialization is several times larger (seven times in a dilated branch). Batch norm removes
+    the scale from the output, but the scale changes the effect of the learning rate and the weight decay.
     """
 
     def init_weights(self) -> None:
@@ -24,28 +26,30 @@ class _ConvModule(ConvModule):
 
 @MODELS.register_module()
 class DeepLabV3PlusHead(BaseDecodeHead):
-    """DeepLabv3+'s atrous spatial pyramid pooling and decoder (arXiv 1802.02611, section 3.1).
+    """Atrous spatial pyramid pooling (ASPP) and decoder of DeepLabv3+ (arXiv 1802.02611, section 3.1).
 
-    MMSegmentation's ``DepthwiseSeparableASPPHead`` is another network: separable convolutions, a 3x3
-    convolution behind the pyramid, and the low-level feature last in the concatenation. This is the one
-    that UniMatch released (CVPR 2023): plain convolutions, the pyramid fused by a 1x1 convolution, the
-    low-level feature first, no dropout.
+    This is the head of UniMatch's released code (CVPR 2023): plain convolutions, a 1x1 convolution that fuses
+    the pyramid, the low-level feature first in the concatenation, and no dropout. MMSegmentation's
+    ``DepthwiseSeparableASPPHead`` is another network: it has separable convolutions, a 3x3 convolution after
+    the pyramid, and the low-level feature last in the concatenation.
 
-    The pyramid's pooled branch has one value per image and channel. In training, batch norm works out its
-    mean and variance over the images of the batch alone: two images become +1 and -1, whatever they
-    show, and one is an error. Take larger batches, ``SyncBN`` on several GPUs, or ``GN``.
+    The pooled branch of the pyramid has one value per image and channel. In training, its batch norm computes
+    mean and variance over the images of the batch only. Two images always become about +1 and -1, and one
+    image is an error. Use larger batches, ``SyncBN`` on several GPUs, or ``GN``.
 
     Args:
-        in_channels: channels of the low-level and of the deep feature.
-        channels: width of the pyramid's branches and of the decoder.
-        c1_channels: width to which the low-level feature is reduced.
-        dilations: of the pyramid's branches; 1 stands for a 1x1 convolution. For output stride 16.
-        num_convs: 3x3 convolutions of the decoder.
-        kwargs: as in MMSegmentation's ``BaseDecodeHead`` (num_classes, norm_cfg, align_corners, ...), with
-            ``in_index=(0, 3)`` and ``dropout_ratio=0`` by default; UniMatch has ``align_corners=True``.
+        in_channels (tuple[int, int]): Channels of the low-level feature and of the deep feature.
+        channels (int): Channels of the pyramid's branches and of the decoder.
+        c1_channels (int): Channels of the projected low-level feature.
+        dilations (tuple[int, ...]): Dilations of the pyramid's branches; 1 is a 1x1 convolution. The default
+            is for output stride 16.
+        num_convs (int): Number of 3x3 convolutions in the decoder.
+        **kwargs: Other arguments of MMSegmentation's ``BaseDecodeHead`` (``num_classes``, ``norm_cfg``, ...).
+            The defaults are ``in_index=(0, 3)`` and ``dropout_ratio=0``. UniMatch uses
+            ``align_corners=True``.
 
     Raises:
-        ValueError: ``in_channels`` or ``in_index`` does not name two features.
+        ValueError: ``in_channels`` or ``in_index`` does not have two elements.
     """
 
     def __init__(
@@ -55,15 +59,18 @@ class DeepLabV3PlusHead(BaseDecodeHead):
         c1_channels: int = 48,
         dilations: tuple[int, ...] = (1, 6, 12, 18),
         num_convs: int = 2,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         kwargs = dict(in_index=(0, 3), dropout_ratio=0, init_cfg=None) | kwargs
         for name, value in (('in_channels', in_channels), ('in_index', kwargs['in_index'])):
-            if not isinstance(value, list | tuple) or len(value) != 2:
-                raise ValueError(
-                    f'DeepLabV3PlusHead: {name} must have two entries, of the low-level and of the deep '
-                    f'feature, found {value}'
-                )
+            valid = isinstance(value, list | tuple) and len(value) == 2
+            require(
+                'DeepLabV3PlusHead',
+                name,
+                value,
+                valid,
+                'two elements, for the low-level and the deep feature',
+            )
         super().__init__(in_channels, channels, input_transform='multiple_select', **kwargs)
         low_level, deep = in_channels
         self.aspp_modules = nn.ModuleList(
@@ -89,25 +96,25 @@ class DeepLabV3PlusHead(BaseDecodeHead):
         )
 
     def forward(self, inputs: list[Tensor]) -> Tensor:
-        """Decode.
+        """Compute the logits.
 
         Args:
-            inputs: features, of which ``in_index`` picks the low-level one (N, C_1, H, W) and the deep one
-                (N, C_4, H / 4, W / 4).
+            inputs (list[Tensor]): Features. ``in_index`` selects the low-level feature of shape (N, C_1, H,
+                W) and the deep feature of shape (N, C_4, H / 4, W / 4).
 
         Returns:
-            Tensor: logits (N, num_classes, H, W), at the size of the low-level feature.
+            Tensor: Logits of shape (N, num_classes, H, W), at the size of the low-level feature.
 
         Raises:
-            ValueError: the norm layer of the pooled branch cannot train on a batch this small.
+            ValueError: The batch is too small for the norm layer of the pooled branch.
         """
-        return self.cls_seg(self.fuse(self._concatenated(inputs)))
+        return self.cls_seg(self.fuse(self._concatenate_features(inputs)))
 
-    def _concatenated(self, inputs: list[Tensor]) -> Tensor:
-        """What the decoder takes, (N, c1_channels + channels, H, W), from the features."""
+    def _concatenate_features(self, inputs: list[Tensor]) -> Tensor:
+        """Compute the input of the decoder, (N, c1_channels + channels, H, W)."""
         low_level, deep = self._transform_inputs(inputs)
         pyramid = [branch(deep) for branch in self.aspp_modules]
-        pyramid.append(self._resize(self._image_level(deep), deep))
+        pyramid.append(self._resize(self._pool_image(deep), deep))
         fused = self._resize(self.bottleneck(torch.cat(pyramid, dim=1)), low_level)
         return torch.cat([self.c1_bottleneck(low_level), fused], dim=1)
 
@@ -115,15 +122,15 @@ class DeepLabV3PlusHead(BaseDecodeHead):
         size = like.shape[2:]
         return resize(x, size, mode='bilinear', align_corners=self.align_corners, warning=False)
 
-    def _image_level(self, deep: Tensor) -> Tensor:
-        """Mean over all positions, mapped: (N, C_4, h, w) -> (N, channels, 1, 1)."""
+    def _pool_image(self, deep: Tensor) -> Tensor:
+        """Apply the pooled branch: (N, C_4, h, w) -> (N, channels, 1, 1)."""
         try:
             return self.image_pool(deep)
         except ValueError as error:
             raise ValueError(
-                f'DeepLabV3PlusHead: cannot train on a batch of {len(deep)} image(s). Its image-level branch '
-                f'has one value per image and channel, too few for its norm layer ({self.norm_cfg}) to '
-                'take a variance of. Put two or more images in a batch (and set drop_last=True, so that the '
-                'last is not smaller), train on several GPUs with SyncBN, or use '
+                f'DeepLabV3PlusHead: cannot train on a batch of {len(deep)} image(s). The pooled branch has '
+                f'one value per image and channel, too few for the variance in its norm layer '
+                f'({self.norm_cfg}). Use two or more images in a batch (with drop_last=True, so that the '
+                'last batch is not smaller), SyncBN on several GPUs, or '
                 "norm_cfg=dict(type='GN', num_groups=...)."
             ) from error

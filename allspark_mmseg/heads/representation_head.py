@@ -1,4 +1,6 @@
-"""DeepLabv3+'s decode head with a second branch that makes a representation of each pixel, as CSS uses it."""
+"""The DeepLabv3+ decode head with a second branch for pixel representations, as CSS uses it."""
+
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -8,23 +10,24 @@ from .deeplabv3plus_head import DeepLabV3PlusHead
 
 @MODELS.register_module()
 class RepresentationHead(DeepLabV3PlusHead):
-    """DeepLabv3+'s head at output stride 8, and beside its classifier a branch of the same structure.
+    """DeepLabv3+ head for output stride 8 with a representation branch next to the classifier.
 
-    "Space Engage" (CSS, ICCV 2023, arXiv 2307.09755), as its release builds it: one 3x3 convolution before
-    the classifier, and on the very same input a 3x3 convolution, norm, ReLU and a 1x1 convolution with bias.
+    This is the head of CSS's released code ("Space Engage", ICCV 2023, arXiv 2307.09755). It has one 3x3
+    convolution before the classifier. The representation branch has the same input and consists of a 3x3
+    convolution, norm, ReLU and a 1x1 convolution with bias.
 
-    As a decode head it gives logits alone, so it serves every segmentor and method. Only CSS trains the
-    second branch: **elsewhere it gets no gradient**, and ``DistributedDataParallel`` needs
-    ``find_unused_parameters=True``; without CSS take ``DeepLabV3PlusHead`` with ``num_convs=1``.
+    :meth:`forward` returns only logits, so the head works with every segmentor and method. Only CSS trains
+    the representation branch. **With other methods it gets no gradient**, and ``DistributedDataParallel``
+    needs ``find_unused_parameters=True``. Use ``DeepLabV3PlusHead`` with ``num_convs=1`` for them.
 
     Args:
-        in_channels: channels of the low-level and of the deep feature.
-        channels: width of the pyramid's branches, of the decoder and of the representation branch.
-        c1_channels: width to which the low-level feature is reduced.
-        dilations: of the pyramid's branches, for output stride 8.
-        num_convs: 3x3 convolutions before the classifier; the representation branch has one.
-        representation_channels: length D of a representation.
-        kwargs: as in ``DeepLabV3PlusHead``; CSS has ``align_corners=True``.
+        in_channels (tuple[int, int]): Channels of the low-level feature and of the deep feature.
+        channels (int): Channels of the pyramid's branches, the decoder and the representation branch.
+        c1_channels (int): Channels of the projected low-level feature.
+        dilations (tuple[int, ...]): Dilations of the pyramid's branches. The default is for output stride 8.
+        num_convs (int): Number of 3x3 convolutions before the classifier. The representation branch has one.
+        representation_channels (int): Channels D of a representation.
+        **kwargs: Other arguments of ``DeepLabV3PlusHead``. CSS uses ``align_corners=True``.
     """
 
     def __init__(
@@ -35,8 +38,8 @@ class RepresentationHead(DeepLabV3PlusHead):
         dilations: tuple[int, ...] = (1, 12, 24, 36),
         num_convs: int = 1,
         representation_channels: int = 256,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(in_channels, channels, c1_channels, dilations, num_convs, **kwargs)
         self.representation_channels = representation_channels
         self.representation = nn.Sequential(
@@ -44,15 +47,15 @@ class RepresentationHead(DeepLabV3PlusHead):
         )
 
     def forward_with_representations(self, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Decode, and represent.
+        """Compute logits and representations.
 
         Args:
-            inputs: features, as in ``forward``.
+            inputs (list[Tensor]): Features, the input of ``forward``. ``in_index`` selects the low-level
+                feature of shape (N, C_1, H, W) and the deep feature of shape (N, C_4, H / 4, W / 4).
 
         Returns:
-            tuple: logits (N, num_classes, H, W), those of ``forward``, and representations
-            (N, representation_channels, H, W), of any length and sign; both at the size of the low-level
-            feature.
+            tuple[Tensor, Tensor]: Logits of shape (N, num_classes, H, W), equal to those of ``forward``, and
+            representations of shape (N, representation_channels, H, W), not normalized.
         """
-        concatenated = self._concatenated(inputs)
-        return self.cls_seg(self.fuse(concatenated)), self.representation(concatenated)
+        features = self._concatenate_features(inputs)
+        return self.cls_seg(self.fuse(features)), self.representation(features)

@@ -1,4 +1,4 @@
-"""Losses that MMSegmentation lacks."""
+"""Losses that are not in MMSegmentation or differ from its versions."""
 
 from .ohem import OHEMCrossEntropyLoss
 

@@ -1,4 +1,4 @@
-"""Segmentors that MMSegmentation lacks."""
+"""Segmentors that are not in MMSegmentation."""
 
 from .extended_encoder_decoder import ExtendedEncoderDecoder
 

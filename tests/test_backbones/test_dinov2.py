@@ -122,16 +122,18 @@ def test_drop_path_acts_in_training_only():
     'size, hint', [((500, 375), 'H = 490 or 504, W = 364 or 378'), ((28, 9), 'H = 28, W = 14')]
 )
 def test_other_sizes_name_the_nearest_multiples(size, hint):
-    with pytest.raises(ValueError, match=f'found {size[0]} x {size[1]} .*{hint}'):
+    with pytest.raises(ValueError, match=f'image size is {size[0]} x {size[1]} .*{hint}'):
         DINOv2(TINY)(torch.zeros(1, 3, *size))
 
 
 def test_wrong_options_are_named():
-    with pytest.raises(ValueError, match='small, base, large, giant or a dict, found "tiny"'):
+    with pytest.raises(
+        ValueError, match="arch is 'tiny', expected one of small, base, large, giant or a dict"
+    ):
         DINOv2('tiny')
-    with pytest.raises(ValueError, match=r'arch\.ffn must be one of mlp, swiglu, found "glu"'):
+    with pytest.raises(ValueError, match=r"arch\.ffn is 'glu', expected one of mlp, swiglu"):
         DINOv2({**TINY, 'ffn': 'glu'})
-    with pytest.raises(ValueError, match=r'blocks 0 to 3, found \(3, 4\)'):
+    with pytest.raises(ValueError, match=r'out_indices is \(3, 4\), expected blocks from 0 to 3'):
         DINOv2(TINY, out_indices=(3, 4))
 
 

@@ -116,7 +116,9 @@ def test_a_missing_package_is_one_clear_error(monkeypatch):
 
 
 def test_wrong_options_are_named():
-    with pytest.raises(ValueError, match='no weights called "efficientnet_lite0://jft"'):
+    with pytest.raises(
+        ValueError, match="checkpoint is 'efficientnet_lite0://jft', expected 'efficientnet_lite0://imagenet'"
+    ):
         CheckpointLoader.load_checkpoint('efficientnet_lite0://jft')
-    with pytest.raises(ValueError, match=r'drop_connect_rate must be in \[0, 1\), found 1.5'):
+    with pytest.raises(ValueError, match=r'drop_connect_rate is 1\.5, expected a number in \[0, 1\)'):
         EfficientNetLite0(drop_connect_rate=1.5)

@@ -1,10 +1,12 @@
-"""ImageListDataset: what a list or a folder gives, and each way in which it can be wrong."""
+"""ImageListDataset and its lists: all forms and all errors."""
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from allspark_mmseg.datasets import ImageListDataset
+from allspark_mmseg.datasets import ImageListDataset, format_list_line, parse_list_line
 from allspark_mmseg.registry import DATASETS
 
 META = {'classes': ('void', 'thing'), 'palette': [[0, 0, 0], [255, 0, 0]]}
@@ -142,7 +144,9 @@ def test_a_missing_root(root):
 
 
 def test_a_missing_list(root):
-    with pytest.raises(FileNotFoundError, match=r'ann_file: expected a split list.*nothing\.txt'):
+    with pytest.raises(
+        FileNotFoundError, match=r'ann_file: expected a list of images, found no file at.*nothing\.txt'
+    ):
         build(root, ann_file='nothing.txt')
 
 
@@ -152,7 +156,7 @@ def test_a_missing_image_folder(root):
 
 
 def test_a_line_with_three_columns_is_named(root):
-    ann_file = write_list(root, 'images/b/2.jpg masks/b/2.png', '', 'my image.jpg mask.png')
+    ann_file = write_list(root, 'images/b/2.jpg masks/b/2.png', '', 'image.jpg mask.png other.png')
     with pytest.raises(ValueError, match=r"split\.txt:3: expected 'image' or 'image mask', found 3 columns"):
         build(root, ann_file=ann_file)
 
@@ -192,7 +196,7 @@ def test_a_labeled_list_that_cannot_tell_its_masks(root):
 
 def test_an_image_outside_the_prefix_has_no_conventional_mask(root):
     write_image(root / 'elsewhere/4.jpg')
-    with pytest.raises(ValueError, match=r'cannot tell the mask of .*elsewhere/4\.jpg'):
+    with pytest.raises(ValueError, match=r'the path of the mask of .*elsewhere/4\.jpg. is unknown'):
         build(root, ann_file=write_list(root, 'elsewhere/4.jpg'), data_prefix=PREFIX)
 
 
@@ -208,3 +212,49 @@ def test_a_list_from_windows(root):
     assert [info['img_path'] for info in infos(dataset)] == [
         f'{root}/images/{n}' for n in ('b/2.jpg', 'a/1.JPG')
     ]
+
+
+@pytest.mark.parametrize(
+    ('line', 'columns'),
+    [
+        ('a/1.jpg b/1.png', ('a/1.jpg', 'b/1.png')),
+        ('JPEGImages/2007_000032.jpg SegmentationClass/2007_000032.png\n',
+         ('JPEGImages/2007_000032.jpg', 'SegmentationClass/2007_000032.png')),
+        ('leftImg8bit/train/aachen/x_leftImg8bit.png gtFine/train/aachen/x_gtFine_labelTrainIds.png',
+         ('leftImg8bit/train/aachen/x_leftImg8bit.png', 'gtFine/train/aachen/x_gtFine_labelTrainIds.png')),
+        ('  a/1.jpg    b/1.png  ', ('a/1.jpg', 'b/1.png')),
+        ('a/1.JPG', ('a/1.JPG', None)),
+        ('a/1.jpg\tb/1.png', ('a/1.jpg', 'b/1.png')),
+        ('my image.jpg\tmy mask.png\r\n', ('my image.jpg', 'my mask.png')),
+        ('my image.jpg my mask.png', ('my image.jpg', 'my mask.png')),
+        ('my image.jpg', ('my image.jpg', None)),
+        ('image 1\t', ('image 1', None)),
+        ('image_1 mask_1', ('image_1', 'mask_1')),
+        ('image_1\tmask_1.png', ('image_1', 'mask_1.png')),
+    ],
+)  # fmt: skip
+def test_forms_of_a_line(line, columns):
+    assert parse_list_line(line) == columns
+
+
+stems = st.text(st.sampled_from('aé.-/_ 1'), min_size=1).filter(lambda stem: stem == stem.strip())
+paths = st.builds(str.__add__, stems, st.sampled_from(['', '.jpg', '.png', '.JPEG', '.npy']))
+
+
+@given(paths, st.none() | paths)
+def test_parse_is_the_inverse_of_format(image, mask):
+    assert parse_list_line(format_list_line(image, mask)) == (image, mask)
+
+
+def test_published_lines_are_written_with_a_space():
+    assert format_list_line('a/1.jpg', 'b/1.png') == 'a/1.jpg b/1.png'
+    assert format_list_line('a/1.jpg') == 'a/1.jpg'
+
+
+def test_a_list_in_the_working_directory(root, tmp_path, monkeypatch):
+    (tmp_path / 'work').mkdir()
+    (tmp_path / 'work' / 'mine.txt').write_text('images/b/2.jpg')
+    monkeypatch.chdir(tmp_path / 'work')
+    assert len(build(root, ann_file='mine.txt', labeled=False)) == 1
+    (root / 'mine.txt').write_text('images/b/2.jpg\nimages/a/3.png')
+    assert len(build(root, ann_file='mine.txt', labeled=False)) == 2

@@ -43,7 +43,6 @@ def root(tmp_path):
 
 def dataloader(root, workers):
     load, crop = {'type': 'LoadImageFromFile'}, {'type': 'RandomCrop', 'crop_size': (8, 8)}
-    common = {'type': 'allspark_mmseg.ImageListDataset', 'data_root': str(root), 'metainfo': META}
     labeled = [
         load,
         {'type': 'LoadAnnotations'},
@@ -58,11 +57,12 @@ def dataloader(root, workers):
         'persistent_workers': workers > 0,
         'sampler': {'type': 'allspark_mmseg.DualStreamSampler', 'labeled': 1, 'unlabeled': 2},
         'dataset': {
-            'type': 'ConcatDataset',
-            'datasets': [
-                {**common, 'ann_file': 'labeled.txt', 'pipeline': labeled},
-                {**common, 'ann_file': 'unlabeled.txt', 'pipeline': unlabeled, 'labeled': False},
-            ],
+            'type': 'allspark_mmseg.SemiDataset',
+            'data_root': str(root),
+            'metainfo': META,
+            'split': str(root),
+            'labeled': {'pipeline': labeled},
+            'unlabeled': {'pipeline': unlabeled},
         },
     }
 
@@ -122,7 +122,7 @@ def test_steps_are_found_under_mmsegs_names_in_any_scope(scope):
 
 @pytest.mark.parametrize('name', ['to', 'keys', '_weak', 'strong-1', '1'])
 def test_names_that_cannot_be_fields(name):
-    with pytest.raises(ValueError, match=f"'{name}' cannot name a view.*identifier"):
+    with pytest.raises(ValueError, match=f"'{name}' cannot be the name of a view.*identifier"):
         MultiView(**{name: [PACK]})
 
 
@@ -139,7 +139,9 @@ def test_no_view():
     ],
 )
 def test_a_view_that_is_not_packed(steps, found):
-    with pytest.raises(TypeError, match=f"view 'strong_1' must return PackSegInputs' .*found {found}"):
+    with pytest.raises(
+        TypeError, match=f"view 'strong_1' return {found}, expected inputs and data_samples of PackSegInputs"
+    ):
         MultiView(weak=[PACK], strong_1=steps)(results())
 
 
@@ -211,7 +213,9 @@ def test_prefixes_that_cannot_begin_a_name(prefix):
     [([PACK], r"a dict of \['data_samples', 'inputs'\]"), ([lambda results: None], 'NoneType')],
 )
 def test_twice_without_views(steps, found):
-    with pytest.raises(TypeError, match=f'must return views, found {found}.*allspark_mmseg.MultiView'):
+    with pytest.raises(
+        TypeError, match=f'the steps return {found}, expected views.*allspark_mmseg.MultiView'
+    ):
         TwoCrops(steps, prefix='mix_')(results())
 
 

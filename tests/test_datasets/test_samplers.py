@@ -1,4 +1,4 @@
-"""DualStreamSampler: what holds for every size, ratio, number of ranks and epoch."""
+"""DualStreamSampler: properties for all sizes, counts, numbers of ranks and epochs."""
 
 from collections import Counter
 from unittest.mock import patch
@@ -6,39 +6,24 @@ from unittest.mock import patch
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmengine.dataset import BaseDataset
-from mmengine.dataset import ConcatDataset as MMEngineConcatDataset
-from torch.utils.data import ConcatDataset, Dataset, DistributedSampler
+from torch.utils.data import Dataset, DistributedSampler
 
 from allspark_mmseg.datasets import DualStreamSampler
 from allspark_mmseg.registry import DATA_SAMPLERS
 
 
-class Numbers(Dataset):
-    def __init__(self, size, **attributes):
-        self.size = size
-        self.__dict__.update(attributes)
+class Streams(Dataset):
+    """A data set with named streams, such as SemiDataset."""
+
+    def __init__(self, labeled, unlabeled):
+        self.streams = {'labeled': range(labeled), 'unlabeled': range(labeled, labeled + unlabeled)}
 
     def __len__(self):
-        return self.size
-
-    def __getitem__(self, index):
-        return index
-
-
-class Paths(BaseDataset):
-    """A BaseDataset that knows its paths alone."""
-
-    def __init__(self, paths):
-        self.paths = paths
-        super().__init__()
-
-    def load_data_list(self):
-        return [{'img_path': str(path)} for path in self.paths]
+        return self.streams['unlabeled'].stop
 
 
 def sampler(sizes, labeled, unlabeled, rank=0, world=1, epoch=0, seed=0, **kwargs):
-    dataset = ConcatDataset([Numbers(size) for size in sizes])
+    dataset = Streams(*sizes)
     with patch('allspark_mmseg.datasets.samplers.get_dist_info', return_value=(rank, world)):
         built = DualStreamSampler(dataset, labeled, unlabeled, seed=seed, **kwargs)
     built.set_epoch(epoch)
@@ -46,12 +31,14 @@ def sampler(sizes, labeled, unlabeled, rank=0, world=1, epoch=0, seed=0, **kwarg
 
 
 def steps(built):
-    """Cut the flat stream into [(labeled indices, unlabeled indices counted from 0), ...]."""
-    n, m = built.shares
+    """Split the indices into [(labeled indices, unlabeled indices counted from 0), ...]."""
+    n, m = built.counts['labeled'], built.counts['unlabeled']
     flat = list(built)
     assert len(flat) == len(built)
     batches = [flat[start : start + n + m] for start in range(0, len(flat), n + m)]
-    return [(batch[:n], [index - built.sizes[0] for index in batch[n:]]) for batch in batches]
+    return [
+        (batch[:n], [index - built.streams['unlabeled'].start for index in batch[n:]]) for batch in batches
+    ]
 
 
 @st.composite
@@ -75,7 +62,7 @@ def all_ranks(run, **kwargs):
 
 
 def check_steps(run, ranks, iterations):
-    """Each rank has the right number of batches; no step repeats an image; passes over a source are fair."""
+    """Check the number of batches; no step has an image twice; all images are used equally often."""
     assert [len(rank) for rank in ranks] == [iterations] * run['world']
     for source in (0, 1):
         size = run['sizes'][source]
@@ -102,10 +89,10 @@ def test_an_epoch_is_one_pass_shared_by_the_ranks(run):
 
 @given(settings_of_a_run())
 @settings(max_examples=100, deadline=None)
-def test_round_up_counts_as_distributed_sampler_does(run):
+def test_round_up_counts_as_distributed_sampler(run):
     ranks = all_ranks(run, round_up=True)
-    torchs = DistributedSampler(Numbers(run['sizes'][1]), num_replicas=run['world'], rank=0)
-    check_steps(run, ranks, len(torchs) // run['unlabeled'])
+    reference = DistributedSampler(range(run['sizes'][1]), num_replicas=run['world'], rank=0)
+    check_steps(run, ranks, len(reference) // run['unlabeled'])
     used = Counter(index for rank in ranks for _, unlabeled in rank for index in unlabeled)
     assert sum(count - 1 for count in used.values()) < run['world']
 
@@ -161,7 +148,7 @@ def test_published_iterations_per_epoch(unlabeled, iterations):
 def test_mmengine_passes_dataset_and_seed():
     built = DATA_SAMPLERS.build(
         {'type': 'allspark_mmseg.DualStreamSampler', 'labeled': 2, 'unlabeled': 1},
-        default_args={'dataset': ConcatDataset([Numbers(4), Numbers(6)]), 'seed': 3},
+        default_args={'dataset': Streams(4, 6), 'seed': 3},
     )
     assert (built.seed, len(built)) == (3, 18)
 
@@ -173,53 +160,35 @@ def test_no_seed_is_drawn_once_for_all_ranks():
 
 
 @pytest.mark.parametrize('counts', [{'labeled': 0}, {'unlabeled': 0}, {'labeled': -1}, {'epoch_length': 0}])
-def test_a_ratio_of_zero(counts):
+def test_a_count_below_1(counts):
     name, count = next(iter(counts.items()))
-    with pytest.raises(ValueError, match=rf'{name} must be at least 1, found {count}.*ratio of zero'):
+    with pytest.raises(ValueError, match=rf'{name} is {count}, expected 1 or more.*InfiniteSampler'):
         sampler((4, 6), **{'labeled': 1, 'unlabeled': 1, **counts})
 
 
 @pytest.mark.parametrize(('sizes', 'name'), [((0, 9), 'labeled'), ((9, 0), 'unlabeled')])
 def test_an_empty_stream(sizes, name):
-    with pytest.raises(ValueError, match=f'the {name} dataset is empty'):
+    with pytest.raises(ValueError, match=f'the stream {name} is empty'):
         sampler(sizes, 1, 1)
 
 
 @pytest.mark.parametrize(
     ('sizes', 'message'),
-    [((7, 99), 'the labeled dataset has 7 images.*labeled=2.*4 ranks.* 8'),
-     ((99, 11), 'the unlabeled dataset has 11 images.*unlabeled=3.*4 ranks.* 12')],
+    [((7, 99), 'the stream labeled has 7 images.*labeled=2.*4 ranks.* 8'),
+     ((99, 11), 'the stream unlabeled has 11 images.*unlabeled=3.*4 ranks.* 12')],
 )  # fmt: skip
 def test_too_few_images_for_a_step(sizes, message):
     with pytest.raises(ValueError, match=message):
         sampler(sizes, 2, 3, world=4)
 
 
-def test_the_dataset_must_be_two_in_order():
-    with pytest.raises(TypeError, match=r'expected a ConcatDataset.*found Numbers'):
-        DualStreamSampler(Numbers(9), 1, 1)
-    with pytest.raises(ValueError, match=r'expected two datasets.*found 3'):
-        DualStreamSampler(ConcatDataset([Numbers(9)] * 3), 1, 1)
-    with pytest.raises(ValueError, match=r'first dataset must be the labeled one.*Swap'):
-        DualStreamSampler(ConcatDataset([Numbers(9, labeled=False), Numbers(9, labeled=True)]), 1, 1)
-    with pytest.raises(ValueError, match=r'second dataset must be the unlabeled one.*Set labeled=False'):
-        DualStreamSampler(ConcatDataset([Numbers(9, labeled=True), Numbers(9, labeled=True)]), 1, 1)
+def test_a_data_set_without_streams():
+    with pytest.raises(TypeError, match=r'dataset is a list without named streams.*SemiDataset'):
+        DualStreamSampler([1, 2, 3], 1, 1)
 
 
-def test_images_in_both_streams(tmp_path):
-    (tmp_path / 'real').mkdir()
-    (tmp_path / 'folder').symlink_to(tmp_path / 'real')
-    for i in range(8):
-        (tmp_path / 'real' / f'{i}.jpg').touch()
-    (tmp_path / 'link.jpg').symlink_to(tmp_path / 'real/7.jpg')
-    labeled = Paths([tmp_path / 'real' / f'{i}.jpg' for i in range(8)])
-    unlabeled = Paths(
-        [*(tmp_path / 'folder/../folder' / f'{i}.jpg' for i in range(6)), tmp_path / 'link.jpg']
-    )
-    dataset = MMEngineConcatDataset([labeled, unlabeled])
-    with pytest.raises(ValueError, match='7 of 8 labeled images') as error:
-        DualStreamSampler(dataset, 1, 1, seed=0)
-    assert str(error.value).count('.jpg') == 5 and 'allow_overlap' in str(error.value)
-    assert len(DualStreamSampler(dataset, 1, 1, seed=0, allow_overlap=True)) == 14
-    apart = MMEngineConcatDataset([Paths(['a/1.jpg']), Paths(['b/1.jpg', 'b/2.jpg'])])
-    assert len(DualStreamSampler(apart, 1, 1, seed=0)) == 4
+def test_a_missing_stream():
+    dataset = Streams(4, 6)
+    del dataset.streams['unlabeled']
+    with pytest.raises(ValueError, match=r'the Streams has no stream unlabeled.*InfiniteSampler'):
+        DualStreamSampler(dataset, 1, 1)

@@ -1,4 +1,4 @@
-"""Small data on disk and the config of a run on it."""
+"""Small data on disk and the config of a training run on it."""
 
 import copy
 import itertools
@@ -22,13 +22,13 @@ _number = itertools.count()
 
 @pytest.fixture(autouse=True)
 def _as_after_import():
-    """The OneDL fork's own loader takes names back that the package has allowed."""
+    """Restore the safe globals of the package, which the loader of the OneDL fork removes."""
     torch.serialization.add_safe_globals(_ALLOWED)
 
 
 @pytest.fixture(scope='session')
 def data_root(tmp_path_factory):
-    """Eight images of 80 x 72 pixels, all with masks: 0..2 labeled, 3..7 unlabeled."""
+    """Eight images of 80 x 72 pixels with masks: 0..2 are labeled, 3..7 are unlabeled."""
     root = tmp_path_factory.mktemp('data')
     rng = np.random.default_rng(0)
     rows = []
@@ -43,23 +43,19 @@ def data_root(tmp_path_factory):
     return root
 
 
-def split(data_root, name: str, pipeline: list, **overrides) -> dict:
-    return (
-        dict(
-            type='allspark_mmseg.ImageListDataset',
-            data_root=str(data_root),
-            ann_file=f'{name}.txt',
-            labeled=name != 'unlabeled',
-            metainfo=dict(classes=NAMES, palette=[[60 * i, 0, 0] for i in range(CLASSES)]),
-            pipeline=pipeline,
-        )
-        | overrides
+def stream(data_root, name: str, pipeline: list) -> dict:
+    """A stream of SemiDataset, or the arguments of ImageListDataset."""
+    return dict(
+        data_root=str(data_root),
+        ann_file=f'{name}.txt',
+        metainfo=dict(classes=NAMES, palette=[[60 * i, 0, 0] for i in range(CLASSES)]),
+        pipeline=pipeline,
     )
 
 
 @pytest.fixture
 def config(data_root, tmp_path) -> Config:
-    """Two epochs of two iterations of AllSpark, without validation; each test may change it."""
+    """Two epochs of two iterations of AllSpark without validation. Tests change it."""
     crop = dict(type='RandomCrop', crop_size=CROP)
     pack = dict(type='PackSegInputs')
     load = [dict(type='LoadImageFromFile')]
@@ -70,9 +66,9 @@ def config(data_root, tmp_path) -> Config:
         bottleneck=dict(in_channels=64, channels=16, crop_size=CROP),
         decoder=segmentor['decode_head'],
     )
-    parts = [
-        split(data_root, 'labeled', [*labels, crop, dict(type='allspark_mmseg.MultiView', labeled=[pack])]),
-        split(data_root, 'unlabeled', [*load, crop, dict(type='allspark_mmseg.MultiView', weak=[pack])]),
+    views = [
+        dict(type='allspark_mmseg.MultiView', labeled=[pack]),
+        dict(type='allspark_mmseg.MultiView', weak=[pack]),
     ]
     return Config(
         dict(
@@ -84,7 +80,11 @@ def config(data_root, tmp_path) -> Config:
                 batch_size=3,
                 num_workers=0,
                 sampler=dict(type='allspark_mmseg.DualStreamSampler', labeled=1, unlabeled=2),
-                dataset=dict(type='ConcatDataset', datasets=parts),
+                dataset=dict(
+                    type='allspark_mmseg.SemiDataset',
+                    labeled=stream(data_root, 'labeled', [*labels, crop, views[0]]),
+                    unlabeled=stream(data_root, 'unlabeled', [*load, crop, views[1]]),
+                ),
             ),
             train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=2),
             optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01)),
@@ -106,13 +106,13 @@ def config(data_root, tmp_path) -> Config:
 
 @pytest.fixture
 def with_validation(config, data_root) -> Config:
-    """The config, validating on its labeled images at the end."""
+    """The config with validation on its labeled images at the end."""
     pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
     loader = dict(
         batch_size=1,
         num_workers=0,
         sampler=dict(type='DefaultSampler', shuffle=False),
-        dataset=split(data_root, 'labeled', pipeline),
+        dataset=dict(type='allspark_mmseg.ImageListDataset', **stream(data_root, 'labeled', pipeline)),
     )
     evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
     for stage in ('val', 'test'):
@@ -124,14 +124,14 @@ def with_validation(config, data_root) -> Config:
 
 
 def plain_text(config: Config) -> str:
-    """The config as Python, which MMEngine writes into logs and checkpoints."""
+    """The config as Python code, which MMEngine writes into logs and checkpoints."""
     return '\n'.join(f'{key} = {value!r}' for key, value in config.to_dict().items())
 
 
 @pytest.fixture
 def runner_of(monkeypatch):
-    """Build a Runner; its log file is closed at the end."""
-    # it asks the compilers for their versions and lays out the config with YAPF: seconds a Runner
+    """Build a runner and close its log file at the end."""
+    # without this, a runner takes seconds to query the compilers and to format the config with YAPF
     monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
     monkeypatch.setattr(Config, 'pretty_text', property(plain_text))
     built = []
@@ -146,4 +146,4 @@ def runner_of(monkeypatch):
         for handler in list(runner.logger.handlers):
             if isinstance(handler, logging.FileHandler):
                 handler.close()
-                runner.logger.removeHandler(handler)  # MMEngine writes to it whatever is initialized next
+                runner.logger.removeHandler(handler)  # MMEngine reuses the logger for the next runner

@@ -1,4 +1,4 @@
-"""What the hooks write during a run."""
+"""Logs and images of the hooks in a run."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def logged_scalars(runner) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def lines_told(runner) -> list[str]:
+def log_lines(runner) -> list[str]:
     (path,) = Path(runner.work_dir).glob('*/*.log')
     return path.read_text().splitlines()
 
@@ -40,7 +40,7 @@ def trained(config, runner_of):
 def test_hooks_in_a_run(trained):
     # MemoryWarmUpHook
     assert bool(trained.model.memory_ready)
-    assert sum('The semantic memory is read from iteration 2 on' in line for line in lines_told(trained)) == 1
+    assert sum('The semantic memory is read from iteration 2 on' in line for line in log_lines(trained)) == 1
 
     # ClassStatisticsHook
     scalars = logged_scalars(trained)
@@ -48,11 +48,11 @@ def test_hooks_in_a_run(trained):
         ('pseudo.share', trained.model.pseudo_share),
         ('memory.filled', trained.model.memory.filled),
     ):
-        found = [row for row in scalars if f'{what}/sky' in row]
-        assert [row['step'] for row in found] == [2, 4]
+        rows = [row for row in scalars if f'{what}/sky' in row]
+        assert [row['step'] for row in rows] == [2, 4]
         for name, value in zip(NAMES, values.tolist(), strict=True):
-            assert found[-1][f'{what}/{name}'] == pytest.approx(value)
-        listed = [line for line in lines_told(trained) if f'{what}: sky ' in line]
+            assert rows[-1][f'{what}/{name}'] == pytest.approx(value)
+        listed = [line for line in log_lines(trained) if f'{what}: sky ' in line]
         assert len(listed) == 2
         assert all(name in listed[0] for name in NAMES)
     share = next(row for row in scalars if 'pseudo.share/sky' in row)
@@ -75,14 +75,13 @@ def test_pictures_show_the_image_in_its_own_colors(config, runner_of):
     import numpy as np
     from PIL import Image
 
-    part = config.train_dataloader.dataset.datasets[1]
+    dataset = config.train_dataloader.dataset
     folder = Path(config.work_dir).parent
     for i in range(2):
         Image.fromarray(np.full((72, 80, 3), (0, 0, 250), dtype=np.uint8)).save(folder / f'{i}.png')
     (folder / 'blue.txt').write_text(f'{folder}/0.png\n{folder}/1.png')
-    part.ann_file = str(folder / 'blue.txt')
-    part.metainfo.palette = [[0, 0, 0]] * 4
-    config.train_dataloader.dataset.datasets[0].metainfo.palette = [[0, 0, 0]] * 4
+    dataset.unlabeled.ann_file = str(folder / 'blue.txt')
+    dataset.labeled.metainfo.palette = [[0, 0, 0]] * 4
     config.visualizer.alpha = 0.5
     config.custom_hooks = [ConfigDict(type='allspark_mmseg.PseudoLabelVisualizationHook', interval=1, num=1)]
     config.train_cfg.max_epochs = 1
@@ -96,9 +95,8 @@ def test_pictures_show_the_image_in_its_own_colors(config, runner_of):
 
 def test_hooks_let_other_models_alone(config, runner_of):
     config.model = ConfigDict(tiny_segmentor())
-    part = config.train_dataloader.dataset.datasets[0]
-    part.pipeline[-1] = ConfigDict(type='PackSegInputs')
-    config.train_dataloader.dataset = part
+    config.train_dataloader.dataset.labeled.pipeline[-1] = ConfigDict(type='PackSegInputs')
+    config.train_dataloader.dataset.unlabeled = None
     config.train_dataloader.sampler = ConfigDict(type='InfiniteSampler')
     config.train_cfg = ConfigDict(type='IterBasedTrainLoop', max_iters=1)
     config.custom_hooks += [

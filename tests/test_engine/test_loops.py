@@ -116,7 +116,7 @@ def test_without_a_teacher_it_is_refused_before_training(both, runner_of, model)
     both.model = copy.deepcopy(model)
     both.custom_hooks = []
     runner = runner_of(both)
-    with pytest.raises(ValueError, match=r"TeacherStudentValLoop: the \w+ has no teacher; .*'ValLoop'"):
+    with pytest.raises(ValueError, match=r"TeacherStudentValLoop: the \w+ has no teacher\. .*'ValLoop'"):
         runner.train()
     assert runner.iter == 0
 

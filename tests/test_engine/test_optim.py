@@ -92,12 +92,12 @@ def test_accumulation_updates_the_memory_once_a_forward_pass(counts):
 
 def test_the_compiled_backbone_trains_alike():
     step = batch()
-    told = []
+    messages = []
     losses, states = [], []
     for compiled in (False, True):
         model = build_allspark()
         if compiled:
-            runner = SimpleNamespace(model=model, logger=SimpleNamespace(info=told.append))
+            runner = SimpleNamespace(model=model, logger=SimpleNamespace(info=messages.append))
             CompileBackboneHook(backend='eager', fullgraph=True).before_train(runner)
         torch.manual_seed(1)
         entries = model.loss(*step)
@@ -107,4 +107,4 @@ def test_the_compiled_backbone_trains_alike():
     torch.testing.assert_close(*losses)
     assert states[0] == states[1]
     assert model.student.backbone._compiled_call_impl is not None
-    assert 'compiled' in told[0]
+    assert 'compiled' in messages[0]

@@ -48,13 +48,13 @@ def test_sync_bn_becomes_bn_wherever_it_is():
         convs=[dict(norm_cfg=dict(type='SyncBN'), act=dict(type='ReLU')), (dict(type='SyncBN'),)],
         other=dict(type='LN', names=['SyncBN']),
     )
-    assert startup._without_sync_bn(nested) == 3
+    assert startup._replace_sync_bn(nested) == 3
     assert nested == dict(
         norm_cfg=dict(type='BN', eps=1e-3),
         convs=[dict(norm_cfg=dict(type='BN'), act=dict(type='ReLU')), (dict(type='BN'),)],
         other=dict(type='LN', names=['SyncBN']),
     )
-    assert startup._without_sync_bn(nested) == 0
+    assert startup._replace_sync_bn(nested) == 0
 
 
 @pytest.mark.parametrize('launcher', ['slurm', 'mpi'])

@@ -1,4 +1,4 @@
-"""What StartupCheckHook refuses, in real runs."""
+"""Errors of StartupCheckHook in real runs."""
 
 import copy
 import re
@@ -17,11 +17,11 @@ from ..method_contract import CROP, tiny_segmentor
 
 @pytest.fixture
 def refused(runner_of):
-    """Start training by a config and return the sentence it stops with, before the first iteration."""
+    """Train with a config that must raise before the first iteration, and return the error message."""
 
     def start(config) -> str:
         runner = runner_of(config)
-        runner.model.train_step = None  # nobody comes this far
+        runner.model.train_step = None  # never called
         with pytest.raises(ValueError) as error:
             runner.train()
         return str(error.value)
@@ -29,8 +29,9 @@ def refused(runner_of):
     return start
 
 
-def parts(config) -> list:
-    return config.train_dataloader.dataset.datasets
+def streams(config) -> list:
+    dataset = config.train_dataloader.dataset
+    return [dataset.labeled, dataset.unlabeled]
 
 
 def test_a_sound_run_passes_and_writes_checkpoints(with_validation, runner_of):
@@ -42,11 +43,11 @@ def test_a_sound_run_passes_and_writes_checkpoints(with_validation, runner_of):
 
 
 def test_classes_of_the_training_data(config, refused):
-    for part in parts(config):
-        part.metainfo = dict(classes=('sky', 'road', 'tree'), palette=[[0, 0, 0]] * 3)
-    told = refused(config)
-    assert 'train_dataloader: the data set (ImageListDataset) has 3 classes' in told
-    assert 'num_classes=4' in told
+    for stream in streams(config):
+        stream.metainfo = dict(classes=('sky', 'road', 'tree'), palette=[[0, 0, 0]] * 3)
+    message = refused(config)
+    assert 'train_dataloader: the data set (ImageListDataset) has 3 classes' in message
+    assert 'num_classes=4' in message
 
 
 def test_classes_of_the_validation_data(with_validation, refused):
@@ -62,40 +63,40 @@ def test_classes_of_the_test_data(with_validation, runner_of):
 
 def test_batch_size_against_the_sampler(config, refused):
     config.train_dataloader.batch_size = 4
-    told = refused(config)
-    assert 'batch_size is 4' in told
-    assert '1 labeled + 2 unlabeled' in told
-    assert 'set batch_size=3' in told
+    message = refused(config)
+    assert 'batch_size is 4' in message
+    assert '1 labeled + 2 unlabeled' in message
+    assert 'set batch_size=3' in message
 
 
 def test_another_sampler(config, refused):
     config.train_dataloader.sampler = ConfigDict(type='DefaultSampler', shuffle=True)
-    told = refused(config)
-    assert 'sampler is a DefaultSampler' in told
-    assert 'allspark_mmseg.DualStreamSampler' in told
+    message = refused(config)
+    assert 'sampler is a DefaultSampler' in message
+    assert 'allspark_mmseg.DualStreamSampler' in message
 
 
 def test_views_of_different_sizes(config, refused):
     config.model.segmentor.data_preprocessor.size = None
     config.model.segmentor.data_preprocessor.size_divisor = 1
-    parts(config)[1].pipeline[-2].crop_size = (33, 65)
-    told = refused(config)
-    assert "'labeled': (65, 65)" in told
-    assert "'weak': (33, 65)" in told
+    streams(config)[1].pipeline[-2].crop_size = (33, 65)
+    message = refused(config)
+    assert "'labeled': (65, 65)" in message
+    assert "'weak': (33, 65)" in message
 
 
 def test_the_crop_against_the_memory(config, refused):
     config.model.segmentor.decode_head.bottleneck.crop_size = (97, 65)
-    told = refused(config)
-    assert 'the feature map is 3 x 3' in told
-    assert 'bottleneck.crop_size=(97, 65)' in told
+    message = refused(config)
+    assert 'the feature map is 3 x 3' in message
+    assert 'bottleneck.crop_size=(97, 65)' in message
 
 
 def test_a_teacher_without_the_hook_that_moves_it(config, refused, runner_of):
     config.model = ConfigDict(type='allspark_mmseg.SelfTraining', segmentor=tiny_segmentor(), teacher=dict())
-    told = refused(config)
-    assert "the SelfTraining's teacher would never follow its student" in told
-    assert "default_hooks=dict(teacher=dict(type='allspark_mmseg.MeanTeacherHook'))" in told
+    message = refused(config)
+    assert 'the teacher of the SelfTraining would never be updated' in message
+    assert "default_hooks=dict(mean_teacher=dict(type='allspark_mmseg.MeanTeacherHook'))" in message
     config.custom_hooks += [ConfigDict(type='allspark_mmseg.MeanTeacherHook')]
     config.train_cfg.max_epochs = 1
     runner_of(config).train()
@@ -113,59 +114,59 @@ def test_a_teacher_without_the_hook_that_moves_it(config, refused, runner_of):
 )  # fmt: skip
 def test_a_missing_view(config, refused, method, settings, missing, needed):
     config.model = ConfigDict(type=f'allspark_mmseg.{method}', segmentor=tiny_segmentor(), **settings)
-    told = refused(config)
-    assert f'{method} trains on the views {needed}' in told
-    assert "the batch has ['labeled', 'weak']" in told
-    assert f"dict(type='allspark_mmseg.MultiView', {missing}=[...])" in told
+    message = refused(config)
+    assert f'{method} trains on the views {needed}' in message
+    assert "the batch has ['labeled', 'weak']" in message
+    assert f"dict(type='allspark_mmseg.MultiView', {missing}=[...])" in message
 
 
 def test_every_unlabeled_data_set_needs_the_views(config, refused):
-    first = parts(config)[1]
+    first = streams(config)[1]
     second = copy.deepcopy(first)
     first.pipeline[-1].strong_1 = first.pipeline[-1].weak
-    config.train_dataloader.dataset.datasets[1] = ConfigDict(type='ConcatDataset', datasets=[first, second])
+    config.train_dataloader.dataset.unlabeled = [first, second]
     config.model = ConfigDict(
         type='allspark_mmseg.FixMatch', segmentor=tiny_segmentor(), ignore_padding=False
     )
-    told = refused(config)
-    assert "FixMatch: a batch has {'weak': 2, 'strong_1': 1} images of each view" in told
+    message = refused(config)
+    assert "FixMatch: a batch has {'weak': 2, 'strong_1': 1} images of each view" in message
 
 
 @pytest.mark.parametrize('method', ['UniMatch', 'UniMatchV2'])
 def test_features_that_cannot_be_perturbed(config, refused, method):
-    views = parts(config)[1].pipeline[-1]
+    views = streams(config)[1].pipeline[-1]
     views.strong_1 = views.strong_2 = views.weak
     backbone = dict(
         type='VisionTransformer', img_size=CROP, patch_size=13, embed_dims=16, num_layers=4, num_heads=2,
         mlp_ratio=2, out_indices=(0, 1, 2, 3), output_cls_token=True, interpolate_mode='bilinear',
     )  # fmt: skip
     head = dict(
-        type='DINOv2DPTHead', in_channels=(16,) * 4, channels=8, embed_dims=16, post_process_channels=[8] * 4,
+        type='DPTHead', in_channels=(16,) * 4, channels=8, embed_dims=16, post_process_channels=[8] * 4,
         in_index=(0, 1, 2, 3), num_classes=4, norm_cfg=dict(type='BN'), input_transform='multiple_select',
     )  # fmt: skip
     segmentor = tiny_segmentor(backbone=backbone, decode_head=head)
     config.model = ConfigDict(type=f'allspark_mmseg.{method}', segmentor=segmentor, ignore_padding=False)
-    told = refused(config)
-    assert f'{method} drops channels from the features' in told
-    assert "{0: 'list', 1: 'list', 2: 'list', 3: 'list'}" in told
+    message = refused(config)
+    assert f'{method} drops channels from the features' in message
+    assert "{0: 'list', 1: 'list', 2: 'list', 3: 'list'}" in message
 
 
 def test_the_padding_of_pasted_images_must_be_marked(config, refused):
-    """FixMatch ignores padding unless told otherwise; pasted views need the marks as well."""
-    views = parts(config)[1].pipeline[-1]
+    """FixMatch ignores padding by default; pasted views need the marks as well."""
+    views = streams(config)[1].pipeline[-1]
     views.strong_1 = views.mix_weak = views.mix_strong_1 = views.weak
     config.model = ConfigDict(
         type='allspark_mmseg.FixMatch', segmentor=tiny_segmentor(), mix_source='same_image'
     )
-    told = refused(config)
-    assert 'ignore_padding=True' in told
-    assert 'LoadEmptyAnnotations' in told
+    message = refused(config)
+    assert 'ignore_padding=True' in message
+    assert 'LoadEmptyAnnotations' in message
 
 
 @pytest.fixture
 def strange_mask(config, tmp_path):
     """One more labeled image, whose mask holds 7 and 200."""
-    root = parts(config)[0].data_root
+    root = streams(config)[0].data_root
     mask = np.zeros((72, 80), dtype=np.uint8)
     mask[3, 3], mask[4, 4] = 7, 200
     Image.fromarray(mask).save(tmp_path / 'strange.png')
@@ -173,23 +174,23 @@ def strange_mask(config, tmp_path):
         f'{root}/2.png {tmp_path}/strange.png'
     ]
     (tmp_path / 'labeled.txt').write_text('\n'.join(rows))
-    parts(config)[0].ann_file = str(tmp_path / 'labeled.txt')
+    streams(config)[0].ann_file = str(tmp_path / 'labeled.txt')
     return tmp_path / 'strange.png'
 
 
 def test_padding_to_ignore_must_be_marked(config, refused, runner_of):
     config.model.ignore_padding = True
-    told = refused(config)
-    assert 'ignore_padding=True' in told
-    assert 'LoadEmptyAnnotations' in told
-    parts(config)[1].pipeline.insert(1, dict(type='allspark_mmseg.LoadEmptyAnnotations'))
+    message = refused(config)
+    assert 'ignore_padding=True' in message
+    assert 'LoadEmptyAnnotations' in message
+    streams(config)[1].pipeline.insert(1, dict(type='allspark_mmseg.LoadEmptyAnnotations'))
     runner_of(config).train()
 
 
 def test_strange_labels_name_the_file(config, strange_mask, refused):
-    told = refused(config)
-    assert f'{strange_mask} has labels [7, 200] outside 0..3 and 255' in told
-    assert told.startswith('train_dataloader: 1 mask(s) do not fit')
+    message = refused(config)
+    assert f'{strange_mask} has labels [7, 200] outside 0..3 and 255' in message
+    assert message.startswith('train_dataloader: 1 mask(s) are invalid')
 
 
 def pictures(folder, mask: Image.Image, image: Image.Image | None = None, **stored) -> str:
@@ -200,7 +201,7 @@ def pictures(folder, mask: Image.Image, image: Image.Image | None = None, **stor
     return f'{folder}/odd.jpg {folder}/odd.png'
 
 
-def turned_by_exif(folder) -> str:
+def rotated_by_exif(folder) -> str:
     exif = Image.Exif()
     exif[0x0112] = 6
     return pictures(folder, Image.new('L', (80, 72)), exif=exif)
@@ -217,17 +218,17 @@ def truncated(folder) -> str:
 ODD = {
     'colors': (
         lambda folder: pictures(folder, Image.new('RGB', (80, 72))),
-        'has not one byte a pixel, but mode RGB',
+        'has mode RGB of Pillow, not one byte per pixel',
     ),
     'two bytes': (
         lambda folder: pictures(folder, Image.new('I;16', (80, 72))),
-        'has not one byte a pixel, but mode I;16',
+        'has mode I;16 of Pillow, not one byte per pixel',
     ),
     'size': (
         lambda folder: pictures(folder, Image.new('L', (40, 36), 9)),  # labels of another data set, too
-        r'is 40 x 36 pixels wide and high, its image \S+odd\.jpg 80 x 72\.',
+        r'has 40 x 36 pixels \(width x height\), its image \S+odd\.jpg has 80 x 72\. Expected',
     ),
-    'turned': (turned_by_exif, r"80 x 72 .* 72 x 80 \(turned as EXIF says\? .*'color_ignore_orientation'"),
+    'rotated': (rotated_by_exif, r"80 x 72 .* 72 x 80\. .*EXIF orientation; .*'color_ignore_orientation'"),
     'truncated': (truncated, r'cannot be read \('),
     'labels': (lambda folder: pictures(folder, Image.new('L', (80, 72), 9)), r'has labels \[9\]'),
 }
@@ -236,26 +237,26 @@ ODD = {
 @pytest.mark.parametrize('stage', ['train', 'val', 'test'])
 @pytest.mark.parametrize('case', ODD)
 def test_masks_that_do_not_fit_are_named(with_validation, refused, runner_of, tmp_path, case, stage):
-    write, message = ODD[case]
+    write, pattern = ODD[case]
     config = with_validation
-    dataset = parts(config)[0] if stage == 'train' else config[f'{stage}_dataloader'].dataset
+    dataset = streams(config)[0] if stage == 'train' else config[f'{stage}_dataloader'].dataset
     dataset.ann_file = str(tmp_path / 'odd.txt')
     good = f'{dataset.data_root}/0.png {dataset.data_root}/0_mask.png'
     (tmp_path / 'odd.txt').write_text(f'{good}\n{write(tmp_path)}')
     if stage == 'test':
         with pytest.raises(ValueError) as error:
             runner_of(config).test()
-        told = str(error.value)
+        message = str(error.value)
     else:
-        told = refused(config)
-    assert told.startswith(f'{stage}_dataloader: 1 mask(s) do not fit: {tmp_path}/odd.png ')
-    assert re.search(message, told), told
+        message = refused(config)
+    assert message.startswith(f'{stage}_dataloader: 1 mask(s) are invalid: {tmp_path}/odd.png ')
+    assert re.search(pattern, message), message
 
 
 def test_an_image_that_is_not_turned_on_loading_fits_its_mask(config, runner_of, tmp_path):
-    (tmp_path / 'odd.txt').write_text(turned_by_exif(tmp_path))
+    (tmp_path / 'odd.txt').write_text(rotated_by_exif(tmp_path))
     config.train_cfg.max_epochs = 1
-    part = parts(config)[0]
+    part = streams(config)[0]
     part.ann_file = str(tmp_path / 'odd.txt')
     part.pipeline[0].color_type = 'color_ignore_orientation'
     Image.fromarray(np.arange(4, dtype=np.uint8).repeat(1440).reshape(72, 80)).save(tmp_path / 'odd.png')
@@ -266,50 +267,55 @@ def test_masks_of_0_and_255(config, refused, tmp_path):
     mask = np.zeros((72, 80), np.uint8)
     mask[:36] = 255
     (tmp_path / 'odd.txt').write_text(pictures(tmp_path, Image.fromarray(mask)))
-    parts(config)[0].ann_file = str(tmp_path / 'odd.txt')
-    told = refused(config)
-    assert "no labels of ['road', 'tree', 'car'], and 255, which is ignored, on 50.0% of the pixels" in told
-    assert 'write the class number, 1, instead of 255' in told
+    streams(config)[0].ann_file = str(tmp_path / 'odd.txt')
+    message = refused(config)
+    assert "no pixels of ['road', 'tree', 'car'], and 255 (ignored) on 50.0% of the pixels" in message
+    assert 'write its number (for example 1) instead' in message
 
 
-def test_a_class_that_is_labeled_nowhere_is_told(config, runner_of, tmp_path):
+def test_a_class_that_is_labeled_nowhere_is_logged(config, runner_of, tmp_path):
     mask = np.arange(3, dtype=np.uint8).repeat(1920).reshape(72, 80)
     (tmp_path / 'odd.txt').write_text(pictures(tmp_path, Image.fromarray(mask)))
-    parts(config)[0].ann_file = str(tmp_path / 'odd.txt')
+    streams(config)[0].ann_file = str(tmp_path / 'odd.txt')
     config.train_cfg.max_epochs, config.log_level = 1, 'WARNING'
     runner = runner_of(config)
     runner.train()
     (log,) = Path(runner.work_dir).glob('*/*.log')
-    assert 'train_dataloader: no pixel is labeled as car; the network cannot learn them.' in log.read_text()
+    assert (
+        'train_dataloader: no pixel is labeled as car. The network cannot learn these classes.'
+        in log.read_text()
+    )
 
 
 def test_a_data_set_without_names_of_classes(config, refused):
-    for part in parts(config):
-        del part['metainfo']
-    told = refused(config)
-    assert 'train_dataloader: the data set (ImageListDataset) names no classes' in told
-    assert 'metainfo=dict(classes=' in told
+    for stream in streams(config):
+        del stream['metainfo']
+    message = refused(config)
+    assert 'train_dataloader: the data set (ImageListDataset) has no class names' in message
+    assert 'metainfo=dict(classes=' in message
 
 
 def test_an_auxiliary_head_of_other_classes(config, refused):
     head = dict(type='FCNHead', in_channels=40, in_index=2, channels=8, num_convs=1, num_classes=3)
     config.model.segmentor.auxiliary_head = head
-    assert 'auxiliary_head (FCNHead) has num_classes=3, the decode head 4' in refused(config)
+    assert 'auxiliary_head (FCNHead) has num_classes=3, but the decode head has 4' in refused(config)
 
 
 def test_a_run_of_another_method_is_not_resumed(config, stored, refused):
     config.model = ConfigDict(type='allspark_mmseg.SelfTraining', segmentor=tiny_segmentor())
     config.load_from, config.resume = stored, True
-    told = refused(config)
-    assert f'{stored}: the run to be resumed is one of AllSpark, the config of SelfTraining' in told
-    assert '--work-dir' in told
+    message = refused(config)
+    assert (
+        f'{stored}: the checkpoint is from a run of AllSpark, but the config is for SelfTraining' in message
+    )
+    assert '--work-dir' in message
 
 
 def test_masks_of_unlabeled_images_are_not_opened(config, tmp_path, runner_of):
-    root = parts(config)[1].data_root
+    root = streams(config)[1].data_root
     rows = [f'{root}/{i}.png {tmp_path}/nowhere.png' for i in range(3, 8)]
     (tmp_path / 'unlabeled.txt').write_text('\n'.join(rows))
-    parts(config)[1].ann_file = str(tmp_path / 'unlabeled.txt')
+    streams(config)[1].ann_file = str(tmp_path / 'unlabeled.txt')
     config.train_cfg.max_epochs = 1
     runner_of(config).train()
 
@@ -327,24 +333,26 @@ def test_looking_at_masks_can_be_switched_off(config, strange_mask, runner_of):
         hook.before_train(runner)
 
 
-def test_datasets_may_be_nested(config, runner_of):
-    """DualStreamSampler's error asks for it: more than two datasets go into a ConcatDataset of their own."""
-    outer = config.train_dataloader.dataset
-    for i, part in enumerate(outer.datasets):
-        halves = [copy.deepcopy(part) for _ in range(2)]
-        size = (3, 5)[i]
-        halves[0].indices, halves[1].indices = [0], list(range(1, size))
-        outer.datasets[i] = ConfigDict(type='ConcatDataset', datasets=halves)
+def test_a_stream_may_have_several_sources(config, runner_of):
+    dataset = config.train_dataloader.dataset
+    for name, size in (('labeled', 3), ('unlabeled', 5)):
+        first, second = (copy.deepcopy(dataset[name]) for _ in range(2))
+        first.indices, second.indices = [0], list(range(1, size))
+        dataset[name] = [first, second]
     runner = runner_of(config)
     runner.train()
     assert runner.iter == 4
 
 
-def test_supervised_training_is_checked_too(config, strange_mask, refused):
-    part = parts(config)[0]
-    part.pipeline[-1] = ConfigDict(type='PackSegInputs')
+@pytest.mark.parametrize('wrapped', [True, False], ids=['SemiDataset', 'ImageListDataset'])
+def test_supervised_training_is_checked_too(config, strange_mask, refused, wrapped):
+    labeled = streams(config)[0]
+    labeled.pipeline[-1] = ConfigDict(type='PackSegInputs')
     config.model = ConfigDict(tiny_segmentor())
-    config.train_dataloader.dataset = part
+    if wrapped:
+        config.train_dataloader.dataset.unlabeled = None
+    else:
+        config.train_dataloader.dataset = ConfigDict(type='allspark_mmseg.ImageListDataset', **labeled)
     config.train_dataloader.sampler = ConfigDict(type='InfiniteSampler')
     config.train_cfg = ConfigDict(type='IterBasedTrainLoop', max_iters=2)
     assert str(strange_mask) in refused(config)
@@ -355,10 +363,10 @@ def test_a_checkpoint_that_fills_nothing(config, tmp_path, refused, keys):
     """Strange names, or known ones of another shape."""
     torch.save(dict(state_dict={key: torch.zeros(1, 2) for key in keys}), tmp_path / 'other.pth')
     config.load_from = str(tmp_path / 'other.pth')
-    told = refused(config)
-    assert str(tmp_path / 'other.pth') in told
-    assert 'fills no parameter of the AllSpark' in told
-    assert keys[0] in told
+    message = refused(config)
+    assert str(tmp_path / 'other.pth') in message
+    assert 'has no parameter of the AllSpark' in message
+    assert keys[0] in message
 
 
 @pytest.mark.parametrize('prefix', ['', 'module.', 'student.'])
@@ -394,17 +402,17 @@ def other_crop(config) -> None:
     crop = (49, 64)
     config.model.segmentor.decode_head.bottleneck.crop_size = crop
     config.model.segmentor.data_preprocessor.size = crop
-    for part in parts(config):
-        part.pipeline[-2].crop_size = crop
+    for stream in streams(config):
+        stream.pipeline[-2].crop_size = crop
 
 
 def test_a_resumed_memory_of_another_shape(config, stored, refused):
     other_crop(config)
     config.load_from, config.resume = stored, True
-    told = refused(config)
-    assert stored in told
-    assert '(4, 16, 9)' in told
-    assert '(4, 16, 4)' in told
+    message = refused(config)
+    assert stored in message
+    assert '(4, 16, 9)' in message
+    assert '(4, 16, 4)' in message
 
 
 def test_weights_of_a_run_with_another_crop_can_be_started_from(config, stored, runner_of):

@@ -256,7 +256,7 @@ def test_it_trains_as_mmsegmentation_s():
         (dict(crop_size=(801,)), r'test_cfg\.crop_size is \(801,\)'),
         (dict(stride=(534, 0)), r'test_cfg\.stride is \(534, 0\)'),
         (dict(stride=(534, 534.0)), r'test_cfg\.stride is \(534, 534\.0\)'),
-        (dict(stride=(534, 802)), r'test_cfg\.stride \(534, 802\) is larger than test_cfg\.crop_size'),
+        (dict(stride=(534, 802)), r'test_cfg\.stride is \(534, 802\), expected at most test_cfg\.crop_size'),
         (dict(mode='slide_clip'), r"test_cfg\.mode is 'slide_clip'.*slide_probs_clipped"),
     ],
 )
@@ -355,20 +355,21 @@ def test_at_multiples_a_vision_transformer_takes_any_image():
     )
     model = build_model(segmentor).eval()
     assert model.predict(torch.randn(1, 3, 50, 31))[0].seg_logits.data.shape == (CLASSES, 50, 31)
-    with pytest.raises(ValueError, match=r'found 50 x 31 .*H = 42 or 56, W = 28 or 42'):
+    with pytest.raises(ValueError, match=r'image size is 50 x 31 .*H = 42 or 56, W = 28 or 42'):
         plain_twin(model, segmentor).predict(torch.randn(1, 3, 50, 31))
 
 
 @pytest.mark.parametrize(
     'test_cfg, message',
     [
-        (dict(mode='whole', size_multiple=0), r'test_cfg\.size_multiple is 0, expected a whole number'),
+        (dict(mode='whole', size_multiple=0), r'test_cfg\.size_multiple is 0, expected a number of pixels'),
         (dict(mode='whole', size_multiple=14.0), r'test_cfg\.size_multiple is 14\.0'),
         (dict(mode='whole', size_multiple=(14, 14)), r'test_cfg\.size_multiple is \(14, 14\)'),
         (dict(mode='whole', size_multiple=True), r'test_cfg\.size_multiple is True'),
         (
             dict(mode='slide', crop_size=(798, 798), stride=(532, 532), size_multiple=14),
-            r"for whole images, but test_cfg\.mode is 'slide'; .* crop_size is a multiple of 14",
+            r"size_multiple needs mode 'whole', but test_cfg\.mode is 'slide'.* crop_size that is a multiple "
+            'of 14',
         ),
     ],
 )

@@ -1,7 +1,9 @@
-"""Statistics of each class in the log."""
+"""Hook that logs statistics of each class."""
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
+from mmengine.hooks.hook import DATA_BATCH
+from mmengine.runner import Runner
 
 from ...methods import SemiSegmentor
 from ...registry import HOOKS
@@ -21,12 +23,21 @@ class ClassStatisticsHook(Hook):
 
     priority = 'BELOW_NORMAL'
 
-    def __init__(self, interval: int = 200):
+    def __init__(self, interval: int = 200) -> None:
         self.interval = interval
 
     @master_only
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Log every ``interval`` iterations."""
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
+    ) -> None:
+        """Log the statistics every ``interval`` iterations.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Index of the batch in the epoch.
+            data_batch (dict, optional): The collated batch.
+            outputs (dict, optional): Outputs of the training step.
+        """
         model = unwrap_model(runner.model)
         if not isinstance(model, SemiSegmentor) or not self.every_n_train_iters(runner, self.interval):
             return

@@ -1,6 +1,10 @@
-"""torch.compile where it pays, and where it works."""
+"""Hook that compiles the backbone."""
+
+from typing import Any, cast
 
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import nn
 
 from ...methods import SemiSegmentor
 from ...registry import HOOKS
@@ -11,20 +15,23 @@ from ...utils import unwrap_model
 class CompileBackboneHook(Hook):
     """Compile the backbone with ``torch.compile`` before training.
 
-    Only the backbone: what follows it writes a memory and draws its own random numbers, which a graph cannot
-    hold. Keys of the state dict, and so checkpoints, stay as they are. The first iteration takes a minute or
-    more.
+    The hook compiles only the backbone. The rest of a method updates buffers and draws random numbers, which
+    a graph does not support. State-dict keys do not change. The first iteration takes a minute or more.
 
     Args:
-        kwargs: of ``torch.compile``: ``backend``, ``mode``, ``dynamic``, ...
+        **kwargs: Arguments of ``torch.compile``: ``backend``, ``mode``, ``dynamic``, ...
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         self.options = kwargs
 
-    def before_train(self, runner) -> None:
-        """Compile it."""
+    def before_train(self, runner: Runner) -> None:
+        """Compile the backbone.
+
+        Args:
+            runner (Runner): The runner.
+        """
         model = unwrap_model(runner.model)
         segmentor = model.student if isinstance(model, SemiSegmentor) else model
-        segmentor.backbone.compile(**self.options)
-        runner.logger.info('The backbone is compiled; the first iteration takes longer.')
+        cast(nn.Module, segmentor.backbone).compile(**self.options)
+        runner.logger.info('The backbone is compiled. The first iteration takes longer.')

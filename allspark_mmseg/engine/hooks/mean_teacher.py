@@ -1,6 +1,8 @@
-"""The update of the teacher."""
+"""Hook that updates the teacher."""
 
 from mmengine.hooks import Hook
+from mmengine.hooks.hook import DATA_BATCH
+from mmengine.runner import Runner
 
 from ...methods import SemiSegmentor
 from ...registry import HOOKS
@@ -19,19 +21,29 @@ class MeanTeacherHook(Hook):
     # before SyncBNStatsHook, so that the teacher's statistics are averaged as well
     priority = 'HIGH'
 
-    def before_train(self, runner) -> None:
-        """Count from 0 in a new run."""
-        model = _model_with_teacher(runner)
-        if model is not None and runner.iter == 0:
+    def before_train(self, runner: Runner) -> None:
+        """Reset the step counter of the teacher in a new run.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        model = unwrap_model(runner.model)
+        if isinstance(model, SemiSegmentor) and model.teacher is not None and runner.iter == 0:
             model.teacher.steps.zero_()
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Update the teacher, unless gradients are still being accumulated."""
-        model = _model_with_teacher(runner)
-        if model is not None and runner.optim_wrapper.should_update():
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
+    ) -> None:
+        """Update the teacher, unless gradients are still being accumulated.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Index of the batch in the epoch.
+            data_batch (dict, optional): The collated batch.
+            outputs (dict, optional): Outputs of the training step.
+        """
+        model = unwrap_model(runner.model)
+        if not isinstance(model, SemiSegmentor) or model.teacher is None:
+            return
+        if runner.optim_wrapper.should_update():
             model.teacher.update_parameters(model.student)
-
-
-def _model_with_teacher(runner) -> SemiSegmentor | None:
-    model = unwrap_model(runner.model)
-    return model if isinstance(model, SemiSegmentor) and model.teacher is not None else None

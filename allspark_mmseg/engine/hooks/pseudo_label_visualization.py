@@ -1,9 +1,11 @@
-"""Pictures of what the network teaches itself."""
+"""Hook that draws pseudo-labels."""
 
 import mmcv
 import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
+from mmengine.hooks.hook import DATA_BATCH
+from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
@@ -14,24 +16,33 @@ from ...utils import unwrap_model
 
 @HOOKS.register_module()
 class PseudoLabelVisualizationHook(Hook):
-    """Draw the pseudo-labels of the current batch over its images, by the run's visualizer.
+    """Draw the pseudo-labels of the current batch over its images with the runner's visualizer.
 
-    Off by default: put it into ``custom_hooks``.
+    The configs do not use it by default; add it to ``custom_hooks``.
 
     Args:
-        interval: iterations between two rounds.
-        num: pictures a round, at most.
+        interval (int): Iterations between two visualizations.
+        num (int): Maximum number of images in a visualization.
     """
 
     priority = 'BELOW_NORMAL'
 
-    def __init__(self, interval: int = 500, num: int = 2):
+    def __init__(self, interval: int = 500, num: int = 2) -> None:
         self.interval = interval
         self.num = num
 
     @master_only
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Draw every ``interval`` iterations."""
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
+    ) -> None:
+        """Draw the pseudo-labels every ``interval`` iterations.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Index of the batch in the epoch.
+            data_batch (dict, optional): The collated batch.
+            outputs (dict, optional): Outputs of the training step.
+        """
         model = unwrap_model(runner.model)
         if not isinstance(model, SemiSegmentor) or not self.every_n_train_iters(runner, self.interval):
             return
@@ -40,8 +51,8 @@ class PseudoLabelVisualizationHook(Hook):
         with torch.no_grad():
             pseudo = model.make_pseudo_labels(images)
         for i, (pixels, label) in enumerate(zip(raw, pseudo.label.cpu(), strict=True)):
-            picture = mmcv.bgr2rgb(pixels.cpu().permute(1, 2, 0).numpy())
+            image = mmcv.bgr2rgb(pixels.cpu().permute(1, 2, 0).numpy())
             sample = SegDataSample(pred_sem_seg=PixelData(data=label[None]))
             runner.visualizer.add_datasample(
-                f'pseudo_label_{i}', picture, sample, draw_gt=False, with_labels=False, step=runner.iter + 1
+                f'pseudo_label_{i}', image, sample, draw_gt=False, with_labels=False, step=runner.iter + 1
             )

@@ -1,11 +1,13 @@
-"""Checks of the data, the config and the checkpoint against each other, before the first iteration."""
+"""Hook that checks data, config and checkpoint before a run."""
 
 import torch
-from mmengine.dataset import pseudo_collate
+from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from ...datasets import DualStreamSampler
+from ...datasets import DualStreamSampler, SemiDataset
 from ...datasets.mask_checks import check_masks
 from ...methods import SemiSegmentor
 from ...pseudo_label import padded_pixels
@@ -19,31 +21,36 @@ class StartupCheckHook(Hook):
     """Stop the run early when training would fail later or have no effect.
 
     Before training, the hook checks the number of classes, the batch size against the sampler, the views that
-    the method needs, the size of the crop, the teacher's hook, and the format, size and labels of all masks,
-    for training and for validation. Before testing, it checks the same of the test data. When a checkpoint is
-    loaded, it checks that the checkpoint fills parameters. When a run is resumed, it checks that the checkpoint
-    is of the same method, and asks the model (``check_resume``).
+    the method needs, the size of the crop, the hook of the teacher, and the format, size and labels of all
+    masks for training and validation. Before testing, it checks the number of classes and the masks of the
+    test data. When a checkpoint is loaded, it checks that the checkpoint contains parameters of the model.
+    When a run is resumed, it checks that the checkpoint is of the same method and calls the model's
+    ``check_resume``.
 
     Args:
-        masks (bool): Read all masks. Each process reads its share, some milliseconds per mask.
-
-    Raises:
-        ValueError: Something does not fit; raised by the hook's methods.
+        masks (bool): Read all masks. Each process reads its share. A mask takes some milliseconds.
     """
 
     priority = 'VERY_HIGH'
 
-    def __init__(self, masks: bool = True):
+    def __init__(self, masks: bool = True) -> None:
         self.masks = masks
 
-    def before_train(self, runner) -> None:
-        """Check the training set-up."""
+    def before_train(self, runner: Runner) -> None:
+        """Check the training set-up.
+
+        Args:
+            runner (Runner): The runner.
+
+        Raises:
+            ValueError: Data, config and model do not fit together.
+        """
         model = unwrap_model(runner.model)
         loader = runner.train_loop.dataloader
         dataset = loader.dataset
         _check_heads(model)
         # the class names of unlabeled images are not used
-        labeled = getattr(dataset, 'labeled', dataset)
+        labeled = dataset.labeled if isinstance(dataset, SemiDataset) else dataset
         for leaf in _leaf_datasets(labeled):
             _check_classes('train_dataloader', leaf, model)
         if isinstance(model, SemiSegmentor):
@@ -57,23 +64,43 @@ class StartupCheckHook(Hook):
         if runner.val_loop is not None:
             self._check_evaluation('val_dataloader', runner.val_loop.dataloader.dataset, model)
 
-    def before_test(self, runner) -> None:
-        """Check the data set against the model."""
+    def before_test(self, runner: Runner) -> None:
+        """Check the test data set against the model.
+
+        Args:
+            runner (Runner): The runner.
+
+        Raises:
+            ValueError: The data set does not fit the model, or masks are invalid.
+        """
         self._check_evaluation(
             'test_dataloader', runner.test_loop.dataloader.dataset, unwrap_model(runner.model)
         )
 
-    def _check_evaluation(self, key: str, dataset: Dataset, model: torch.nn.Module) -> None:
+    def _check_evaluation(self, key: str, dataset: BaseDataset, model: nn.Module) -> None:
         _check_classes(key, dataset, model)
         if self.masks:
             check_masks(key, _leaf_datasets(dataset), dataset.metainfo['classes'])
 
-    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Store the name of the method, for a run that is resumed."""
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Store the name of the method in the checkpoint.
+
+        Args:
+            runner (Runner): The runner.
+            checkpoint (dict): The checkpoint. It is changed in place.
+        """
         checkpoint['meta']['method'] = type(unwrap_model(runner.model)).__name__
 
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Check that the checkpoint belongs to the model, before it is loaded."""
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Check that the checkpoint fits the model, before the model loads it.
+
+        Args:
+            runner (Runner): The runner.
+            checkpoint (dict): The checkpoint.
+
+        Raises:
+            ValueError: No parameter of the model is in the checkpoint, or a run of another method is resumed.
+        """
         model = unwrap_model(runner.model)
         source = runner._load_from or f'in {runner.work_dir}'
         stored = {
@@ -86,9 +113,9 @@ class StartupCheckHook(Hook):
         own = model.state_dict()
         if not any(key in own and own[key].shape == value.shape for key, value in adopted.items()):
             raise ValueError(
-                f'checkpoint {source} fills no parameter of the {type(model).__name__}: it has keys '
-                f'like {list(stored)[:3]}, expected {list(own)[:3]}. Convert it first '
-                '(tools/model_converters), or name another file in load_from or on the command line.'
+                f'checkpoint {source} has no parameter of the {type(model).__name__}. It has keys like '
+                f'{list(stored)[:3]}, expected {list(own)[:3]}. Convert it with tools/model_converters, or '
+                'set another file in load_from or on the command line.'
             )
         if runner._resume:
             _check_method(source, checkpoint, model)
@@ -98,21 +125,23 @@ class StartupCheckHook(Hook):
 
 def _leaf_datasets(dataset: Dataset) -> list:
     """Return the data sets inside nested ConcatDatasets and RepeatDatasets."""
-    inner = getattr(dataset, 'datasets', None) or ([dataset.dataset] if hasattr(dataset, 'dataset') else [])
-    return [leaf for one in inner for leaf in _leaf_datasets(one)] or [dataset]
+    children = getattr(dataset, 'datasets', None) or (
+        [dataset.dataset] if hasattr(dataset, 'dataset') else []
+    )
+    return [leaf for child in children for leaf in _leaf_datasets(child)] or [dataset]
 
 
-def _check_classes(key: str, dataset: Dataset, model: torch.nn.Module) -> None:
+def _check_classes(key: str, dataset: BaseDataset, model: nn.Module) -> None:
     classes = dataset.metainfo.get('classes')
     if classes is None:
         raise ValueError(
-            f'{key}: the data set ({type(dataset).__name__}) names no classes; give it '
+            f'{key}: the data set ({type(dataset).__name__}) has no class names. Set '
             "metainfo=dict(classes=('background', ...), palette=[[0, 0, 0], ...])."
         )
     if len(classes) != model.num_classes:
         raise ValueError(
-            f'{key}: the data set ({type(dataset).__name__}) has {len(classes)} classes, the decode head has '
-            f'num_classes={model.num_classes}; set num_classes of every head to {len(classes)}.'
+            f'{key}: the data set ({type(dataset).__name__}) has {len(classes)} classes, but the decode head '
+            f'has num_classes={model.num_classes}. Set num_classes of every head to {len(classes)}.'
         )
 
 
@@ -120,14 +149,14 @@ def _check_sampler(loader: DataLoader) -> None:
     sampler = loader.sampler
     if not isinstance(sampler, DualStreamSampler):
         raise ValueError(
-            f'train_dataloader.sampler is a {type(sampler).__name__}; semi-supervised training needs '
+            f'train_dataloader.sampler is a {type(sampler).__name__}. Semi-supervised training needs '
             "dict(type='allspark_mmseg.DualStreamSampler', labeled=..., unlabeled=...)."
         )
     labeled, unlabeled = sampler.counts['labeled'], sampler.counts['unlabeled']
     if loader.batch_size != labeled + unlabeled:
         raise ValueError(
             f'train_dataloader.batch_size is {loader.batch_size}, but its sampler draws {labeled} labeled + '
-            f'{unlabeled} unlabeled images a batch; set batch_size={labeled + unlabeled}.'
+            f'{unlabeled} unlabeled images per batch; set batch_size={labeled + unlabeled}.'
         )
 
 
@@ -139,7 +168,10 @@ def _check_views(dataset: Dataset, model: SemiSegmentor) -> None:
     inputs = batch['inputs']
     sizes = {view: tuple(images.shape[2:]) for view, images in inputs.items()}
     if len(set(sizes.values())) > 1:
-        raise ValueError(f'the views of a batch differ in size (height, width): {sizes}; crop them alike.')
+        raise ValueError(
+            f'train_dataloader: the views of a batch have different sizes (height, width): {sizes}. Use the '
+            'same crop size in all pipelines.'
+        )
     model.select_views(inputs, *model.needed_views)
     if model.ignore_padding:
         for view in [view for view in model.needed_views if view.endswith('weak')]:
@@ -147,29 +179,31 @@ def _check_views(dataset: Dataset, model: SemiSegmentor) -> None:
     model.check_input_size(next(iter(inputs.values()))[:1])
 
 
-def _check_teacher(runner, model: SemiSegmentor) -> None:
+def _check_teacher(runner: Runner, model: SemiSegmentor) -> None:
     if model.teacher is not None and not any(isinstance(hook, MeanTeacherHook) for hook in runner.hooks):
         raise ValueError(
-            f"the {type(model).__name__}'s teacher would never follow its student: there is no MeanTeacherHook; "
-            "add default_hooks=dict(mean_teacher=dict(type='allspark_mmseg.MeanTeacherHook'))."
+            f'the teacher of the {type(model).__name__} would never be updated, because there is no '
+            'MeanTeacherHook. Add '
+            "default_hooks=dict(mean_teacher=dict(type='allspark_mmseg.MeanTeacherHook'))."
         )
 
 
-def _check_heads(model: torch.nn.Module) -> None:
+def _check_heads(model: nn.Module) -> None:
     segmentor = model.student if isinstance(model, SemiSegmentor) else model
     heads = getattr(segmentor, 'auxiliary_head', None)
-    for head in heads if isinstance(heads, torch.nn.ModuleList) else [heads]:
+    for head in heads if isinstance(heads, nn.ModuleList) else [heads]:
         if head is not None and head.num_classes != model.num_classes:
             raise ValueError(
-                f'auxiliary_head ({type(head).__name__}) has num_classes={head.num_classes}, the decode head '
-                f'{model.num_classes}; set both to the number of classes.'
+                f'auxiliary_head ({type(head).__name__}) has num_classes={head.num_classes}, but the decode '
+                f'head has {model.num_classes}. Set both to the number of classes.'
             )
 
 
-def _check_method(source: str, checkpoint: dict, model: torch.nn.Module) -> None:
+def _check_method(source: str, checkpoint: dict, model: nn.Module) -> None:
     method = checkpoint.get('meta', {}).get('method', type(model).__name__)
     if method != type(model).__name__:
         raise ValueError(
-            f'{source}: the run to be resumed is one of {method}, the config of {type(model).__name__}. '
-            'Give this one another --work-dir, or start it from those weights (load_from).'
+            f'{source}: the checkpoint is from a run of {method}, but the config is for '
+            f'{type(model).__name__}. Use another --work-dir, or start from these weights with load_from '
+            'instead of --resume.'
         )
