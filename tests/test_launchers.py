@@ -262,7 +262,7 @@ def test_stock_launchers_run_the_same_config(project, trained, tmp_path):
     'arguments, complaint',
     [
         (['--cfg-options', 'train_dataloader.batch_size=4'], r'train_dataloader\.batch_size is 4.+set batch_size=3'),
-        (['--cfg-options', 'train_dataloader.sampler.unlabeled=0'], r'unlabeled must be at least 1, found 0'),
+        (['--cfg-options', 'train_dataloader.sampler.unlabeled=0'], r'unlabeled is 0, expected 1 or more'),
         (['--cfg-options', 'model.segmentor.decode_head.bottleneck.crop_size=97'], r'feature map is 3 x 3.+crop_size'),
         (['--amp', 'fp16'], r'--amp fp16 needs an accelerator'),
         (['--cfg-options', 'auto_scale_lr.base_batch_size=6', '--auto-scale-lr', '--amp'], r''),
