@@ -1,0 +1,5 @@
+"""Tests of allspark_mmseg."""
+
+import pytest
+
+pytest.register_assert_rewrite('tests.method_contract', 'tests.helpers')

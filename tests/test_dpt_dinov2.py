@@ -1,8 +1,8 @@
-"""UniMatch V2's network, DINOv2 and DPT: reference vectors, a plain re-derivation, sizes, learning rates."""
+"""UniMatch V2's network (DINOv2 and DPT): golden vectors, a plain derivation, sizes and learning rates."""
 
 import copy
-import json
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -15,12 +15,13 @@ from torch import Tensor
 from allspark_mmseg.converters import convert_unimatch_v2
 from allspark_mmseg.converters.unimatch_v2 import UniMatchV2Network
 
-from .conftest import GOLDEN, ROOT, assert_close_to_largest
+from .conftest import ROOT
+from .helpers.golden import assert_close_to_largest, recorded_network
 from .test_converters.test_unimatch_v2_converter import HEAD, TINY, UNUSED, segmentor, unimatch_v2_spec
 
 MODEL_BASES = ROOT / 'configs' / '_base_' / 'models'
-HEADS_OF_ATTENTION = 3
-# UniMatch V2, every size and data set: the backbone at lr, everything else at 40 lr
+ATTENTION_HEADS = 3
+# UniMatch V2 for every model size and data set: lr for the backbone, 40 lr for all other parameters
 OPTIM_WRAPPER = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=5e-6, betas=(0.9, 0.999), weight_decay=0.01),
@@ -29,7 +30,7 @@ OPTIM_WRAPPER = dict(
 
 
 def base(size: str) -> Config:
-    """The model of a base config, without weights to fetch."""
+    """Return the model of a base config without pretrained weights."""
     config = Config.fromfile(MODEL_BASES / f'dpt_dinov2-{size}14.py').model
     config.backbone.init_cfg = None
     return config
@@ -37,20 +38,15 @@ def base(size: str) -> Config:
 
 @torch.no_grad()
 @pytest.mark.parametrize('name, size', [('small', 's'), ('base', 'b')])
-def test_gives_the_reference_networks_logits(golden, name, size, monkeypatch):
-    """From official keys through the converter into the base config's model."""
+def test_network_of_real_size_gives_the_released_logits(golden, name, size):
+    """An official state dict goes through the converter into the model of the base config."""
     vectors = golden(f'unimatch_v2_dinov2_{name}_forward')
-    monkeypatch.syspath_prepend(str(GOLDEN))
-    from rule_state import rule_state, rule_tensor
-
-    spec = {key: json.loads(shape) for key, shape in zip(vectors['keys'], vectors['shapes'], strict=True)}
-    state = {key: torch.from_numpy(value) for key, value in rule_state(spec).items()}
+    state, image = recorded_network(vectors)
     config = base(size)
     config.decode_head.num_classes = UniMatchV2Network.from_state_dict(state).num_classes
     model = MODELS.build(config).eval()
     model.load_state_dict(convert_unimatch_v2(state)[0], strict=True)
 
-    image = torch.from_numpy(rule_tensor('image', (1, 3, *vectors['image_size'].tolist())))
     logits = model.predict(image)[0].seg_logits.data[None]
     torch.testing.assert_close(logits[:, :, ::4, ::4], vectors['logits_every_4th'], rtol=0, atol=1e-5)
     torch.testing.assert_close(logits.mean((2, 3)), vectors['logits_mean'], rtol=0, atol=1e-5)
@@ -58,8 +54,8 @@ def test_gives_the_reference_networks_logits(golden, name, size, monkeypatch):
     assert (logits.argmax(1) == vectors['argmax'].long()).float().mean() > 0.999
 
 
-class Plain:
-    """The network after its description, reading an official state dict by key; every step is spelled out."""
+class PlainNetwork:
+    """The network written from its description, with the weights of an official state dict."""
 
     def __init__(self, state: dict[str, Tensor]):
         self.state = state
@@ -81,9 +77,9 @@ class Plain:
 
     def attention(self, x: Tensor, name: str) -> Tensor:
         n, length, width = x.shape
-        qkv = self.linear(x, f'{name}.qkv').reshape(n, length, 3, HEADS_OF_ATTENTION, -1)
+        qkv = self.linear(x, f'{name}.qkv').reshape(n, length, 3, ATTENTION_HEADS, -1)
         q, k, v = qkv.unbind(2)
-        scores = torch.einsum('nihc,njhc->nhij', q, k) / math.sqrt(width / HEADS_OF_ATTENTION)
+        scores = torch.einsum('nihc,njhc->nhij', q, k) / math.sqrt(width / ATTENTION_HEADS)
         mixed = torch.einsum('nhij,njhc->nihc', scores.softmax(-1), v)
         return self.linear(mixed.reshape(n, length, width), f'{name}.proj')
 
@@ -121,7 +117,7 @@ class Plain:
         return F.conv2d(x, self(f'head.{name}.weight'), self.state.get(f'head.{name}.bias'), **options)
 
     def enlarged(self, x: Tensor, name: str) -> Tensor:
-        """A transposed convolution whose kernel is its stride: every pixel becomes a square of its own."""
+        """Transposed convolution with kernel = stride: every pixel becomes a square."""
         squares = torch.einsum('nchw,cdij->ndhiwj', x, self(f'head.{name}.weight'))
         n, channels, height, k, width, _ = squares.shape
         flat = squares.reshape(n, channels, height * k, width * k)
@@ -132,7 +128,7 @@ class Plain:
             self.conv(x.relu(), f'{name}.conv1', padding=1).relu(), f'{name}.conv2', padding=1
         )
 
-    def bilinear(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+    def bilinear(self, x: Tensor, size: Sequence[int]) -> Tensor:
         return F.interpolate(x, size=tuple(size), mode='bilinear', align_corners=True)
 
     def dpt(self, levels: list[Tensor]) -> Tensor:
@@ -144,17 +140,18 @@ class Plain:
             self.conv(maps[3], 'resize_layers.3', stride=2, padding=1),
         ]
         maps = [self.conv(x, f'scratch.layer{i}_rn', padding=1) for i, x in enumerate(maps, 1)]
-        path = None
+        x = maps[3]
         for i in (4, 3, 2, 1):
             name = f'scratch.refinenet{i}'
-            x = maps[i - 1] if path is None else path + self.unit(maps[i - 1], f'{name}.resConfUnit1')
+            if i < 4:
+                x = x + self.unit(maps[i - 1], f'{name}.resConfUnit1')
             size = maps[i - 2].shape[2:] if i > 1 else [2 * side for side in x.shape[2:]]
-            path = self.conv(self.bilinear(self.unit(x, f'{name}.resConfUnit2'), size), f'{name}.out_conv')
-        return self.conv(self.conv(path, 'scratch.output_conv.0', padding=1).relu(), 'scratch.output_conv.2')
+            x = self.conv(self.bilinear(self.unit(x, f'{name}.resConfUnit2'), size), f'{name}.out_conv')
+        return self.conv(self.conv(x, 'scratch.output_conv.0', padding=1).relu(), 'scratch.output_conv.2')
 
 
 def cubic_weights(size: int, trained: int = 37) -> Tensor:
-    """Weights (size, trained) of bicubic resampling (a = -3/4) where the factor is (size + 0.1) / trained."""
+    """Weights (size, trained) of bicubic resampling (a = -3/4) by the factor (size + 0.1) / trained."""
     weights = torch.zeros(size, trained, dtype=torch.float64)
     for i in range(size):
         place = (i + 0.5) * trained / (size + 0.1) - 0.5
@@ -167,7 +164,7 @@ def cubic_weights(size: int, trained: int = 37) -> Tensor:
 
 
 def random_state(spec: dict[str, tuple]) -> dict[str, Tensor]:
-    """Float64 values at which every part of the network matters."""
+    """Float64 values for which every part of the network has an effect on the output."""
     state = {}
     for key, shape in spec.items():
         noise = torch.randn(shape, dtype=torch.float64)
@@ -182,13 +179,13 @@ def random_state(spec: dict[str, tuple]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize('swiglu', [False, True])
 @pytest.mark.parametrize('size', [(42, 70), (28, 98), (14, 14)])
-def test_equals_a_plain_derivation_in_values_and_gradients(size, swiglu):
+def test_values_and_gradients_equal_a_plain_derivation(size, swiglu):
     sizes = dict(TINY, swiglu=swiglu)
     state = random_state(unimatch_v2_spec(sizes))
     image = torch.randn(2, 3, *size, dtype=torch.float64)
     for value in state.values():
         value.requires_grad_()
-    expected = Plain(state).logits(image)
+    expected = PlainNetwork(state).logits(image)
     weights = torch.linspace(-1, 1, expected.numel(), dtype=torch.float64).view_as(expected)
     (expected * weights).sum().backward()
     unused = {key for key, value in state.items() if value.grad is None}
@@ -203,21 +200,21 @@ def test_equals_a_plain_derivation_in_values_and_gradients(size, swiglu):
     assert logits.shape == (2, HEAD['classes'], *size)
     assert_close_to_largest(logits, expected, 1e-12, 'logits')
     gradients, _ = convert_unimatch_v2(
-        {key: value.grad if key not in unused else torch.zeros_like(value) for key, value in state.items()}
+        {key: torch.zeros_like(value) if value.grad is None else value.grad for key, value in state.items()}
     )
     own = dict(model.named_parameters())
     assert set(own) == set(gradients) - {'backbone.mask_token'}
     largest = max(gradient.abs().max() for gradient in gradients.values())
     for name, parameter in own.items():
-        # relative to the largest of all: a key's bias has no gradient, only rounding
+        # relative to the largest gradient: the bias of the attention keys has only a rounding error
         assert (parameter.grad - gradients[name]).abs().max() <= 1e-12 * largest, name
 
 
 @pytest.mark.parametrize(
     'size, millions, of_encoder', [('s', '24.8', '22.1'), ('b', '97.5', '86.6'), ('l', '335.6', '304.4')]
 )
-def test_sizes_are_the_published(size, millions, of_encoder):
-    """As the official logs count, with the unit that is never used, which is not built here."""
+def test_number_of_parameters(size, millions, of_encoder):
+    """The official logs also count a residual unit that is never used; the head here does not have it."""
     with torch.device('meta'):
         model = MODELS.build(base(size))
     counts = {key: value.numel() for key, value in model.state_dict().items()}
@@ -229,7 +226,7 @@ def test_sizes_are_the_published(size, millions, of_encoder):
 
 
 @pytest.mark.parametrize('size', ['s', 'b', 'l'])
-def test_bases_take_the_official_weights_of_their_size(size):
+def test_base_configs_name_the_official_weights_of_their_size(size):
     config = Config.fromfile(MODEL_BASES / f'dpt_dinov2-{size}14.py').model
     name = f'dinov2_vit{size}14'
     assert config.backbone.init_cfg == dict(
@@ -246,7 +243,7 @@ def test_learning_rates(frozen, method):
     config['backbone']['frozen'] = frozen
     model = MODELS.build(dict(type=method, segmentor=config) if method else config)
     groups = build_optim_wrapper(model, copy.deepcopy(OPTIM_WRAPPER)).optimizer.param_groups
-    found = {parameter: group for group in groups for parameter in group['params']}
+    group_of = {parameter: group for group in groups for parameter in group['params']}
     prefix = 'student.' if method else ''
     seen = set()
     for name, parameter in model.named_parameters():
@@ -254,9 +251,9 @@ def test_learning_rates(frozen, method):
         assert of_backbone or name.startswith(f'{prefix}decode_head.')
         seen.add(of_backbone)
         if of_backbone and frozen:
-            assert parameter not in found, name
+            assert parameter not in group_of, name
             continue
-        group = found.pop(parameter)
+        group = group_of.pop(parameter)
         assert group['lr'] == (5e-6 if of_backbone else 2e-4), name
         assert group['weight_decay'] == 0.01 and group['betas'] == (0.9, 0.999), name
-    assert not found and seen == {True, False}
+    assert not group_of and seen == {True, False}

@@ -1,4 +1,4 @@
-"""Importing the package: silent when all is well, one sentence when it is not."""
+"""Importing the package checks the installed OpenMMLab packages and prints nothing if they are complete."""
 
 import subprocess
 import sys
@@ -21,9 +21,9 @@ UPSTREAM = {'mmengine': '0.10.7', 'mmcv': '2.1.0', 'mmsegmentation': '1.2.2', 'm
 
 @pytest.fixture
 def install(monkeypatch):
-    """Pretend that exactly these distributions are installed."""
+    """Simulate an environment in which exactly the given distributions are installed."""
 
-    def pretend(distributions: dict) -> None:
+    def simulate(distributions: dict) -> None:
         def version(name: str) -> str:
             if name not in distributions:
                 raise PackageNotFoundError(name)
@@ -31,7 +31,7 @@ def install(monkeypatch):
 
         monkeypatch.setattr(environment, 'version', version)
 
-    return pretend
+    return simulate
 
 
 @pytest.mark.parametrize('complete', [FORKS, UPSTREAM, {**FORKS, 'onedl-mmcv': '3.0.0'}])
@@ -41,7 +41,7 @@ def test_a_complete_stack_is_accepted(install, complete):
 
 
 @pytest.mark.parametrize(
-    'distributions, complaint',
+    'distributions, message',
     [
         ({}, r'needs mmengine \(mmengine >= 0\.10\.7\), not found; install one set .*\[onedl\]'),
         (
@@ -53,14 +53,14 @@ def test_a_complete_stack_is_accepted(install, complete):
         ({**FORKS, 'mmcv': '2.1.0'}, r'mixed .*onedl-mmcv 2\.3\.6.*mmcv 2\.1\.0.*overwrite each other'),
     ],
 )
-def test_other_environments_get_one_sentence(install, distributions, complaint):
+def test_incomplete_environment_is_reported_in_one_line(install, distributions, message):
     install(distributions)
-    with pytest.raises(RuntimeError, match=complaint) as caught:
+    with pytest.raises(RuntimeError, match=message) as caught:
         environment.check_environment()
     assert '\n' not in str(caught.value)
 
 
-def test_importing_is_silent_and_registers():
+def test_import_prints_nothing_and_registers_the_models():
     code = "import allspark_mmseg.registry as r; assert 'AllSpark' in r.MODELS.module_dict"
     done = subprocess.run(
         [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
@@ -68,8 +68,8 @@ def test_importing_is_silent_and_registers():
     assert done.stdout == done.stderr == ''
 
 
-def test_a_config_alone_finds_the_parts():
-    """MMEngine imports the package by itself, without custom_imports."""
+def test_config_needs_no_custom_imports():
+    """MMEngine imports the package because of the scope in ``type``."""
     code = (
         'from mmengine.registry import init_default_scope; init_default_scope("mmseg");'
         'from mmseg.registry import MODELS;'

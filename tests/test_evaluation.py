@@ -1,4 +1,4 @@
-"""mIoU as the configs measure it equals plain NumPy, on one process and on two that share 7 images."""
+"""The mIoU of the configs' evaluators equals a NumPy computation, on one process and on two."""
 
 import json
 from pathlib import Path
@@ -18,15 +18,15 @@ from .conftest import ROOT
 
 DATASETS = ROOT / 'configs' / '_base_' / 'datasets'
 CLASSES = 6
-UNSEEN = 4  # in no mask and no prediction
+UNSEEN = 4  # class that occurs in no mask and no prediction
 IMAGES = 7
-STEP = 40  # gray levels between classes, in the images that say what is predicted
+STEP = 40  # the gray level of a pixel is STEP times its predicted class
 WORLD = 2
 
 
 @MODELS.register_module()
-class Reader(BaseModel):
-    """Predicts for a pixel the class that its gray level stands for."""
+class GrayLevelModel(BaseModel):
+    """Model that predicts the class encoded in the gray level of each pixel."""
 
     def __init__(self, data_preprocessor=None):
         super().__init__(dict(type='SegDataPreProcessor'))
@@ -39,7 +39,7 @@ class Reader(BaseModel):
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory) -> Path:
-    """Images, in which predictions are written, and masks; the first is the largest, and badly predicted."""
+    """Folder of images, which encode predictions, and masks; the first image is the largest and the worst."""
     root = tmp_path_factory.mktemp('evaluation')
     rng = np.random.default_rng(0)
     rows = []
@@ -57,21 +57,22 @@ def folder(tmp_path_factory) -> Path:
 
 
 def naive(folder: Path, indices) -> np.ndarray:
-    """IoU of each class (K,) in percent, NaN for one never seen: pixels counted over all images."""
+    """IoU of each class in percent (K,) over all images; NaN for a class that never occurs."""
     confusion = np.zeros((CLASSES, CLASSES), dtype=np.int64)
     for i in indices:
         prediction = np.array(Image.open(folder / f'{i}.png'))[..., 0] // STEP
         mask = np.array(Image.open(folder / f'{i}_mask.png'))
         valid = mask != 255
         np.add.at(confusion, (mask[valid], prediction[valid]), 1)
-    right = np.diag(confusion)
-    union = confusion.sum(0) + confusion.sum(1) - right
-    return 100 * np.array([hit / all_ if all_ else np.nan for hit, all_ in zip(right, union, strict=True)])
+    intersection = np.diag(confusion)
+    union = confusion.sum(0) + confusion.sum(1) - intersection
+    pairs = zip(intersection, union, strict=True)
+    return 100 * np.array([i / u if u else np.nan for i, u in pairs])
 
 
-def as_in_configs(folder: Path, work_dir: Path, **evaluator) -> Config:
-    """The evaluation of ``voc_1over16.py``, on other images."""
-    released = Config.fromfile(DATASETS / 'voc_1over16.py')
+def evaluation_config(folder: Path, work_dir: Path, **evaluator) -> Config:
+    """Return the evaluation part of ``voc.py`` for the images of ``folder``."""
+    released = Config.fromfile(DATASETS / 'voc.py')
     loader = released.val_dataloader
     loader.update(num_workers=0, persistent_workers=False)
     loader.dataset.update(
@@ -82,7 +83,7 @@ def as_in_configs(folder: Path, work_dir: Path, **evaluator) -> Config:
     return Config(
         dict(
             default_scope='mmseg',
-            model=dict(type='Reader'),
+            model=dict(type='GrayLevelModel'),
             val_dataloader=loader,
             val_evaluator=released.val_evaluator | evaluator,
             val_cfg=dict(type='ValLoop'),
@@ -95,33 +96,31 @@ def as_in_configs(folder: Path, work_dir: Path, **evaluator) -> Config:
 
 
 def evaluate(cfg: Config) -> dict[str, float]:
-    with mock.patch('mmengine.runner.runner.collect_env', dict):  # it asks the compilers for their versions
+    # collect_env is slow: it runs the compilers to get their versions
+    with mock.patch('mmengine.runner.runner.collect_env', dict):
         return Runner.from_cfg(cfg).val()
 
 
-def test_the_configs_evaluate_alike():
-    """So that what is shown here of one holds for all: each image once, all classes alike."""
+def test_all_configs_use_the_same_evaluation():
+    """The tests below use one config; they hold for all configs because the evaluation is the same."""
     evaluations = {}
     for path in sorted(DATASETS.glob('*.py')):
         cfg = Config.fromfile(path)
         for stage in ('val', 'test'):
-            found = cfg[f'{stage}_dataloader'].sampler, cfg[f'{stage}_evaluator']
-            evaluations[f'{stage}_dataloader, {stage}_evaluator of {path.name}'] = found
+            evaluation = cfg[f'{stage}_dataloader'].sampler, cfg[f'{stage}_evaluator']
+            evaluations[f'{stage}_dataloader, {stage}_evaluator of {path.name}'] = evaluation
     expected = dict(type='DefaultSampler', shuffle=False), dict(type='IoUMetric', iou_metrics=['mIoU'])
     assert evaluations
-    assert {name: found for name, found in evaluations.items() if found != expected} == {}
+    assert {name: value for name, value in evaluations.items() if value != expected} == {}
 
 
 def test_on_one_process(folder, tmp_path):
-    """A class in no mask and no prediction is left out of the mean; the reference counts it as 0.
-
-    ``nan_to_num=0`` in the evaluator counts as the reference does.
-    """
+    """The mean omits a class that never occurs; the reference and ``nan_to_num=0`` count it as 0."""
     iou = naive(folder, range(IMAGES))
     assert np.isnan(iou).nonzero()[0].tolist() == [UNSEEN]
-    metrics = evaluate(as_in_configs(folder, tmp_path))
-    assert metrics['mIoU'] == pytest.approx(np.nanmean(iou), abs=0.00501)  # it rounds to two decimals
-    metrics = evaluate(as_in_configs(folder, tmp_path / 'as_the_reference', nan_to_num=0))
+    metrics = evaluate(evaluation_config(folder, tmp_path))
+    assert metrics['mIoU'] == pytest.approx(np.nanmean(iou), abs=0.00501)  # rounded to 2 decimals
+    metrics = evaluate(evaluation_config(folder, tmp_path / 'as_the_reference', nan_to_num=0))
     assert metrics['mIoU'] == pytest.approx(np.nansum(iou) / CLASSES, abs=0.00501)
 
 
@@ -130,26 +129,27 @@ def _evaluate_on_one_rank(rank: int, folder: str, work_dir: str) -> None:
     torch.distributed.init_process_group(
         'gloo', init_method=f'file://{work_dir}/rendezvous', rank=rank, world_size=WORLD
     )
-    seen = []
-    forward = Reader.forward
+    seen: list[int] = []
+    forward = GrayLevelModel.forward
 
-    def noting(self, inputs, data_samples=None, mode='predict'):
+    def recording_forward(self, inputs, data_samples=None, mode='predict'):
         seen.extend(int(Path(sample.img_path).stem) for sample in data_samples)
         return forward(self, inputs, data_samples, mode)
 
-    with mock.patch.object(Reader, 'forward', noting):
-        metrics = evaluate(as_in_configs(Path(folder), Path(work_dir)))
+    with mock.patch.object(GrayLevelModel, 'forward', recording_forward):
+        metrics = evaluate(evaluation_config(Path(folder), Path(work_dir)))
     (Path(work_dir) / f'{rank}.json').write_text(json.dumps([float(metrics['mIoU']), seen]))
     torch.distributed.destroy_process_group()
 
 
-def test_on_two_processes_no_image_counts_twice(folder, tmp_path):
-    """The sampler gives the second process the first image once more, to make the shares equal."""
+def test_two_processes_count_no_image_twice(folder, tmp_path):
+    """The sampler repeats the first image on the second process to give both the same number."""
     torch.multiprocessing.start_processes(
         _evaluate_on_one_rank, (str(folder), str(tmp_path)), nprocs=WORLD, start_method='fork'
     )
     ranks = [json.loads((tmp_path / f'{rank}.json').read_text()) for rank in range(WORLD)]
     assert [seen for _, seen in ranks] == [[0, 2, 4, 6], [1, 3, 5, 0]]
     expected = np.nanmean(naive(folder, range(IMAGES)))
-    assert abs(np.nanmean(naive(folder, [*range(IMAGES), 0])) - expected) > 1  # were it counted twice
+    with_repeated_image = np.nanmean(naive(folder, [*range(IMAGES), 0]))
+    assert abs(with_repeated_image - expected) > 1
     assert [value for value, _ in ranks] == pytest.approx([expected] * WORLD, abs=0.00501)

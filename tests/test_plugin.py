@@ -1,4 +1,4 @@
-"""The plug-in property: stock models become AllSpark by their config, under MMSegmentation's own tools."""
+"""A config change turns a stock model into AllSpark, and MMSegmentation's own tools run it."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def upernet_swin() -> dict:
 
 
 def fcn_resnet() -> dict:
-    """Dilated, so that the deepest feature has stride 8."""
+    """Dilated ResNet, whose deepest feature has stride 8."""
     return tiny_segmentor(
         backbone=dict(
             type='ResNetV1c', depth=18, stem_channels=8, base_channels=8, dilations=(1, 1, 2, 4),
@@ -58,7 +58,7 @@ def fcn_resnet() -> dict:
 STOCK = {'upernet_swin': (upernet_swin, 32), 'fcn_resnet': (fcn_resnet, 8)}
 
 
-def behind_bottleneck(segmentor: dict, stride: int = 32) -> dict:
+def with_bottleneck(segmentor: dict, stride: int = 32) -> dict:
     bottleneck = dict(in_channels=64, channels=16, stride=stride, crop_size=CROP)
     head = dict(type='allspark_mmseg.AllSparkHead', bottleneck=bottleneck, decoder=segmentor['decode_head'])
     return segmentor | dict(decode_head=head)
@@ -66,37 +66,36 @@ def behind_bottleneck(segmentor: dict, stride: int = 32) -> dict:
 
 @pytest.fixture(params=STOCK)
 def stock(request) -> dict:
-    """A stock config with its decode head wrapped."""
+    """A stock config whose decode head is wrapped in an ``AllSparkHead``."""
     make, stride = STOCK[request.param]
-    return behind_bottleneck(make(), stride)
+    return with_bottleneck(make(), stride)
 
 
 @pytest.mark.parametrize('ready', [False, True])
-def test_a_stock_model_becomes_allspark(stock, ready):
+def test_stock_model_trains_as_allspark(stock, ready):
     model = build_model(dict(type='allspark_mmseg.AllSpark', segmentor=stock)).train()
     model.memory_ready.fill_(ready)
     entries = model.loss(*batch())
     assert {'sup.decode.loss_ce', 'sup.aux.loss_ce', 'unsup.loss_ce'} <= set(entries)
     losses_in(entries).backward()
-    found = gradients(model)
+    all_gradients = gradients(model)
     for part in ('backbone', 'decode_head.decoder', 'decode_head.bottleneck', 'auxiliary_head'):
-        assert any(g.abs().max() > 0 for name, g in found.items() if name.startswith(f'student.{part}.')), (
-            part
-        )
-    assert all(torch.isfinite(gradient).all() for gradient in found.values())
+        of_part = [g for name, g in all_gradients.items() if name.startswith(f'student.{part}.')]
+        assert any(gradient.abs().max() > 0 for gradient in of_part), part
+    assert all(torch.isfinite(gradient).all() for gradient in all_gradients.values())
     with torch.no_grad():
         (result,) = model.eval().predict(torch.randn(1, 3, 70, 91))
     assert result.pred_sem_seg.data.shape == (1, 70, 91)
 
 
-def test_auxiliary_heads_see_labeled_images_alone():
-    """Swin has no batch norm, so that an image's features do not depend on the others'."""
+def test_auxiliary_heads_see_only_labeled_images():
+    """Swin has no batch norm, so the features of an image do not depend on the other images."""
     inputs, data_samples = batch()
     entries = []
     for _ in range(2):
         inputs['weak'] = torch.randn_like(inputs['weak'])
         torch.manual_seed(0)
-        config = dict(type='allspark_mmseg.AllSpark', segmentor=behind_bottleneck(upernet_swin()))
+        config = dict(type='allspark_mmseg.AllSpark', segmentor=with_bottleneck(upernet_swin()))
         entries.append(build_model(config).train().loss(inputs, data_samples))
     torch.testing.assert_close(entries[0]['sup.aux.loss_ce'], entries[1]['sup.aux.loss_ce'])
     assert not torch.allclose(entries[0]['sup.decode.loss_ce'], entries[1]['sup.decode.loss_ce'])
@@ -124,10 +123,8 @@ def test_the_head_predicts_in_a_plain_segmentor(stock):
         torch.testing.assert_close(alone.seg_logits.data, sample.seg_logits.data, rtol=1e-5, atol=1e-5)
 
 
-def test_slide_inference_goes_through_the_wrapper():
-    segmentor = behind_bottleneck(
-        tiny_segmentor(test_cfg=dict(mode='slide', crop_size=CROP, stride=(43, 43)))
-    )
+def test_slide_inference():
+    segmentor = with_bottleneck(tiny_segmentor(test_cfg=dict(mode='slide', crop_size=CROP, stride=(43, 43))))
     model = build_model(dict(type='allspark_mmseg.AllSpark', segmentor=segmentor)).eval()
     image = torch.randn(1, 3, 97, 120)
     with torch.no_grad():
@@ -140,13 +137,13 @@ def test_slide_inference_goes_through_the_wrapper():
 
 def write_config(path) -> None:
     pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
-    segmentor = behind_bottleneck(tiny_segmentor())
+    segmentor = with_bottleneck(tiny_segmentor())
     model = dict(type='allspark_mmseg.AllSpark', segmentor=segmentor)
     Config(dict(default_scope='mmseg', model=model, test_pipeline=pipeline)).dump(path)
 
 
 @pytest.mark.parametrize('from_file', [False, True])
-def test_mmseg_s_inference_interface(tmp_path, from_file):
+def test_inference_api(tmp_path, from_file):
     write_config(tmp_path / 'allspark.py')
     trained = build_model(Config.fromfile(tmp_path / 'allspark.py').model).eval()
     meta = dict(
@@ -157,13 +154,13 @@ def test_mmseg_s_inference_interface(tmp_path, from_file):
     model = init_model(str(tmp_path / 'allspark.py'), str(tmp_path / 'trained.pth'), device='cpu')
     assert model.dataset_meta == meta['dataset_meta']
     image = np.random.default_rng(0).integers(0, 256, (50, 83, 3), dtype=np.uint8)
-    given = image
+    source: np.ndarray | str = image
     if from_file:
         import mmcv
 
-        given = str(tmp_path / 'image.png')
-        mmcv.imwrite(image, given)
-    result = inference_model(model, given)
+        source = str(tmp_path / 'image.png')
+        mmcv.imwrite(image, source)
+    result = inference_model(model, source)
 
     rgb = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)[None].float()
     mean, std = torch.tensor([120.0, 110.0, 100.0]), torch.tensor([60.0, 55.0, 50.0])
@@ -174,13 +171,13 @@ def test_mmseg_s_inference_interface(tmp_path, from_file):
 
     out_file = tmp_path / 'picture.png'
     drawn = show_result_pyplot(
-        model, given, result, out_file=str(out_file), show=False, with_labels=False, draw_gt=False
+        model, source, result, out_file=str(out_file), show=False, with_labels=False, draw_gt=False
     )
     assert drawn.shape == (50, 83, 3)
     assert out_file.stat().st_size > 0
 
 
-def test_batches_of_images_in_the_inference_interface(tmp_path):
+def test_inference_api_accepts_a_batch(tmp_path):
     write_config(tmp_path / 'allspark.py')
     model = init_model(str(tmp_path / 'allspark.py'), device='cpu')
     images = [np.full((40, 50, 3), value, dtype=np.uint8) for value in (10, 200)]

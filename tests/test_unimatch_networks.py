@@ -1,17 +1,17 @@
-"""UniMatch's CNNs as the configs build them: against vectors of the release, and against plain PyTorch."""
+"""UniMatch's CNNs as the configs build them, compared with golden vectors and with plain PyTorch."""
 
-import json
+from typing import Any
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmseg.registry import MODELS
-from torch import nn
 
 from allspark_mmseg.converters.unimatch import UniMatchNetwork, convert_unimatch
 
-from .conftest import GOLDEN, ROOT
-from .plain_unimatch import PlainDeepLab, randomized_norms
+from .conftest import ROOT
+from .helpers.golden import recorded_network
+from .helpers.reference_deeplab import ReferenceDeepLab, randomize_norms
 
 BASES = {
     'resnet50': 'deeplabv3plus_r50-d16',
@@ -31,44 +31,39 @@ def config_of(name: str, num_classes: int) -> Config:
     return cfg
 
 
-def build(name: str, num_classes: int) -> nn.Module:
+def build(name: str, num_classes: int) -> Any:
     return MODELS.build(config_of(name, num_classes).model)
 
 
-def full_logits(model: nn.Module, image: torch.Tensor) -> torch.Tensor:
+def full_logits(model: Any, image: torch.Tensor) -> torch.Tensor:
     metas = [dict(img_shape=image.shape[2:], ori_shape=image.shape[2:])] * len(image)
     return model.encode_decode(image, metas)
 
 
 @pytest.mark.parametrize('name', BASES)
 @torch.no_grad()
-def test_network_of_real_size_gives_the_releases_logits(golden, monkeypatch, name):
+def test_network_of_real_size_gives_the_released_logits(golden, name):
     vectors = golden(f'unimatch_{name}_forward')
-    monkeypatch.syspath_prepend(str(GOLDEN))
-    from rule_state import rule_state, rule_tensor
-
-    spec = {key: json.loads(shape) for key, shape in zip(vectors['keys'], vectors['shapes'], strict=True)}
-    state = {key: torch.from_numpy(value) for key, value in rule_state(spec).items()}
+    state, image = recorded_network(vectors)
     model = build(name, num_classes=vectors['logits_mean'].shape[1]).eval()
     model.load_state_dict(convert_unimatch(state), strict=True)
 
-    size = tuple(vectors['image_size'].tolist())
-    logits = full_logits(model, torch.from_numpy(rule_tensor('image', (1, 3, *size))))
+    logits = full_logits(model, image)
     torch.testing.assert_close(logits[:, :, ::4, ::4], vectors['logits_every_4th'], rtol=0, atol=5e-6)
     torch.testing.assert_close(logits.mean((2, 3)), vectors['logits_mean'], rtol=0, atol=5e-6)
     torch.testing.assert_close(logits.std((2, 3)), vectors['logits_std'], rtol=0, atol=5e-6)
     assert torch.equal(logits.argmax(1), vectors['argmax'].long())
 
 
-def assert_equal_but_rounding(actual: torch.Tensor, expected: torch.Tensor, what: str):
+def assert_equal_up_to_rounding(actual: Any, expected: Any, what: str) -> None:
     error = (actual - expected).abs().max()
     assert error <= 1e-9 + 1e-7 * expected.abs().max(), f'{what}: {error:.2e}'
 
 
 @pytest.mark.parametrize('name', ['resnet50', 'xception'])
-def test_a_training_step_equals_plain_pytorch(name):
-    """In double precision: logits, all gradients, and the batch norms' statistics afterwards."""
-    plain = randomized_norms(PlainDeepLab(name, 5)).double().train()
+def test_training_step_equals_plain_pytorch(name):
+    """In float64, logits, all gradients and the statistics of the batch norms agree."""
+    plain = randomize_norms(ReferenceDeepLab(name, 5)).double().train()
     model = build(name, 5).double().train()
     model.load_state_dict(convert_unimatch(plain.state_dict()), strict=True)
     image = torch.randn(2, 3, 33, 25, dtype=torch.float64)
@@ -79,15 +74,17 @@ def test_a_training_step_equals_plain_pytorch(name):
         (logits * torch.linspace(-1, 1, logits.numel(), dtype=x.dtype).view_as(logits)).sum().backward()
         results.append((logits.detach(), x.grad))
     for actual, expected in zip(*results, strict=True):
-        assert_equal_but_rounding(actual, expected, 'logits and gradient of the image')
+        assert_equal_up_to_rounding(actual, expected, 'logits and gradient of the image')
 
-    official = UniMatchNetwork.from_state_dict(plain.state_dict()).keys()
-    ours = dict(model.named_parameters())
+    converted_keys = UniMatchNetwork.from_state_dict(plain.state_dict()).keys()
+    parameters = dict(model.named_parameters())
     for key, parameter in plain.named_parameters():
-        assert_equal_but_rounding(ours[official[key][0]].grad, parameter.grad, f'gradient of {key}')
+        assert_equal_up_to_rounding(
+            parameters[converted_keys[key][0]].grad, parameter.grad, f'gradient of {key}'
+        )
     state = model.state_dict()
     for key, value in plain.named_buffers():
-        assert_equal_but_rounding(state[official[key][0]], value, key)
+        assert_equal_up_to_rounding(state[converted_keys[key][0]], value, key)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +92,7 @@ def test_a_training_step_equals_plain_pytorch(name):
     [('resnet101', 21, 59.5), ('resnet101', 19, 59.5), ('resnet50', 21, 40.5), ('xception', 81, 54.7)],
 )
 def test_number_of_parameters(name, num_classes, millions):
-    """As UniMatch's published logs give it."""
+    """The counts are those of UniMatch's published logs."""
     with torch.device('meta'):
         model = build(name, num_classes)
     assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 1) == millions
@@ -103,7 +100,7 @@ def test_number_of_parameters(name, num_classes, millions):
 
 @pytest.mark.parametrize('name', ['resnet50', 'xception'])
 def test_feature_sizes(name):
-    """Strides 4 and 16, rounded up."""
+    """The strides are 4 and 16; sizes are rounded up."""
     with torch.device('meta'):
         model = build(name, 21).eval()
     for side, c1, c4 in ((321, 81, 21), (513, 129, 33), (801, 201, 51), (500, 125, 32)):
@@ -114,7 +111,7 @@ def test_feature_sizes(name):
         assert model.decode_head(features).shape == (1, 21, c1, c1), side
 
 
-def test_only_the_last_stage_of_the_resnet_is_dilated():
+def test_only_the_last_resnet_stage_is_dilated():
     with torch.device('meta'):
         backbone = build('resnet50', 21).backbone
     for stage in (1, 2, 3, 4):
@@ -126,7 +123,7 @@ def test_only_the_last_stage_of_the_resnet_is_dilated():
 
 
 @pytest.mark.parametrize('name', BASES)
-def test_batch_norms_have_the_releases_momentum(name):
+def test_batch_norms_have_the_released_momentum(name):
     with torch.device('meta'):
         model = build(name, 21)
     momenta = {

@@ -11,8 +11,8 @@ from torch import nn
 from allspark_mmseg.backbones import Xception65
 from allspark_mmseg.backbones.xception import XceptionBlock
 from allspark_mmseg.converters import convert_unimatch_imagenet
-from tests.plain_unimatch import Xception as PlainXception
-from tests.plain_unimatch import plain_state
+from tests.helpers.reference_deeplab import Xception as ReferenceXception
+from tests.helpers.reference_deeplab import reference_state
 
 BN = dict(type='BN')
 
@@ -25,7 +25,7 @@ def backbone() -> Xception65:
 
 def official_state() -> dict:
     prefix = 'backbone.'
-    state = plain_state('xception', 2)
+    state = reference_state('xception', 2)
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
@@ -47,7 +47,7 @@ def test_features_are_those_before_the_next_relu(backbone):
     for feature in (low_level, stride_8, middle):
         assert feature.min() < 0 < feature.max()
     assert deep.min() == 0 < deep.max()
-    plain = PlainXception().eval()
+    plain = ReferenceXception().eval()
     for official, ours in zip(plain.state_dict().values(), converted_order(backbone), strict=True):
         official.copy_(ours)
     c1, c4 = plain(image)

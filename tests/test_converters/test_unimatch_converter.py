@@ -17,7 +17,7 @@ from allspark_mmseg.converters.unimatch import UniMatchBackbone, UniMatchNetwork
 from allspark_mmseg.engine import StartupCheckHook
 
 from ..conftest import under
-from ..plain_unimatch import plain_state
+from ..helpers.reference_deeplab import reference_state
 from ..test_unimatch_networks import config_of
 from .conftest import assert_same_bits, load_state, official_file
 
@@ -28,12 +28,12 @@ ADVICE = 'Give a model of UniMatch (v1)'
 
 @pytest.fixture
 def official() -> dict:
-    return plain_state('resnet50', 7)
+    return reference_state('resnet50', 7)
 
 
 def imagenet(name: str, *, counters: bool = False) -> dict:
     """A backbone's ImageNet file: with a classifier, and in general without PyTorch's counters."""
-    backbone = under(plain_state(name, 7), 'backbone.')
+    backbone = under(reference_state(name, 7), 'backbone.')
     kept = {k: v for k, v in backbone.items() if counters or not k.endswith('num_batches_tracked')}
     extra = {'fc.weight': torch.zeros(2, 2048), 'fc.bias': torch.zeros(2)}
     if name == 'xception':
@@ -58,7 +58,7 @@ def test_keys_are_the_references(golden, name):
 
 @pytest.mark.parametrize('name, millions', [('resnet50', 40.47), ('resnet101', 59.46), ('xception', 54.71)])
 def test_every_key_has_its_own_place(convert, tmp_path, name, millions):
-    state = plain_state(name, 7)
+    state = reference_state(name, 7)
     others = dict(epoch=79, previous_best=np.float64(78.125), optimizer={'state': {}})
     source = official_file(tmp_path / 'best.pth', state, **others)
     told = convert(TOOL, source, tmp_path / 'ours.pth')
@@ -116,7 +116,7 @@ def test_imagenet_weights_fill_the_backbone(convert, tmp_path, name, counters):
     for parameter in backbone.parameters():
         torch.nn.init.constant_(parameter, torch.nan)
     backbone.init_weights()
-    expected = under(convert_unimatch(plain_state(name, 7)), 'backbone.')
+    expected = under(convert_unimatch(reference_state(name, 7)), 'backbone.')
     if not counters:
         expected |= {key: torch.tensor(0) for key in expected if key.endswith('num_batches_tracked')}
     own = backbone.state_dict()

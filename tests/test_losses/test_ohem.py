@@ -1,4 +1,4 @@
-"""OHEM cross-entropy: recorded numbers, its definition re-derived, and how MMSegmentation's differ."""
+"""OHEM cross-entropy: golden vectors, its definition, and the differences from MMSegmentation's losses."""
 
 from types import SimpleNamespace
 
@@ -14,7 +14,7 @@ from mmseg.structures import OHEMPixelSampler
 
 from allspark_mmseg.losses import OHEMCrossEntropyLoss
 
-from ..conftest import under
+from ..helpers.golden import strip_prefix
 from ..method_contract import CLASSES, batch, build_model, samples, tiny_head, tiny_segmentor
 
 
@@ -22,11 +22,12 @@ def with_gradient(loss, logits: torch.Tensor, label: torch.Tensor) -> tuple[torc
     logits = logits.clone().requires_grad_()
     value = loss(logits, label, weight=None, ignore_index=255)
     value.backward()
+    assert logits.grad is not None
     return value.detach(), logits.grad
 
 
 def naive(logits: np.ndarray, label: np.ndarray, threshold: float, min_kept: int) -> tuple[float, np.ndarray]:
-    """Loss and gradient pixel by pixel, from the definition: sort, cut, average over what is left."""
+    """Loss and gradient from the definition, pixel by pixel: sort, cut, average over the kept pixels."""
     pixels = [pixel for pixel in np.ndindex(label.shape) if label[pixel] != 255]
     softmax, own = {}, {}
     for n, i, j in pixels:
@@ -35,7 +36,7 @@ def naive(logits: np.ndarray, label: np.ndarray, threshold: float, min_kept: int
         own[n, i, j] = softmax[n, i, j][label[n, i, j]]
     kept = pixels
     if 0 < min_kept <= len(pixels):
-        # rounding must not decide between equal probabilities
+        # the margin keeps rounding from separating equal probabilities
         highest = max(threshold, sorted(own.values())[min_kept - 1]) + 1e-12
         kept = [pixel for pixel in pixels if own[pixel] <= highest]
     gradient = np.zeros_like(logits)
@@ -48,20 +49,20 @@ def naive(logits: np.ndarray, label: np.ndarray, threshold: float, min_kept: int
 
 
 def of_probabilities(*true_class: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (1, 2, 1, n) whose softmax gives class 0, the label, these probabilities; and the label."""
+    """Logits (1, 2, 1, n) with these probabilities of class 0, and the label (1, 1, n), which is class 0."""
     q = torch.tensor(true_class)
     return torch.stack([q, 1 - q]).log()[None, :, None], torch.zeros(1, 1, len(true_class), dtype=torch.long)
 
 
 @pytest.mark.parametrize('case', range(8))
 def test_golden(golden, case):
-    vectors = under(golden('ohem'), f'{case}.')
+    vectors = strip_prefix(golden('ohem'), f'{case}.')
     loss = OHEMCrossEntropyLoss(float(vectors['thresh']), int(vectors['min_kept']))
     value, gradient = with_gradient(loss, vectors['logits'], vectors['target'].long())
     assert value.item() == pytest.approx(vectors['loss'].item(), rel=1e-6)
     error = (gradient - vectors['grad']).abs().max() / vectors['grad'].abs().max()
     assert error <= 1e-6
-    assert torch.equal(gradient != 0, vectors['grad'] != 0), 'other pixels are kept'
+    assert torch.equal(gradient != 0, vectors['grad'] != 0), 'the kept pixels differ'
 
 
 @settings(deadline=None, max_examples=150)
@@ -89,19 +90,19 @@ def test_equals_its_definition(seed, shape, threshold, min_kept, ignored, spread
 @pytest.mark.parametrize(
     'threshold, min_kept, kept',
     [
-        (0.25, 1, 2),  # the threshold binds
-        (0.05, 3, 3),  # min_kept binds
+        (0.25, 1, 2),  # the threshold decides
+        (0.05, 3, 3),  # min_kept decides
         (0.05, 1, 1),
         (0.95, 1, 5),
-        (0.05, 0, 5),  # as released: without min_kept there is no threshold either
-        (0.05, 5, 5),  # exactly as many as valid
-        (0.05, 6, 5),  # fewer valid than min_kept
+        (0.05, 0, 5),  # as in the release, min_kept = 0 switches the threshold off
+        (0.05, 5, 5),  # as many valid pixels as min_kept
+        (0.05, 6, 5),  # fewer valid pixels than min_kept
         (0.05, 1000, 5),
     ],
 )
 def test_which_pixels_are_kept(threshold, min_kept, kept):
     logits, label = of_probabilities(0.4, 0.1, 0.8, 0.2, 0.6, 0.01)
-    label[..., -1] = 255  # the hardest does not count
+    label[..., -1] = 255  # the hardest pixel is ignored
     value, gradient = with_gradient(OHEMCrossEntropyLoss(threshold, min_kept), logits, label)
     hardest = torch.tensor([0.1, 0.2, 0.4, 0.6, 0.8][:kept])
     assert value.item() == pytest.approx(-hardest.log().mean().item(), rel=1e-6)
@@ -122,7 +123,7 @@ def test_no_valid_pixel_gives_zero_with_a_zero_gradient(min_kept):
     assert torch.equal(gradient, torch.zeros_like(gradient))
 
 
-def test_a_diverged_network_is_not_hidden():
+def test_nan_logits_give_a_nan_loss():
     logits, label = of_probabilities(0.4, 0.1, 0.8)
     logits[..., 0] = torch.nan
     assert OHEMCrossEntropyLoss(0.05, 1)(logits, label).isnan()
@@ -139,16 +140,15 @@ def test_half_precision_is_computed_in_single():
         assert torch.equal(loss(logits, label), expected)
 
 
-def test_nothing_waits_for_the_device():
-    """Tensors without data: asking for a value or for a number of pixels raises."""
+def test_never_synchronizes_with_the_device():
+    """On meta tensors, reading a value or a data-dependent shape raises."""
     logits = torch.empty(2, 5, 30, 30, device='meta', requires_grad=True)
     label = torch.empty(2, 30, 30, device='meta', dtype=torch.long)
     OHEMCrossEntropyLoss(0.7, 100)(logits, label).backward()
-    assert logits.grad.shape == logits.shape
+    assert logits.grad is not None and logits.grad.shape == logits.shape
 
 
-def test_in_a_decode_head_beside_another_loss():
-    """The head hands over what it hands to MMSegmentation's own losses, and sums losses of one name."""
+def test_works_in_a_decode_head_with_a_second_loss():
     ohem = dict(type='allspark_mmseg.OHEMCrossEntropyLoss', threshold=0.4, min_kept=50, loss_weight=0.5)
     plain = dict(type='CrossEntropyLoss', avg_non_ignore=True)
     head = MODELS.build(tiny_head() | dict(loss_decode=[ohem, plain]))
@@ -161,7 +161,7 @@ def test_in_a_decode_head_beside_another_loss():
     torch.testing.assert_close(entries['loss_ce'], F.cross_entropy(logits, label, ignore_index=255))
 
 
-def test_a_semi_supervised_method_applies_it_to_labeled_images_alone():
+def test_semi_supervised_method_applies_it_to_labeled_images_only():
     loss = dict(type='allspark_mmseg.OHEMCrossEntropyLoss', min_kept=100)
     segmentor = tiny_segmentor(decode_head=tiny_head() | dict(loss_decode=loss))
     model = build_model(dict(type='allspark_mmseg.SelfTraining', segmentor=segmentor)).train()
@@ -174,36 +174,36 @@ def test_a_semi_supervised_method_applies_it_to_labeled_images_alone():
     assert entries['unsup.loss_ce'] > 0
 
 
-def test_mmsegmentation_s_loss_differs():
+def test_mmsegmentations_loss_differs():
     logits, label = of_probabilities(0.1, 0.2, 0.3, 0.4)
     mean = [-torch.tensor([0.1, 0.2, 0.3, 0.4][:n]).log().mean().item() for n in range(1, 5)]
-    for min_kept in (4, 100):  # no more valid pixels than min_kept: theirs drops the easiest
+    for min_kept in (4, 100):  # at most min_kept valid pixels: MMSegmentation's loss drops the easiest
         assert OHEMCrossEntropyLoss(0.05, min_kept)(logits, label).item() == pytest.approx(mean[3])
         assert OhemCrossEntropy(thres=0.05, min_kept=min_kept)(logits, label).item() == pytest.approx(mean[2])
-    tied, label = of_probabilities(0.1, 0.2, 0.2, 0.4)  # ties: theirs keeps fewer than min_kept
+    tied, label = of_probabilities(0.1, 0.2, 0.2, 0.4)  # ties: MMSegmentation keeps fewer
     _, gradient = with_gradient(OHEMCrossEntropyLoss(0.05, 2), tied, label)
     assert (gradient[0, 0, 0] != 0).sum() == 3
     assert OhemCrossEntropy(thres=0.05, min_kept=2)(tied, label).item() == pytest.approx(mean[0])
-    with pytest.raises(TypeError, match='weight'):  # what a decode head calls
+    with pytest.raises(TypeError, match='weight'):  # a decode head passes this argument
         OhemCrossEntropy()(logits, label, weight=None, ignore_index=255)
 
 
-def test_mmsegmentation_s_sampler_differs():
+def test_mmsegmentations_sampler_differs():
     logits, label = of_probabilities(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
     logits, label = logits.reshape(1, 2, 2, 4).transpose(0, 2).reshape(2, 2, 1, 4), label.reshape(2, 1, 4)
     q = logits.softmax(1)[:, 0]
-    ours, gradient = with_gradient(OHEMCrossEntropyLoss(0.05, 2), logits, label)
+    value, gradient = with_gradient(OHEMCrossEntropyLoss(0.05, 2), logits, label)
     hardest = q.flatten().sort().values
     assert (gradient[:, 0] != 0).sum() == 2
-    assert ours.item() == pytest.approx(-hardest[:2].log().mean().item())
+    assert value.item() == pytest.approx(-hardest[:2].log().mean().item())
     sampler = OHEMPixelSampler(SimpleNamespace(ignore_index=255), thresh=0.05, min_kept=2)
     weight = sampler.sample(logits, label[:, None])
     assert weight.sum() == 2 * 2  # min_kept for each of two images
-    theirs = CrossEntropyLoss()(logits, label, weight=weight, ignore_index=255)
-    assert theirs.item() == pytest.approx(-hardest[:4].log().sum().item() / 8)  # over all pixels
+    sampled = CrossEntropyLoss()(logits, label, weight=weight, ignore_index=255)
+    assert sampled.item() == pytest.approx(-hardest[:4].log().sum().item() / 8)  # the mean is over all pixels
 
 
-def test_a_pixel_sampler_beside_it_is_refused():
+def test_pixel_sampler_is_refused():
     with pytest.raises(ValueError, match=r'weight is given.*Remove decode_head\.sampler'):
         OHEMCrossEntropyLoss()(torch.randn(1, 2, 3, 3), torch.zeros(1, 3, 3).long(), torch.ones(1, 3, 3))
 
@@ -225,7 +225,7 @@ def test_bad_arguments_are_refused(argument, value):
         MODELS.build(dict(type='allspark_mmseg.OHEMCrossEntropyLoss', **{argument: value}))
 
 
-def test_its_name_and_weight_are_the_caller_s():
+def test_name_and_weight_come_from_the_config():
     loss = MODELS.build(dict(type='allspark_mmseg.OHEMCrossEntropyLoss', loss_name='loss_x', loss_weight=3.0))
     assert loss.loss_name == 'loss_x'
     logits, label = of_probabilities(0.1, 0.9)

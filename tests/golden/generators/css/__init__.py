@@ -1,0 +1,1 @@
+"""Parts of ``make_css.py``: one module per group of vectors."""

@@ -1,0 +1,1 @@
+"""Parts of ``make_s4former.py``: one module per group of vectors."""
