@@ -1,27 +1,31 @@
-"""Parts of one image, with their labels, pasted into another: rectangles (CutMix) or classes (ClassMix)."""
+"""Mixing of images and their labels: rectangles (CutMix) or classes (ClassMix) of one pasted into another."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .pseudo_label import IGNORE_INDEX, PseudoLabel
+from .utils import require
 
-_TRIALS = 1024  # a box that no trial fits is rarer than 1e-20 at the published area and aspect
+_TRIALS = 1024  # at the published area and aspect, the probability that no trial fits is below 1e-20
 
 
 class CutMix:
-    """Draws the boxes of CutMix (Yun et al., arXiv 1905.04899); batched, without waiting for the device.
+    """Draws the boxes of CutMix (Yun et al., arXiv 1905.04899) for a batch, without device synchronization.
 
-    As UniMatch draws them (arXiv 2208.09910, its released code): the area is drawn once, uniform; aspect and
-    corner are drawn, uniform, until the box lies inside the image. Aspect is height / width, so most boxes
-    are taller than wide.
+    The distribution is that of UniMatch's release (arXiv 2208.09910). The area is drawn once, uniformly. The
+    aspect (height / width) and the corner are drawn uniformly until the box fits into the image, so most
+    boxes are taller than wide.
 
     Args:
-        prob: probability that an image gets a box at all.
-        area: range of the area, in shares of the image.
-        aspect: range of height / width.
+        prob (float): Probability that an image gets a box.
+        area (tuple[float, float]): Range of the area, as a share of the image's.
+        aspect (tuple[float, float]): Range of height / width.
 
     Raises:
-        ValueError: a range is empty or outside what is possible.
+        ValueError: A range is empty or not possible.
     """
 
     def __init__(
@@ -30,154 +34,179 @@ class CutMix:
         area: tuple[float, float] = (0.02, 0.4),
         aspect: tuple[float, float] = (0.3, 1 / 0.3),
     ):
-        for name, low, high, least, most in (
-            ('prob', prob, prob, 0.0, 1.0),
-            ('area', *area, 0.0, 1.0),
-            ('aspect', *aspect, 1e-6, float('inf')),
-        ):
-            if not least <= low <= high <= most:
-                found = prob if name == 'prob' else (low, high)
-                raise ValueError(
-                    f'CutMix: {name} is {found}, expected within [{least:g}, {most:g}], ascending.'
-                )
+        require('CutMix', 'prob', prob, 0 <= prob <= 1, 'a probability in [0, 1]')
+        require('CutMix', 'area', area, 0 <= area[0] <= area[1] <= 1, 'an ascending pair within [0, 1]')
+        require('CutMix', 'aspect', aspect, 1e-6 <= aspect[0] <= aspect[1], 'an ascending pair above 0')
         self.prob = prob
         self.area = area
         self.aspect = aspect
 
-    def draw(self, count: int, size: tuple[int, int], device: torch.device | str = 'cpu') -> Tensor:
-        """Draw boxes, from the device's global generator.
+    def draw(self, count: int, size: Sequence[int], device: torch.device | str = 'cpu') -> Tensor:
+        """Draw boxes from the device's global generator.
 
         Args:
-            count: number of images N.
-            size: (H, W).
-            device: where.
+            count (int): Number of images N.
+            size (Sequence[int]): (H, W).
+            device (torch.device or str): Device of the boxes.
 
         Returns:
-            Tensor: (N, H, W) bool, True where the other image is pasted; nowhere in images without a box.
+            Tensor: (N, H, W) bool, True inside the box; False everywhere for images without a box.
         """
         height, width = size
-        area = _uniform((count, 1), *self.area, device) * (height * width)
-        aspect = _uniform((count, _TRIALS), *self.aspect, device)
+        area = _uniform((count, 1), self.area, device) * (height * width)
+        aspect = _uniform((count, _TRIALS), self.aspect, device)
         box = torch.stack([(area * aspect).sqrt(), (area / aspect).sqrt()]).floor()  # (2, N, trials)
-        # the limits are never tensors of their own: to copy them there would wait for the device
-        drawn = torch.rand(2, count, _TRIALS, device=device)
-        corner = torch.stack([drawn[0] * height, drawn[1] * width]).floor()
+        # the limits stay Python numbers: as tensors, their copy to the device would synchronize
+        uniform = torch.rand(2, count, _TRIALS, device=device)
+        corner = torch.stack([uniform[0] * height, uniform[1] * width]).floor()
         fits = (corner[0] + box[0] <= height) & (corner[1] + box[1] <= width)
         first = fits.int().argmax(dim=1)[None, :, None].expand(2, -1, -1)
         start, extent = (part.gather(2, first).squeeze(2) for part in (corner, box))  # (2, N)
-        boxed = fits.any(dim=1) & (torch.rand(count, device=device) < self.prob)
-        return _boxes(start, extent * boxed, size)
+        has_box = fits.any(dim=1) & (torch.rand(count, device=device) < self.prob)
+        return _boxes(start, extent * has_box, size)
 
 
 class HalfAreaBoxes:
-    """Draws boxes of half the image's area, wide to tall, as S4Former and CSS do for CutMix and CutOut.
+    """Draws boxes of half the image's area, as S4Former and CSS do for CutMix and CutOut.
 
-    The width is uniform in floor(W / 2) + 1 ... W - 1, the height round(H W / (2 width)), half to even, the
-    corner uniform where the box fits. All images of a batch have a box, or none has.
+    The width is uniform in floor(W / 2) + 1 ... W - 1. The height is H W / (2 width), rounded half to even.
+    The corner is uniform among those where the box fits. Either all images of a batch have a box, or none.
 
     Args:
-        prob: probability that the batch gets boxes at all.
+        prob (float): Probability that the batch gets boxes.
 
     Raises:
         ValueError: ``prob`` is not in [0, 1].
     """
 
     def __init__(self, prob: float = 1.0):
-        if not 0 <= prob <= 1:
-            raise ValueError(f'HalfAreaBoxes: prob is {prob}, expected a probability in [0, 1].')
+        require('HalfAreaBoxes', 'prob', prob, 0 <= prob <= 1, 'a probability in [0, 1]')
         self.prob = prob
 
-    def draw(self, count: int, size: tuple[int, int], device: torch.device | str = 'cpu') -> Tensor:
-        """Draw boxes, from the device's global generator.
+    def draw(self, count: int, size: Sequence[int], device: torch.device | str = 'cpu') -> Tensor:
+        """Draw boxes from the device's global generator.
 
         Args:
-            count: number of images N.
-            size: (H, W), W at least 3.
-            device: where.
+            count (int): Number of images N.
+            size (Sequence[int]): (H, W), W at least 3.
+            device (torch.device or str): Device of the boxes.
 
         Returns:
-            Tensor: (N, H, W) bool, True in the box.
+            Tensor: (N, H, W) bool, True inside the box.
         """
         height, width = size
         columns = torch.randint(width // 2 + 1, width, (count,), device=device)
         extent = torch.stack([(height * width / (2 * columns)).round().long(), columns])  # (2, N)
         room = torch.stack([height - extent[0], width - extent[1]]) + 1
-        # float64: in float32 a draw below 1 could round up to the end of the room
+        # float64: in float32 the product could round up to the end of the room
         start = (torch.rand(2, count, device=device, dtype=torch.float64) * room).long()
         return _boxes(start, extent * (torch.rand((), device=device) < self.prob), size)
 
 
 class ClassMix:
-    """Draws masks of classes (Olsson et al., WACV 2021, arXiv 2007.07936).
+    """Draws the masks of ClassMix (Olsson et al., WACV 2021, arXiv 2007.07936).
 
-    Of the n values in an image's labels, 255 among them, floor(n / 2) drawn at random stay; the pixels of
-    the others are pasted over.
+    An image keeps floor(n / 2) of the n values in its label, drawn at random; 255 is one of the values. The
+    pixels of the other values are replaced.
 
     Args:
-        num_classes: number of classes K.
+        num_classes (int): Number of classes K.
     """
 
     def __init__(self, num_classes: int):
         self.num_classes = num_classes
 
     def draw(self, labels: Tensor) -> Tensor:
-        """Draw masks, from the device's global generator.
+        """Draw masks from the device's global generator.
 
         Args:
-            labels: (N, H, W) int64, 0..K-1 or 255.
+            labels (Tensor): (N, H, W) int64, in 0..K-1, or 255.
 
         Returns:
-            Tensor: (N, H, W) bool, True where the other image is pasted.
+            Tensor: (N, H, W) bool, True for pixels to replace.
         """
         size = labels.shape[1:]
         labels = labels.masked_fill(labels == IGNORE_INDEX, self.num_classes).flatten(1)
         present = labels.new_zeros(len(labels), self.num_classes + 1, dtype=torch.bool)
         present.scatter_(1, labels, True)
-        chance = torch.rand(present.shape, device=labels.device).masked_fill(~present, 2.0)
-        place = chance.argsort(dim=1).argsort(dim=1)  # among the values present, in random order
-        pasted = place >= present.sum(dim=1, keepdim=True) // 2
-        return pasted.gather(1, labels).unflatten(1, size)
+        uniform = torch.rand(present.shape, device=labels.device).masked_fill(~present, 2.0)
+        rank = uniform.argsort(dim=1).argsort(dim=1)  # the present values come first, in random order
+        replaced = rank >= present.sum(dim=1, keepdim=True) // 2
+        return replaced.gather(1, labels).unflatten(1, size)
 
 
-def _boxes(start: Tensor, extent: Tensor, size: tuple[int, int]) -> Tensor:
-    """Boxes (N, H, W) bool from their corners and extents, both (2, N)."""
+def _boxes(start: Tensor, extent: Tensor, size: Sequence[int]) -> Tensor:
+    """Make boxes (N, H, W) bool from corners and extents, both (2, N)."""
     stop = start + extent
     rows, columns = (
-        (lambda at: (at >= start[axis, :, None]) & (at < stop[axis, :, None]))(
-            torch.arange(size[axis], device=start.device)
-        )
-        for axis in (0, 1)
+        (position >= start[axis, :, None]) & (position < stop[axis, :, None])
+        for axis, position in enumerate(torch.arange(side, device=start.device) for side in size)
     )
     return rows[:, :, None] & columns[:, None, :]
 
 
-def _uniform(shape: tuple[int, ...], low: float, high: float, device) -> Tensor:
+def _uniform(shape: tuple[int, ...], limits: tuple[float, float], device: torch.device | str) -> Tensor:
+    low, high = limits
     return torch.rand(shape, device=device) * (high - low) + low
 
 
-def paste(base: Tensor, other: Tensor, boxes: Tensor) -> Tensor:
-    """Paste another batch of maps into the boxes of one.
+def paste(base: Tensor, other: Tensor, mask: Tensor) -> Tensor:
+    """Replace the masked pixels of one batch of maps by those of another.
 
     Args:
-        base: (N, H, W) or (N, C, H, W).
-        other: as ``base``.
-        boxes: (N, H, W) bool, from ``CutMix.draw``.
+        base (Tensor): (N, H, W) or (N, C, H, W), any dtype.
+        other (Tensor): Same shape and dtype as ``base``.
+        mask (Tensor): (N, H, W) bool, for example from ``CutMix.draw``.
 
     Returns:
-        Tensor: as ``base``, ``other`` inside the boxes.
+        Tensor: Same shape and dtype as ``base``.
     """
-    return torch.where(boxes if base.ndim == 3 else boxes[:, None], other, base)
+    return torch.where(mask if base.ndim == 3 else mask[:, None], other, base)
 
 
-def paste_labels(base: PseudoLabel, other: PseudoLabel, boxes: Tensor) -> PseudoLabel:
-    """Paste pseudo-labels as ``paste`` does their images: label, confidence, validity and logits together.
+def paste_labels(base: PseudoLabel, other: PseudoLabel, mask: Tensor) -> PseudoLabel:
+    """Replace the masked pixels of pseudo-labels, in all attributes at once.
 
     Args:
-        base: of N images.
-        other: of N images.
-        boxes: (N, H, W) bool.
+        base (PseudoLabel): Of N images.
+        other (PseudoLabel): Of N images.
+        mask (Tensor): (N, H, W) bool.
 
     Returns:
-        PseudoLabel: of the mixed images.
+        PseudoLabel: Of the N mixed images.
     """
-    return base.map(lambda ours, theirs: paste(ours, theirs, boxes), other)
+    return base.map(lambda left, right: paste(left, right, mask), other)
+
+
+@dataclass(frozen=True)
+class MixSource:
+    """What CutMix pastes: other images in the same views, and their pseudo-labels.
+
+    Attributes:
+        views (Sequence[Tensor]): (N, 3, H, W) for each view.
+        pseudo (PseudoLabel): Of the N images.
+    """
+
+    views: Sequence[Tensor]
+    pseudo: PseudoLabel
+
+
+def cutmix_views(
+    views: Sequence[Tensor], pseudo: PseudoLabel, boxes: Sequence[Tensor], source: MixSource | None = None
+) -> tuple[list[Tensor], list[PseudoLabel]]:
+    """Apply CutMix to views of the same images, each with boxes of its own.
+
+    Args:
+        views (Sequence[Tensor]): (N, 3, H, W) for each view.
+        pseudo (PseudoLabel): Of the N images.
+        boxes (Sequence[Tensor]): (N, H, W) bool for each view.
+        source (MixSource, optional): What is pasted; by default the same batch in reverse order.
+
+    Returns:
+        tuple[list[Tensor], list[PseudoLabel]]: The mixed images (N, 3, H, W) and their pseudo-labels, for
+        each view.
+    """
+    if source is None:
+        source = MixSource([view.flip(0) for view in views], pseudo.map(lambda part: part.flip(0)))
+    images = [paste(*each) for each in zip(views, source.views, boxes, strict=True)]
+    return images, [paste_labels(pseudo, source.pseudo, mask) for mask in boxes]

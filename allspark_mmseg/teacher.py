@@ -6,32 +6,44 @@ from collections.abc import Mapping
 import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseAveragedModel
-from torch import nn
+from torch import Tensor, nn
+
+from .utils import require
 
 POLICIES = ('average', 'copy', 'leave')
 
 
 class Teacher(BaseAveragedModel):
-    r"""A copy of the student that follows it slowly; always in eval mode, never with a gradient.
+    r"""An exponential moving average of the student; always in eval mode, never with a gradient.
 
-    After step t, counted from 0, teacher <- (1 - m) teacher + m student with m = max(momentum, 1 / (t + 1))
-    under warm-up, so that the first step copies the student (UniMatch V2, arXiv 2410.10777; as a decay
-    min(1 - 1 / (t + 1), 1 - momentum)), or m = momentum throughout. The counter ``steps`` is a buffer, so a
-    resumed run goes on where it was.
+    After step t, counted from 0,
 
-    MMEngine's own averages know no policy by key for buffers, and wait for the device at each parameter.
+    .. code-block:: text
+
+        teacher <- (1 - m) teacher + m student
+        m        = max(momentum, 1 / (t + 1)) with warm-up, momentum without
+
+    With warm-up the first step copies the student (UniMatch V2, arXiv 2410.10777, as released; as a decay it
+    is min(1 - 1 / (t + 1), 1 - momentum)). The buffer ``steps`` counts t, so that a resumed run continues the
+    average.
+
+    MMEngine's averaged models have one policy for all buffers and synchronize with the device at each
+    parameter.
 
     Args:
-        model: the student.
-        momentum: the student's share m, as MMEngine counts it, in (0, 1]; 0.004 is a decay of 0.996.
-        warm_up: average equally at first, 1 / (t + 1).
-        buffers: what becomes of buffers: ``'average'`` like parameters (integers are copied), ``'copy'`` the
-            student's, or ``'leave'`` as they are. Or a dict from part of a name to one of these, the longest
-            that fits deciding; the part ``''`` fits all and is ``'average'`` if not given.
+        model (nn.Module): The student.
+        momentum (float): Share of the student m, in (0, 1], as in MMEngine; 0.004 is a decay of 0.996.
+        warm_up (bool): Whether m starts at 1 and falls as 1 / (t + 1).
+        buffers (str or dict): Policy for buffers: ``'average'`` averages floating point buffers like
+            parameters and copies integer ones, ``'copy'`` copies the student's, ``'leave'`` keeps the
+            teacher's. A dict maps a substring of the buffer name to a policy; the longest match wins. The
+            substring ``''`` matches all names, and has the policy ``'average'`` by default.
 
     Raises:
-        ValueError: a momentum outside (0, 1], or an unknown policy.
+        ValueError: ``momentum`` is not in (0, 1], or a policy is unknown.
     """
+
+    steps: Tensor
 
     def __init__(
         self,
@@ -40,22 +52,18 @@ class Teacher(BaseAveragedModel):
         warm_up: bool = True,
         buffers: str | Mapping[str, str] = 'average',
     ):
-        if not 0 < momentum <= 1:
-            raise ValueError(
-                f'teacher.momentum is {momentum}, expected one in (0, 1]: the share of the student in each '
-                'update, 0.004 for a decay of 0.996.'
-            )
+        expected = 'a share of the student in (0, 1], for example 0.004 for a decay of 0.996'
+        require('Teacher', 'momentum', momentum, 0 < momentum <= 1, expected)
+        policies = {'': 'average', **({'': buffers} if isinstance(buffers, str) else buffers)}
+        known = all(policy in POLICIES for policy in policies.values())
+        require('Teacher', 'buffers', buffers, known, f'one of {POLICIES} for each substring')
         if 0.5 < momentum < 1:
             print_log(
-                f'teacher.momentum={momentum} makes the teacher nearly equal to the student after each step; '
-                f'for a decay of {momentum} write momentum={1 - momentum:.6g}.',
+                f'Teacher: momentum={momentum} makes the teacher almost the student after each step. '
+                f'For a decay of {momentum} set momentum={1 - momentum:.6g}.',
                 logger='current',
                 level=logging.WARNING,
             )
-        policies = {'': 'average', **({'': buffers} if isinstance(buffers, str) else buffers)}
-        unknown = {part: policy for part, policy in policies.items() if policy not in POLICIES}
-        if unknown:
-            raise ValueError(f'teacher.buffers has {unknown}, expected one of {POLICIES} for each part.')
         super().__init__(model)
         self.momentum = momentum
         self.warm_up = warm_up
@@ -67,30 +75,31 @@ class Teacher(BaseAveragedModel):
         return super().train(False)
 
     def policy(self, name: str) -> str:
-        """What becomes of the buffer ``name``."""
+        """Return the policy for the buffer ``name``."""
         return self.policies[max((part for part in self.policies if part in name), key=len)]
 
     @torch.no_grad()
     def copy_from(self, model: nn.Module) -> None:
-        """Become equal to the student, buffers included, and count from 0 again."""
+        """Copy the student's parameters and buffers, and reset the step counter."""
         self.module.load_state_dict(model.state_dict())
         self.steps.zero_()
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Follow the student after one of its steps.
+        """Update the average after a step of the student.
 
         Args:
-            model: the student.
+            model (nn.Module): The student.
         """
         momentum = max(self.momentum, 1 / (int(self.steps) + 1)) if self.warm_up else self.momentum
-        averaged = [list(self.module.parameters()), list(model.parameters())]
-        for (name, ours), theirs in zip(self.module.named_buffers(), model.buffers(), strict=True):
+        averages: list[Tensor] = list(self.module.parameters())
+        values: list[Tensor] = list(model.parameters())
+        for (name, average), value in zip(self.module.named_buffers(), model.buffers(), strict=True):
             policy = self.policy(name)
-            if policy == 'average' and ours.is_floating_point():
-                averaged[0].append(ours)
-                averaged[1].append(theirs)
+            if policy == 'average' and average.is_floating_point():
+                averages.append(average)
+                values.append(value)
             elif policy != 'leave':
-                ours.copy_(theirs)
-        torch._foreach_lerp_(*averaged, momentum)
+                average.copy_(value)
+        torch._foreach_lerp_(averages, values, momentum)
         self.steps += 1

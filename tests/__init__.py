@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite('tests.method_contract', 'tests.helpers')
+pytest.register_assert_rewrite('tests.helpers')

@@ -1,19 +1,13 @@
 """Fixtures for all tests."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-from .helpers.golden import GOLDEN, assert_close_to_largest, load_vectors, strip_prefix
-
-__all__ = ['GOLDEN', 'ROOT', 'assert_close_to_largest', 'strip_prefix', 'under']
-
-ROOT = Path(__file__).resolve().parents[1]
-under = strip_prefix
+from .helpers.golden import load_vectors
 
 # the networks of the tests are tiny: a second thread costs more time than it saves
 torch.set_num_threads(1)

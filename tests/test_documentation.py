@@ -12,7 +12,7 @@ from typing import Any
 
 import allspark_mmseg
 
-from .conftest import ROOT
+from .helpers.configs import ROOT
 
 PACKAGE = 'allspark_mmseg'
 UNANNOTATED = {'runner', 'data_batch', 'outputs'}  # arguments of MMEngine's hooks

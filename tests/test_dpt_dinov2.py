@@ -15,7 +15,7 @@ from torch import Tensor
 from allspark_mmseg.converters import convert_unimatch_v2
 from allspark_mmseg.converters.unimatch_v2 import UniMatchV2Network
 
-from .conftest import ROOT
+from .helpers.configs import ROOT
 from .helpers.golden import assert_close_to_largest, recorded_network
 from .test_converters.test_unimatch_v2_converter import HEAD, TINY, UNUSED, segmentor, unimatch_v2_spec
 

@@ -8,7 +8,7 @@ import pytest
 
 from allspark_mmseg import environment
 
-from .conftest import ROOT
+from .helpers.configs import ROOT
 
 FORKS = {
     'onedl-mmengine': '0.10.12',

@@ -14,7 +14,7 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from PIL import Image
 
-from .conftest import ROOT
+from .helpers.configs import ROOT
 
 DATASETS = ROOT / 'configs' / '_base_' / 'datasets'
 CLASSES = 6

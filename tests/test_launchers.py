@@ -14,7 +14,7 @@ from PIL import Image
 
 from allspark_mmseg.engine import load_checkpoint_file
 
-from .conftest import ROOT
+from .helpers.configs import ROOT
 
 STOCK = Path(mmseg.__file__).parent / '.mim' / 'tools'
 EPOCHS = 2

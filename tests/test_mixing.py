@@ -1,4 +1,4 @@
-"""CutMix and ClassMix: what is drawn, and that everything of a pixel is pasted with it."""
+"""CutMix and ClassMix: the distribution of boxes and masks, and pasting of images and pseudo-labels."""
 
 import math
 import random
@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from allspark_mmseg.mixing import ClassMix, CutMix, HalfAreaBoxes, paste, paste_labels
+from allspark_mmseg.mixing import (
+    ClassMix,
+    CutMix,
+    HalfAreaBoxes,
+    MixSource,
+    cutmix_views,
+    paste,
+    paste_labels,
+)
 from allspark_mmseg.pseudo_label import PseudoLabel
 
 
@@ -25,7 +33,7 @@ def literal_box(side: int, rng: random.Random) -> tuple[int, int, int, int]:
             return top, left, height, width
 
 
-def from_state_dict(boxes: torch.Tensor) -> torch.Tensor:
+def corners_and_extents(boxes: torch.Tensor) -> torch.Tensor:
     """(N, 4) int64: top, left, height, width of each image's box; it must be one, and filled."""
     rows, columns = boxes.any(2), boxes.any(1)
     assert torch.equal(boxes, rows[:, :, None] & columns[:, None])
@@ -40,10 +48,10 @@ def from_state_dict(boxes: torch.Tensor) -> torch.Tensor:
 def many(cutmix: CutMix, count: int, size: tuple[int, int], chunk: int = 400) -> torch.Tensor:
     """(count, 4): the boxes of images that have one."""
     drawn = (cutmix.draw(chunk, size) for _ in range(count // chunk))
-    return torch.cat([from_state_dict(boxes[boxes.flatten(1).any(1)]) for boxes in drawn])
+    return torch.cat([corners_and_extents(boxes[boxes.flatten(1).any(1)]) for boxes in drawn])
 
 
-def test_boxes_are_distributed_as_in_the_released_loop():
+def test_boxes_have_the_distribution_of_the_released_loop():
     side, count = 321, 3200
     rng = random.Random(0)
     expected = torch.tensor([literal_box(side, rng) for _ in range(8 * count)], dtype=torch.float64)
@@ -87,7 +95,7 @@ def test_boxes_lie_inside_and_have_an_area_and_aspect_asked_for(count, size, are
     boxes = CutMix(prob=1.0, area=tuple(area), aspect=tuple(aspect)).draw(count, size)
     assert boxes.shape == (count, *size)
     assert boxes.dtype == torch.bool
-    for top, left, height, width in from_state_dict(boxes[boxes.flatten(1).any(1)]).tolist():
+    for top, left, height, width in corners_and_extents(boxes[boxes.flatten(1).any(1)]).tolist():
         assert top + height <= size[0] and left + width <= size[1]
         # some area and aspect in the ranges give exactly these whole numbers
         pixels = size[0] * size[1]
@@ -105,7 +113,7 @@ def test_in_an_oblong_image_the_area_is_a_share_of_it_and_the_aspect_in_pixels()
     assert boxes[:, 1].min() < 5 and 72 < boxes[:, 1].max() <= 77
 
 
-def test_every_corner_at_which_the_box_fits_is_as_likely():
+def test_all_corners_where_the_box_fits_are_equally_likely():
     size = (9, 13)
     boxes = many(CutMix(prob=1.0, area=(12.5 / 117, 12.6 / 117), aspect=(0.751, 0.752)), 6000, size)
     assert boxes[:, 2:].unique(dim=0).tolist() == [[3, 4]]
@@ -117,7 +125,7 @@ def test_every_corner_at_which_the_box_fits_is_as_likely():
     assert CutMix(prob=1.0, area=(1 / 20, 1 / 20), aspect=(1.0, 1.0)).draw(400, (4, 5)).any(0).all()
 
 
-def test_half_of_the_images_get_a_box():
+def test_a_share_prob_of_the_images_gets_a_box():
     for prob in (0.5, 0.2):
         boxed = CutMix(prob=prob).draw(3000, (20, 20)).flatten(1).any(1)
         assert boxed.sum() == pytest.approx(3000 * prob, abs=4 * math.sqrt(3000 * prob * (1 - prob)))
@@ -127,11 +135,11 @@ def test_half_of_the_images_get_a_box():
     assert CutMix(prob=1.0).draw(300, (20, 20)).flatten(1).any(1).all()
 
 
-def test_defaults_are_the_published_ones():
+def test_default_ranges_are_the_published_ones():
     assert vars(CutMix()) == dict(prob=0.5, area=(0.02, 0.4), aspect=(0.3, 1 / 0.3))
 
 
-def test_images_of_a_pixel_and_boxes_that_cannot_fit():
+def test_boxes_that_cannot_fit_are_not_drawn():
     assert not CutMix(prob=1.0).draw(5, (1, 1)).any()
     assert CutMix(prob=1.0, area=(1.0, 1.0), aspect=(1.0, 1.0)).draw(5, (1, 1)).all()
     assert not CutMix(prob=1.0, area=(0.4, 0.4), aspect=(1.0, 1.0)).draw(5, (2, 200)).any()
@@ -169,7 +177,7 @@ class Dispatched(TorchDispatchMode):
         lambda count: ClassMix(3).draw(torch.ones(count, 40, 50, dtype=torch.int64)),
     ],
 )
-def test_a_batch_costs_as_many_operations_as_an_image(draw):
+def test_a_batch_needs_as_many_operations_as_an_image(draw):
     asked = {}
     for count in (1, 16):
         with Dispatched() as dispatched:
@@ -181,27 +189,27 @@ def test_a_batch_costs_as_many_operations_as_an_image(draw):
 
 
 @pytest.mark.parametrize(
-    'arguments, told',
+    'arguments, message',
     [
-        (dict(prob=1.5), 'prob is 1.5'),
-        (dict(prob=-0.1), 'prob is -0.1'),
-        (dict(prob=float('nan')), 'prob is nan'),
-        (dict(area=(0.4, 0.02)), r'area is \(0.4, 0.02\)'),
-        (dict(area=(0.0, 1.2)), r'area is \(0.0, 1.2\)'),
-        (dict(area=(-0.1, 0.2)), r'area is \(-0.1, 0.2\)'),
-        (dict(aspect=(0.0, 1.0)), r'aspect is \(0.0, 1.0\)'),
-        (dict(aspect=(2.0, 1.0)), r'aspect is \(2.0, 1.0\)'),
+        (dict(prob=1.5), r'prob is 1.5, expected a probability in \[0, 1\]'),
+        (dict(prob=-0.1), r'prob is -0.1, expected a probability in \[0, 1\]'),
+        (dict(prob=float('nan')), r'prob is nan, expected a probability in \[0, 1\]'),
+        (dict(area=(0.4, 0.02)), r'area is \(0.4, 0.02\), expected an ascending pair within \[0, 1\]'),
+        (dict(area=(0.0, 1.2)), r'area is \(0.0, 1.2\), expected an ascending pair within \[0, 1\]'),
+        (dict(area=(-0.1, 0.2)), r'area is \(-0.1, 0.2\), expected an ascending pair within \[0, 1\]'),
+        (dict(aspect=(0.0, 1.0)), r'aspect is \(0.0, 1.0\), expected an ascending pair above 0'),
+        (dict(aspect=(2.0, 1.0)), r'aspect is \(2.0, 1.0\), expected an ascending pair above 0'),
     ],
 )
-def test_ranges_that_cannot_be_are_told(arguments, told):
-    with pytest.raises(ValueError, match=f'CutMix: {told}, expected within .* ascending'):
+def test_impossible_ranges_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=f'CutMix: {message}'):
         CutMix(**arguments)
     CutMix(prob=0.0, area=(0.0, 1.0), aspect=(1.0, 1.0))
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bool, torch.int64, torch.uint8])
 @pytest.mark.parametrize('channels', [(), (3,)])
-def test_paste(dtype, channels):
+def test_paste_replaces_the_pixels_of_the_boxes(dtype, channels):
     base, other = (torch.randint(2, (2, *channels, 5, 6)).to(dtype) for _ in range(2))
     kept = base.clone(), other.clone()
     boxes = CutMix(prob=1.0).draw(2, (5, 6))
@@ -216,7 +224,7 @@ def test_paste(dtype, channels):
     assert torch.equal(base, kept[0]) and torch.equal(other, kept[1])
 
 
-def test_everything_of_a_label_is_pasted():
+def test_all_attributes_of_a_pseudo_label_are_pasted():
     def labels() -> PseudoLabel:
         return PseudoLabel.from_logits(3 * torch.randn(2, 4, 9, 8), 0.7, torch.rand(2, 9, 8) < 0.3)
 
@@ -237,7 +245,7 @@ def test_everything_of_a_label_is_pasted():
     assert all(torch.equal(getattr(again, f.name), getattr(mixed, f.name)) for f in fields(PseudoLabel))
 
 
-def test_half_area_boxes_are_those_of_both_releases(golden):
+def test_half_area_boxes_match_both_releases(golden):
     def height_of(width: int, size: tuple[int, int]) -> int:
         return round(size[0] * size[1] / (2 * width))  # Python, too, rounds halves to even
 
@@ -270,7 +278,7 @@ def test_half_area_boxes_are_those_of_both_releases(golden):
         assert box[1] - box[0] == height_of(width, size)
 
 
-def test_half_area_boxes_reach_every_place_that_fits():
+def test_half_area_boxes_reach_every_position_that_fits():
     boxes = many(HalfAreaBoxes(), 3000, (5, 6), chunk=100)
     shapes = {4: 4, 5: 3}  # width -> height; 15 / 4 and 15 / 5
     places = {(y, x, h, w) for w, h in shapes.items() for y in range(6 - h) for x in range(7 - w)}
@@ -282,7 +290,7 @@ def test_half_area_boxes_reach_every_place_that_fits():
     assert chi_square < len(places) + 4 * math.sqrt(2 * len(places))
 
 
-def test_half_area_boxes_come_to_whole_batches():
+def test_half_area_boxes_are_drawn_for_all_images_of_a_batch_or_none():
     cutmix = HalfAreaBoxes(prob=0.3)
     boxed = torch.stack([cutmix.draw(4, (8, 9)).flatten(1).any(1) for _ in range(1000)])
     assert torch.equal(boxed.any(1), boxed.all(1))
@@ -294,7 +302,7 @@ def test_half_area_boxes_come_to_whole_batches():
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 6), st.integers(1, 4), st.integers(0, 99))
-def test_classmix_pastes_over_whole_classes_and_keeps_half(num_classes, count, seed):
+def test_classmix_replaces_whole_classes_and_keeps_half(num_classes, count, seed):
     torch.manual_seed(seed)
     labels = torch.randint(num_classes + 1, (count, 5, 7))
     labels[labels == num_classes] = 255
@@ -308,14 +316,14 @@ def test_classmix_pastes_over_whole_classes_and_keeps_half(num_classes, count, s
         assert len(kept) == len(values) // 2
 
 
-def test_classmix_keeps_every_class_as_often():
+def test_classmix_keeps_all_classes_equally_often():
     labels = torch.tensor([0, 2, 3, 255]).repeat(1500, 1, 1)
     kept = ~ClassMix(4).draw(labels)[:, 0]
     torch.testing.assert_close(kept.float().mean(0), torch.full((4,), 0.5), rtol=0, atol=0.06)
     assert len(kept.unique(dim=0)) == 6, 'every pair'
 
 
-def test_pasting_by_recorded_masks_is_that_of_both_releases(golden):
+def test_pasting_with_recorded_masks_matches_both_releases(golden):
     vectors = golden('s4former')
     image = vectors['cutmix.image'].float()
     boxes = torch.zeros(vectors['cutmix.label'].shape, dtype=torch.bool)
@@ -342,3 +350,38 @@ def test_pasting_by_recorded_masks_is_that_of_both_releases(golden):
                 assert torch.equal(paste(own, other, mask), vectors[f'mixing.{name}.{part}']), (name, part)
                 compared += 1
     assert compared >= 10
+
+
+@pytest.mark.parametrize('same_image', [False, True])
+@pytest.mark.parametrize('num_views', [1, 2])
+def test_cutmix_mixes_pseudo_labels_like_their_images(same_image, num_views):
+    """The value of each pixel is its class."""
+    size, num_classes = (12, 10), 4
+
+    def labeled_images() -> tuple[torch.Tensor, PseudoLabel, torch.Tensor]:
+        classes = torch.randint(num_classes, (3, *size))
+        padding = torch.rand(3, *size) < 0.2
+        logits = 5 * torch.nn.functional.one_hot(classes, num_classes).movedim(-1, 1).float()
+        images = classes[:, None].float().repeat(1, 3, 1, 1)
+        return images, PseudoLabel.from_logits(logits, 0.3, padding), padding
+
+    images, pseudo, padding = labeled_images()
+    other_images, other_pseudo, other_padding = labeled_images()
+    boxes = [CutMix(prob=1.0, area=(0.3, 0.4)).draw(3, size) for _ in range(num_views)]
+    source = MixSource([other_images] * num_views, other_pseudo) if same_image else None
+    mixed, mixed_pseudo = cutmix_views([images] * num_views, pseudo, boxes, source)
+    assert len(mixed) == len(mixed_pseudo) == num_views
+    other = other_images if same_image else images.flip(0)
+    other_padding = other_padding if same_image else padding.flip(0)
+    changed = []
+    for picture, label in zip(mixed, mixed_pseudo, strict=True):
+        for channel in picture.unbind(1):
+            assert torch.equal(channel.long(), label.label)
+        assert torch.equal(label.target, label.label.masked_fill(~label.valid, 255))
+        changed.append(picture[:, 0] != images[:, 0])
+        assert torch.equal(picture[:, 0][changed[-1]], other[:, 0][changed[-1]])
+        assert torch.equal(label.image_mask[changed[-1]], ~other_padding[changed[-1]])
+        assert changed[-1][0].any() and changed[-1][2].any()
+        # in reverse order, the second of three images is its own source
+        assert changed[-1][1].any() == same_image
+    assert num_views == 1 or not torch.equal(*changed), 'each view has a box of its own'

@@ -6,7 +6,7 @@ import torch
 from mmengine.config import Config
 from mmseg.apis import inference_model, init_model, show_result_pyplot
 
-from .method_contract import (
+from .helpers.tiny_models import (
     CLASSES,
     CROP,
     batch,

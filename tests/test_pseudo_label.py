@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from allspark_mmseg.pseudo_label import PseudoLabel, check_threshold, masked_cross_entropy, padded_pixels
+from allspark_mmseg.pseudo_label import (
+    PseudoLabel,
+    check_threshold,
+    masked_cross_entropy,
+    padded_pixels,
+    pseudo_label_loss,
+)
 
 SIZE = (4, 8)
 
@@ -30,8 +36,8 @@ def striped(left: float, right: float) -> torch.Tensor:
 
 
 def loss(student: torch.Tensor, pseudo: PseudoLabel) -> torch.Tensor:
-    """FixMatch's."""
-    return masked_cross_entropy(student, pseudo.target, pseudo.image_mask)
+    """The loss of FixMatch."""
+    return pseudo_label_loss(student, pseudo, average_over='image')
 
 
 @pytest.fixture
@@ -54,10 +60,10 @@ def test_half_the_pixels_confident_make_half_the_loss(label, student):
     assert none == 0
     # self-training divides by the confident ones alone
     pseudo = PseudoLabel.from_logits(logits_of(label, striped(0.97, 0.93)), 0.95)
-    torch.testing.assert_close(masked_cross_entropy(student, pseudo.target), whole)
+    torch.testing.assert_close(pseudo_label_loss(student, pseudo), whole)
 
 
-def test_padding_counts_nowhere(label, student):
+def test_padding_is_neither_valid_nor_averaged_over(label, student):
     padding = torch.zeros(2, *SIZE, dtype=torch.bool)
     padding[:, 2:] = True
     unpadded = loss(student, PseudoLabel.from_logits(logits_of(label, 0.97), 0.95))
@@ -73,7 +79,7 @@ def test_padding_counts_nowhere(label, student):
     assert student.grad.movedim(1, -1)[half.valid].ne(0).all()
 
 
-def test_an_image_of_padding_alone_gives_nothing(label, student):
+def test_padding_alone_gives_zero_loss_and_gradient(label, student):
     pseudo = PseudoLabel.from_logits(logits_of(label, 0.97), 0.0, torch.ones(2, *SIZE, dtype=torch.bool))
     for total in (loss(student, pseudo), masked_cross_entropy(student, pseudo.target)):
         assert total == 0
@@ -83,7 +89,7 @@ def test_an_image_of_padding_alone_gives_nothing(label, student):
     assert pseudo.confident_share == 0
 
 
-def test_the_threshold_itself_is_enough():
+def test_a_confidence_equal_to_the_threshold_is_valid():
     """Two classes of equal logits: exactly 0.5."""
     logits = torch.zeros(1, 2, 1, 3)
     logits[0, 0] = torch.tensor([0.0, 1e-3, 30.0])
@@ -93,14 +99,14 @@ def test_the_threshold_itself_is_enough():
     assert PseudoLabel.from_logits(logits, 1.0).valid.flatten().tolist() == [False, False, True]
 
 
-def test_a_threshold_of_zero_keeps_all(label):
+def test_a_threshold_of_zero_makes_all_pixels_valid(label):
     pseudo = PseudoLabel.from_logits(torch.randn(2, 5, *SIZE))
     assert pseudo.valid.all() and pseudo.image_mask.all()
     assert pseudo.confident_share == 1
     assert torch.equal(pseudo.target, pseudo.label)
 
 
-def test_shares(label):
+def test_shares_are_those_of_the_labels(label):
     pseudo = PseudoLabel.from_logits(logits_of(label, striped(0.97, 0.93)), 0.95)
     assert pseudo.confident_share == 0.5
     torch.testing.assert_close(pseudo.class_share(), label.flatten().bincount(minlength=3) / label.numel())
@@ -116,7 +122,7 @@ def test_shares(label):
     st.booleans(),
     st.integers(0, 99),
 )
-def test_labels_and_loss_are_those_of_softmax(classes, threshold, padded, scale, all_counted, seed):
+def test_labels_and_losses_equal_those_of_the_softmax(classes, threshold, padded, scale, all_counted, seed):
     torch.manual_seed(seed)
     logits = scale * torch.randn(2, classes, 3, 4)
     padding = torch.rand(2, 3, 4) < padded
@@ -146,14 +152,14 @@ def test_labels_carry_no_gradient():
 
 
 @pytest.mark.parametrize('threshold', [-0.1, 1.1, float('nan')])
-def test_thresholds_are_confidences(threshold):
+def test_thresholds_outside_of_zero_to_one_are_refused(threshold):
     with pytest.raises(ValueError, match=f'Some: threshold is {threshold}, expected a confidence in'):
         check_threshold('Some', threshold)
     for possible in (0.0, 0.5, 1):
         check_threshold('Some', possible)
 
 
-def test_padding_is_read_from_its_marks():
+def test_padding_is_read_from_the_maps():
     marks = torch.tensor([[0, 0, 255], [254, 1, 255]])
     made = [SegDataSample(gt_sem_seg=PixelData(data=of[None])) for of in (marks, marks.flip(1))]
     found = padded_pixels(made)
@@ -161,3 +167,13 @@ def test_padding_is_read_from_its_marks():
     assert torch.equal(found[0], marks == 255) and torch.equal(found[1], marks.flip(1) == 255)
     with pytest.raises(ValueError, match=r'ignore_padding=True.*LoadEmptyAnnotations'):
         padded_pixels([*made, SegDataSample()])
+
+
+def test_pseudo_label_loss_averages_over_the_chosen_pixels(label, student):
+    padding = torch.zeros(2, *SIZE, dtype=torch.bool)
+    padding[:, 2:] = True
+    pseudo = PseudoLabel.from_logits(logits_of(label, striped(0.97, 0.93)), 0.95, padding)
+    shares = dict(confident=1, image=1 / 2, all=1 / 4)  # a quarter of all pixels is valid
+    for average_over, share in shares.items():
+        value = pseudo_label_loss(student, pseudo, average_over)
+        assert value.item() == pytest.approx(share * math.log(3), rel=1e-6), average_over

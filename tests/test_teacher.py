@@ -1,4 +1,4 @@
-"""The teacher: its average, what becomes of buffers, and that nothing else moves it."""
+"""The teacher: its average, its policies for buffers, and that nothing else changes it."""
 
 import io
 import itertools
@@ -11,16 +11,14 @@ from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.model import MomentumAnnealingEMA
 from mmengine.optim import build_optim_wrapper
-from mmseg.registry import MODELS as MMSEG_MODELS
 from torch import nn
 
-from allspark_mmseg.methods import SemiSegmentor
 from allspark_mmseg.teacher import Teacher
 
-from .method_contract import (
-    CLASSES,
+from .helpers.tiny_models import (
     CROP,
     batch,
+    behind_bottleneck,
     build_model,
     losses_in,
     same,
@@ -29,7 +27,6 @@ from .method_contract import (
     tiny_segmentor,
     train_steps,
 )
-from .test_methods.test_allspark import behind_bottleneck
 
 
 class Net(nn.Module):
@@ -131,7 +128,7 @@ def test_the_first_update_copies_the_student_exactly():
     assert same(teacher.module.state_dict(), student.state_dict())
 
 
-def test_it_is_mmengine_s_average():
+def test_the_average_equals_that_of_mmengine():
     student = moved(Net())
     ours = Teacher(student, momentum=0.01)
     theirs = MomentumAnnealingEMA(student, momentum=0.01, gamma=1, update_buffers=True)
@@ -150,7 +147,7 @@ def test_it_is_mmengine_s_average():
 
 
 @pytest.mark.parametrize('policy', ['average', 'copy', 'leave'])
-def test_policies(policy):
+def test_each_policy_applies_to_all_buffers(policy):
     student = moved(Net())
     teacher = Teacher(student, 0.25, warm_up=False, buffers=policy)
     before = state(teacher.module)
@@ -166,7 +163,7 @@ def test_policies(policy):
     assert same(student.state_dict(), now)
 
 
-def test_the_longest_part_of_a_name_decides():
+def test_the_longest_matching_substring_wins():
     policies = {'memory': 'leave', 'head.memory': 'copy', 'memory.rows': 'average', 'running': 'copy'}
     teacher = Teacher(Net(), buffers=policies)
     for name, policy in {
@@ -196,7 +193,7 @@ def test_the_longest_part_of_a_name_decides():
 
 @settings(max_examples=20, deadline=None)
 @given(st.floats(1e-4, 1), st.booleans(), st.integers(1, 12), st.integers(0, 99))
-def test_any_average_is_the_formula_s(momentum, warm_up, steps, seed):
+def test_the_average_is_the_formula(momentum, warm_up, steps, seed):
     torch.manual_seed(seed)
     student = moved(nn.Linear(3, 2))
     teacher = Teacher(student, momentum, warm_up)
@@ -221,7 +218,7 @@ def test_parameters_of_several_types_are_averaged():
         torch.testing.assert_close(value, (before[name] + student.state_dict()[name]) / 2)
 
 
-def test_it_stays_in_eval_mode_and_without_gradients():
+def test_the_teacher_stays_in_eval_mode_and_has_no_gradients():
     model = self_training(tiny_segmentor(decode_head=tiny_head() | dict(dropout_ratio=0.9)), teacher=dict())
     assert not any(module.training for module in model.teacher.modules()), 'as built'
     for mode in (True, False, True):
@@ -235,7 +232,7 @@ def test_it_stays_in_eval_mode_and_without_gradients():
     assert torch.equal(model.make_pseudo_labels(image).logits, model.make_pseudo_labels(image).logits)
 
 
-def test_a_checkpoint_holds_weights_and_counter():
+def test_a_checkpoint_holds_the_weights_and_the_step_counter():
     model = self_training(teacher=dict())
     for _ in range(3):
         moved(model.student, 0.1)
@@ -249,7 +246,7 @@ def test_a_checkpoint_holds_weights_and_counter():
 
 
 @pytest.mark.parametrize('buffers', ['average', {'': 'copy', 'running_mean': 'leave'}])
-def test_a_resumed_run_is_one_that_never_stopped(buffers):
+def test_a_resumed_run_equals_an_uninterrupted_one(buffers):
     def build() -> nn.Module:
         torch.manual_seed(0)
         return self_training(teacher=dict(momentum=0.3, buffers=buffers), unlabeled_weight=0.9).train()
@@ -272,7 +269,7 @@ def test_a_resumed_run_is_one_that_never_stopped(buffers):
     assert again.teacher.steps == 5
 
 
-def test_init_weights_makes_both_equal():
+def test_init_weights_copies_the_student_to_the_teacher():
     """From an ``init_cfg`` that draws random numbers, in student and teacher the same."""
     model = self_training(
         tiny_segmentor(init_cfg=dict(type='Normal', layer='Conv2d', std=0.5)), teacher=dict()
@@ -297,7 +294,7 @@ def test_init_weights_makes_both_equal():
     'paramwise',
     [None, dict(custom_keys={'decode_head': dict(lr_mult=10.0), 'norm': dict(decay_mult=0.0)})],
 )
-def test_the_optimizer_never_moves_it(paramwise):
+def test_the_optimizer_does_not_change_the_teacher(paramwise):
     model = self_training(teacher=dict()).train()
     optimizer = ConfigDict(type='AdamW', lr=0.1, weight_decay=0.9)
     config = ConfigDict(type='OptimWrapper', optimizer=optimizer)
@@ -314,7 +311,7 @@ def test_the_optimizer_never_moves_it(paramwise):
     assert updated == {id(value) for value in model.student.parameters()}
 
 
-def test_an_allspark_student_keeps_the_memory_to_itself():
+def test_the_memory_of_an_allspark_student_can_be_left_out():
     segmentor = behind_bottleneck(tiny_segmentor())
     model = build_model(
         dict(
@@ -337,7 +334,7 @@ def test_an_allspark_student_keeps_the_memory_to_itself():
     assert not torch.equal(after[norm], before[norm])
 
 
-def test_norms_that_stand_still_average_with_the_rest():
+def test_frozen_norms_stay_equal_in_student_and_teacher():
     model = self_training(tiny_resnet(), teacher=dict()).train()
     train_steps(model, [batch(), batch()])
     for name, value in model.teacher.module.named_buffers():
@@ -345,119 +342,34 @@ def test_norms_that_stand_still_average_with_the_rest():
             assert torch.equal(value, model.student.get_buffer(name))
 
 
-@pytest.mark.parametrize('momentum, told', [(0.996, 'write momentum=0.004'), (0.3, ''), (1.0, '')])
-def test_a_decay_in_place_of_the_momentum_is_warned_of(capsys, momentum, told):
+@pytest.mark.parametrize('momentum, message', [(0.996, 'set momentum=0.004'), (0.3, ''), (1.0, '')])
+def test_a_decay_given_as_momentum_gives_a_warning(capsys, momentum, message):
     name = f'warned_of_{momentum}'
     MMLogger.get_instance(name, logger_name=name)
     Teacher(Net(), momentum)
     printed = capsys.readouterr()
-    assert (told in printed.out + printed.err) if told else 'momentum' not in printed.out + printed.err
+    text = printed.out + printed.err
+    assert (message in text) if message else 'momentum' not in text
 
 
 @pytest.mark.parametrize('momentum', [0, -0.1, 1.5, float('nan')])
-def test_momentum_is_the_student_s_share(momentum):
-    with pytest.raises(ValueError, match=rf'teacher.momentum is {momentum}, expected one in \(0, 1\]'):
+def test_a_momentum_out_of_range_is_refused(momentum):
+    with pytest.raises(
+        ValueError, match=rf'Teacher: momentum is {momentum}, expected a share of the student in \(0, 1\]'
+    ):
         Teacher(Net(), momentum)
 
 
 @pytest.mark.parametrize('buffers', ['ignore', {'memory': 'ignore'}, {'': 'ignore'}])
-def test_policies_are_known_ones(buffers):
-    with pytest.raises(ValueError, match=r"teacher.buffers has {'.*': 'ignore'}, expected one of .*'leave'"):
+def test_unknown_policies_are_refused(buffers):
+    with pytest.raises(ValueError, match=r"Teacher: buffers is .*'ignore'.*, expected one of .*'leave'"):
         Teacher(Net(), buffers=buffers)
 
 
-def test_it_predicts_only_if_there_is_one():
+def test_predicting_with_a_missing_teacher_is_refused():
     with pytest.raises(ValueError, match=r"SelfTraining: predict_on is 'teacher'.*teacher=dict"):
         self_training(predict_on='teacher')
     for teacher in (None, dict()):
         with pytest.raises(ValueError, match="SelfTraining: predict_on is 'both', expected 'student'"):
             self_training(predict_on='both', teacher=teacher)
     assert self_training(predict_on='teacher', teacher=dict()).predictor is not None
-
-
-@MMSEG_MODELS.register_module()
-class MaskClassification(nn.Module):
-    """As Mask2Former's: its loss is not of logits."""
-
-    num_classes = out_channels = CLASSES
-    align_corners = False
-
-    def forward(self, features):
-        raise NotImplementedError
-
-    def loss(self, features, batch_data_samples, train_cfg):
-        raise NotImplementedError
-
-
-@MMSEG_MODELS.register_module()
-class MaskClassificationWithLossByFeat(MaskClassification):
-    """As MMDetection's heads, below MMSegmentation's Mask2Former; it needs the samples, too."""
-
-    def forward(self, features, batch_data_samples):
-        raise NotImplementedError
-
-    def loss_by_feat(self, scores, masks, instances, metas):
-        raise NotImplementedError
-
-
-def cascade() -> dict:
-    fcn = dict(tiny_head(), type='FCNHead', in_channels=64, in_index=3, num_convs=1)
-    ocr = dict(fcn, type='OCRHead', ocr_channels=8)
-    del ocr['num_convs']
-    return tiny_segmentor(type='CascadeEncoderDecoder', num_stages=2, decode_head=[fcn, ocr])
-
-
-def one_feature_head(name: str, **overrides) -> dict:
-    return dict(tiny_head(), type=name, in_channels=64, in_index=3, **overrides)
-
-
-REFUSED = {
-    'cascade': cascade,
-    'masks': lambda: tiny_segmentor(decode_head=dict(type='MaskClassification')),
-    'masks_of_mmdet': lambda: tiny_segmentor(decode_head=dict(type='MaskClassificationWithLossByFeat')),
-    'dual attention': lambda: tiny_segmentor(decode_head=one_feature_head('DAHead', pam_channels=8)),
-    'encoding': lambda: tiny_segmentor(
-        decode_head=one_feature_head('EncHead', num_codes=4) | dict(in_channels=[40, 64], in_index=[2, 3])
-    ),
-    'behind a bottleneck': lambda: behind_bottleneck(
-        tiny_segmentor(decode_head=one_feature_head('DAHead', pam_channels=8))
-    ),
-}
-
-
-@pytest.mark.parametrize('name', REFUSED)
-def test_heads_that_do_not_make_logits_from_features_are_refused(name):
-    with pytest.raises(ValueError, match=r'SelfTraining: segmentor is a \w+ whose decode_head is') as error:
-        self_training(REFUSED[name]())
-    assert 'expected an EncoderDecoder with one decode head that makes logits' in str(error.value)
-
-
-def test_a_head_of_one_channel_is_refused():
-    """Its softmax would be 1 and its label 0 everywhere: no loss, and nothing in the log to tell."""
-    head = one_feature_head('FCNHead', num_convs=1) | dict(
-        num_classes=2,
-        out_channels=1,
-        threshold=0.3,
-        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True),
-    )
-    for segmentor in (tiny_segmentor(decode_head=head), behind_bottleneck(tiny_segmentor(decode_head=head))):
-        with pytest.raises(
-            ValueError, match=r'SelfTraining: .*out_channels=1 for num_classes=2, expected a chan'
-        ):
-            self_training(segmentor)
-
-
-@pytest.mark.parametrize(
-    'head',
-    [
-        lambda: one_feature_head('FCNHead', num_convs=1),
-        lambda: one_feature_head('EMAHead', ema_channels=16, num_bases=4, num_stages=1) | dict(channels=16),
-        lambda: one_feature_head('PSPHead'),
-        lambda: dict(tiny_head(), type='UPerHead', in_index=[0, 1, 2, 3]),
-        lambda: dict(tiny_head(), type='SegformerHead', in_index=[0, 1, 2, 3]),
-    ],
-)
-def test_other_heads_of_mmsegmentation_can_be_trained(head):
-    model = self_training(tiny_segmentor(decode_head=head()), teacher=dict()).train()
-    assert isinstance(model, SemiSegmentor)
-    losses_in(model.loss(*batch())).backward()

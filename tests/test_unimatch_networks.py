@@ -9,7 +9,7 @@ from mmseg.registry import MODELS
 
 from allspark_mmseg.converters.unimatch import UniMatchNetwork, convert_unimatch
 
-from .conftest import ROOT
+from .helpers.configs import ROOT
 from .helpers.golden import recorded_network
 from .helpers.reference_deeplab import ReferenceDeepLab, randomize_norms
 

@@ -1,49 +1,50 @@
-"""FixMatch for segmentation, with CutMix, as UniMatch's authors state it."""
+"""FixMatch for segmentation, with CutMix, as UniMatch's authors describe it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from ..mixing import CutMix, paste, paste_labels
-from ..pseudo_label import PseudoLabel, check_threshold, masked_cross_entropy
+from ..mixing import CutMix, cutmix_views
+from ..pseudo_label import PseudoLabel, check_threshold, pseudo_label_loss
 from ..registry import MODELS
-from .semi_segmentor import SemiSegmentor, eval_mode
+from .mix_source import check_mix_source, label_mix_source, views_for
+from .semi_segmentor import SemiSegmentor
+from .views import Samples, Views
 
-MIX_SOURCES = ('batch', 'same_image')
+STRONG_VIEWS = ('strong_1',)
 
 
 @MODELS.register_module()
 class FixMatch(SemiSegmentor):
-    r"""FixMatch (arXiv 2001.07685) as UniMatch (CVPR 2023, arXiv 2208.09910) states it in section 3.1.
+    r"""FixMatch (arXiv 2001.07685) as UniMatch (CVPR 2023, arXiv 2208.09910, section 3.1) describes it.
 
     .. code-block:: text
 
         pseudo, confidence = max softmax student(weak), in training mode; or teacher(weak), if there is one
-        strong, pseudo     = CutMix with another image
+        strong, pseudo'    = CutMix(strong, pseudo)
         loss               = w_l CE(student(labeled), mask)
-                             + w_s sum_i [confidence_i >= threshold] CE(student(strong)_i, pseudo_i) / n
+                             + w_s sum_i [confidence'_i >= threshold] CE(student(strong)_i, pseudo'_i) / n
 
-    n counts all pixels that are not padding, confident or not: few confident ones make a small loss. With a
-    teacher it is UniMatch V2's FixMatch (arXiv 2410.10777).
+    n is the number of pixels that are not padding, confident or not, so that few confident pixels give a
+    small loss. With a teacher, the method is the FixMatch of UniMatch V2 (arXiv 2410.10777).
 
     Args:
-        segmentor: config of the student.
-        threshold: confidence from which a pixel counts, in [0, 1].
-        labeled_weight: w_l, of the supervised losses.
-        strong_weight: w_s, of each strong view's loss.
-        cutmix: arguments of ``CutMix``.
-        mix_source: what is pasted: ``'batch'``, the batch in reverse order (a batch of one stays as it is),
-            or ``'same_image'``, another view of the same image, as UniMatch's release does: views
-            ``mix_weak`` and ``mix_strong_1``, the former labeled in eval mode.
-        ignore_padding: pixels that padding added do not count, as released; needs ``LoadEmptyAnnotations``.
-        kwargs: as in ``SemiSegmentor``.
+        segmentor (dict): Config of the student.
+        threshold (float): Smallest confidence of a valid pixel, in [0, 1].
+        labeled_weight (float): w_l.
+        strong_weight (float): w_s.
+        cutmix (dict, optional): Arguments of ``CutMix``.
+        mix_source (str): What CutMix pastes. ``'batch'``: the batch in reverse order (a batch of one image
+            stays as it is). ``'same_image'``: another random crop of the same image, as released; it needs
+            the views ``mix_weak`` and ``mix_strong_1``.
+        ignore_padding (bool): Padding gets no pseudo-label, as released. Needs ``LoadEmptyAnnotations`` in
+            the unlabeled pipeline.
+        kwargs: As in ``SemiSegmentor``.
 
     Raises:
         ValueError: ``threshold`` is not in [0, 1], or ``mix_source`` is unknown.
     """
-
-    strong_views = ('strong_1',)
 
     def __init__(
         self,
@@ -57,10 +58,8 @@ class FixMatch(SemiSegmentor):
         ignore_padding: bool = True,
         **kwargs,
     ):
-        name = type(self).__name__
-        check_threshold(name, threshold)
-        if mix_source not in MIX_SOURCES:
-            raise ValueError(f'{name}: mix_source is {mix_source!r}, expected one of {MIX_SOURCES}.')
+        check_threshold('FixMatch', threshold)
+        check_mix_source('FixMatch', mix_source)
         super().__init__(segmentor, **kwargs)
         self.threshold = threshold
         self.labeled_weight = labeled_weight
@@ -71,114 +70,64 @@ class FixMatch(SemiSegmentor):
 
     @property
     def needed_views(self) -> tuple[str, ...]:
-        """``labeled``, ``weak``, the strong views and those to paste."""
-        unlabeled = ('weak', *self.strong_views)
-        pasted = (f'mix_{view}' for view in unlabeled) if self.mix_source == 'same_image' else ()
-        return ('labeled', *unlabeled, *pasted)
+        """``labeled``, ``weak`` and ``strong_1``; for ``'same_image'`` also ``mix_*`` views."""
+        return views_for(self.mix_source, STRONG_VIEWS)
 
-    def loss(self, inputs: dict[str, Tensor], data_samples: dict[str, list]) -> dict[str, Tensor]:
-        """One training step.
+    def loss(self, inputs: Views, data_samples: Samples) -> dict[str, Tensor]:
+        """Run one training step.
 
         Args:
-            inputs: the views needed, ``labeled`` (Bl, 3, H, W), the others (Bu, 3, H, W).
-            data_samples: {view: samples}; those of ``labeled`` hold masks, those of ``weak`` and ``mix_weak``
-                ``LoadEmptyAnnotations``'s maps.
+            inputs (dict): {view: (N, 3, H, W)}, with the needed views.
+            data_samples (dict): {view: N samples}. Those of ``labeled`` have masks; those of ``weak`` and
+                ``mix_weak`` have the maps of ``LoadEmptyAnnotations`` if padding is ignored.
 
         Returns:
-            dict: ``sup.*`` and ``unsup.loss_strong_1``, weighted; ``log_statistics``'s numbers.
+            dict[str, Tensor]: ``sup.*`` and ``unsup.loss_strong_1``, weighted, and ``pseudo.*`` for the log.
         """
-        labeled, weak, *_ = self.select_views(inputs, *self.needed_views)
-        (strong,), mix_labels = self.mix(inputs, data_samples)
         if self.teacher is None:
-            features = self.extract_feat(torch.cat([labeled, weak]))
-            logits = self.decode_head(features)
-            pseudo = self.label_from(logits[len(labeled) :], weak, data_samples)
-            strong_logits = self.decode_head(self.extract_feat(strong))
-        else:
-            pseudo = self.make_pseudo_labels(weak, self.threshold, self.padding_mask(data_samples, 'weak'))
-            features = self.extract_feat(torch.cat([labeled, strong]))
-            logits = self.decode_head(features)
-            strong_logits = logits[len(labeled) :]
+            return self._loss_without_teacher(inputs, data_samples)
+        return self._loss_with_teacher(inputs, data_samples)
+
+    def _loss_without_teacher(self, inputs: Views, data_samples: Samples) -> dict[str, Tensor]:
+        labeled, weak, strong, *_ = self.select_views(inputs, *self.needed_views)
+        boxes = self.cutmix.draw(len(strong), strong.shape[2:], strong.device)
+        source = None
+        if self.mix_source == 'same_image':
+            source = label_mix_source(self, inputs, data_samples, STRONG_VIEWS, self.threshold)
+
+        # the training pass of labeled and weak images also labels the weak ones
+        features = self.extract_feat(torch.cat([labeled, weak]))
+        logits = self.decode_head(features)
+        weak_logits = self.resize_to_input(logits[len(labeled) :], weak.shape[2:])
+        pseudo = PseudoLabel.from_logits(weak_logits, self.threshold, self.padding_mask(data_samples, 'weak'))
+
+        # a second pass, of the mixed strong images
+        (mixed,), (mixed_pseudo,) = cutmix_views([strong], pseudo, [boxes], source)
+        strong_logits = self.decode_head(self.extract_feat(mixed))
+        strong_logits = self.resize_to_input(strong_logits, strong.shape[2:])
+
         losses = self.supervised_loss(features, logits, data_samples['labeled'], self.labeled_weight)
-        losses.update(self.strong_losses([strong_logits], mix_labels(pseudo)))
+        consistency = pseudo_label_loss(strong_logits, mixed_pseudo, average_over='image')
+        losses['unsup.loss_strong_1'] = self.strong_weight * consistency
         return losses | self.log_statistics(pseudo)
 
-    def mix(self, inputs: dict[str, Tensor], data_samples: dict[str, list]) -> tuple[list[Tensor], Callable]:
-        """Draw boxes and mix the strong views.
+    def _loss_with_teacher(self, inputs: Views, data_samples: Samples) -> dict[str, Tensor]:
+        labeled, weak, strong, *_ = self.select_views(inputs, *self.needed_views)
+        boxes = self.cutmix.draw(len(strong), strong.shape[2:], strong.device)
+        source = None
+        if self.mix_source == 'same_image':
+            source = label_mix_source(self, inputs, data_samples, STRONG_VIEWS, self.threshold)
 
-        Args:
-            inputs: as in ``loss``.
-            data_samples: as in ``loss``.
+        # the teacher labels the weak images
+        pseudo = self.make_pseudo_labels(weak, self.threshold, self.padding_mask(data_samples, 'weak'))
 
-        Returns:
-            tuple: the mixed views, each (Bu, 3, H, W); a function from the images' pseudo-labels to those of
-            each mixed view.
-        """
-        count, _, *size = inputs['weak'].shape
-        boxes = [self.cutmix.draw(count, size, inputs['weak'].device) for _ in self.strong_views]
-        if self.mix_source == 'batch':
-            others = [inputs[view].flip(0) for view in self.strong_views]
-        else:
-            others = [inputs[f'mix_{view}'] for view in self.strong_views]
-            # before the student trains on this batch: it moves the running statistics
-            pasted = self.make_pseudo_labels(
-                inputs['mix_weak'], self.threshold, self.padding_mask(data_samples, 'mix_weak')
-            )
+        # one training pass of labeled and mixed strong images
+        (mixed,), (mixed_pseudo,) = cutmix_views([strong], pseudo, [boxes], source)
+        features = self.extract_feat(torch.cat([labeled, mixed]))
+        logits = self.decode_head(features)
+        strong_logits = self.resize_to_input(logits[len(labeled) :], strong.shape[2:])
 
-        def mix_labels(pseudo: PseudoLabel) -> list[PseudoLabel]:
-            other = pasted if self.mix_source == 'same_image' else pseudo.map(lambda part: part.flip(0))
-            return [paste_labels(pseudo, other, box) for box in boxes]
-
-        mixed = [
-            paste(inputs[view], other, box)
-            for view, other, box in zip(self.strong_views, others, boxes, strict=True)
-        ]
-        return mixed, mix_labels
-
-    def label_from(self, logits: Tensor, weak: Tensor, data_samples: dict[str, list]) -> PseudoLabel:
-        """Label the weak view (Bu, 3, H, W) from its own logits (Bu, K, h, w) of the training pass."""
-        padding = self.padding_mask(data_samples, 'weak')
-        return PseudoLabel.from_logits(self.resize_to_input(logits, weak.shape[2:]), self.threshold, padding)
-
-    @torch.no_grad()
-    def check_perturbable(self, images: Tensor) -> None:
-        """Check that channels can be dropped from the features of images (N, 3, H, W).
-
-        Raises:
-            ValueError: they are not all maps (N, C, h, w).
-        """
-        with eval_mode(self.student):
-            features = self.extract_feat(images)
-        strange = {
-            level: type(feature).__name__ if not isinstance(feature, Tensor) else tuple(feature.shape)
-            for level, feature in enumerate(features)
-            if not (isinstance(feature, Tensor) and feature.ndim == 4)
-        }
-        if strange:
-            raise ValueError(
-                f'{type(self).__name__} drops channels from the features, but those that enter the '
-                f'{type(self.decode_head).__name__} are, by level, {strange}; expected maps (N, C, h, w). '
-                'Take a backbone without class tokens (output_cls_token=False), or FixMatch, which perturbs '
-                'images alone.'
-            )
-
-    def strong_losses(self, logits: Sequence[Tensor], labels: list[PseudoLabel]) -> dict[str, Tensor]:
-        """``unsup.loss_strong_*``, weighted, from each strong view's logits (N, K, h, w) and labels."""
-        return {
-            f'unsup.loss_{view}': self.strong_weight * self.unsupervised_loss(of_view, mixed)
-            for view, of_view, mixed in zip(self.strong_views, logits, labels, strict=True)
-        }
-
-    def unsupervised_loss(self, logits: Tensor, pseudo: PseudoLabel) -> Tensor:
-        """Cross-entropy of the confident pixels, averaged over all that are not padding.
-
-        Args:
-            logits: (N, K, h, w).
-            pseudo: the labels, at the size of the images.
-
-        Returns:
-            Tensor: scalar.
-        """
-        return masked_cross_entropy(
-            self.resize_to_input(logits, pseudo.label.shape[1:]), pseudo.target, pseudo.image_mask
-        )
+        losses = self.supervised_loss(features, logits, data_samples['labeled'], self.labeled_weight)
+        consistency = pseudo_label_loss(strong_logits, mixed_pseudo, average_over='image')
+        losses['unsup.loss_strong_1'] = self.strong_weight * consistency
+        return losses | self.log_statistics(pseudo)

@@ -3,70 +3,105 @@
 import torch
 from torch import Tensor
 
-from ..pseudo_label import PseudoLabel, masked_cross_entropy
+from ..pseudo_label import check_threshold, pseudo_label_loss
 from ..registry import MODELS
-from .self_training import SelfTraining
+from ..teacher import Teacher
+from ..utils import require
+from .loss_weights import rampup_weight
+from .semi_segmentor import SemiSegmentor
+from .views import Samples, Views
 
 
 @MODELS.register_module()
-class MeanTeacher(SelfTraining):
-    r"""Mean Teacher (Tarvainen and Valpola, NeurIPS 2017, arXiv 1703.01780), with hard labels.
+class MeanTeacher(SemiSegmentor):
+    r"""Mean Teacher (Tarvainen and Valpola, NeurIPS 2017, arXiv 1703.01780), with hard pseudo-labels.
 
     .. code-block:: text
 
-        pseudo-label = teacher(weak view), where it is confident
-        loss         = w_l CE(student(labeled), mask) + r(t) w_u CE(student(strong view), pseudo-label)
-        teacher     <- average of student and teacher, after the step
-        r(t)         = exp(-5 (1 - t / ramp_up)^2), 1 from step ``ramp_up`` on
+        pseudo   = argmax teacher(weak), where its probability >= threshold
+        loss     = w_l CE(student(labeled), mask) + w_u r(t) CE(student(unlabeled), pseudo)
+        teacher <- exponential moving average of the student, after the step (MeanTeacherHook)
+        r(t)     = exp(-5 (1 - t / ramp_up)^2) for t < ramp_up, else 1
+
+    The paper's consistency loss is the mean squared error between the predicted probabilities; this method
+    uses hard pseudo-labels instead.
 
     Args:
-        segmentor: config of the student.
-        teacher: arguments of ``Teacher``.
-        unlabeled_view: the view that the student learns from.
-        threshold: the teacher's confidence from which a pixel counts, in [0, 1].
-        average_over: which pixels the loss on pseudo-labels is averaged over: the ``'confident'`` ones that
-            it sums, or ``'all'``, so that few confident ones make a small loss, as in S4Former.
-        ramp_up: steps t over which the unsupervised weight rises; 0 for none. The teacher's counter counts.
-        kwargs: as in ``SelfTraining``.
+        segmentor (dict): Config of the student.
+        teacher (dict, optional): Arguments of ``Teacher``.
+        labeled_weight (float): w_l.
+        unlabeled_weight (float): w_u.
+        unlabeled_view (str): The view on which the student learns.
+        threshold (float): Smallest confidence of a valid pixel, in [0, 1].
+        ignore_padding (bool): Padding gets no pseudo-label. Needs ``LoadEmptyAnnotations`` in the unlabeled
+            pipeline.
+        average_over (str): The pixels over which the loss on pseudo-labels is averaged: the ``'confident'``
+            ones, or ``'all'``.
+        ramp_up (int): Steps of the ramp-up of the unsupervised weight; 0 for none. The teacher counts t.
+        kwargs: As in ``SemiSegmentor``.
 
     Raises:
-        ValueError: ``ramp_up`` is negative, or ``average_over`` is unknown.
+        ValueError: ``threshold`` is not in [0, 1], ``ramp_up`` is negative, or ``average_over`` is unknown.
     """
+
+    teacher: Teacher
 
     def __init__(
         self,
         segmentor: dict,
         *,
         teacher: dict | None = None,
+        labeled_weight: float = 0.5,
+        unlabeled_weight: float = 0.5,
         unlabeled_view: str = 'strong_1',
         threshold: float = 0.95,
+        ignore_padding: bool = False,
         average_over: str = 'confident',
         ramp_up: int = 0,
         **kwargs,
     ):
-        if ramp_up < 0:
-            raise ValueError(f'MeanTeacher: ramp_up is {ramp_up} steps, expected at least 0.')
-        if average_over not in ('confident', 'all'):
-            raise ValueError(f"MeanTeacher: average_over is {average_over!r}, expected 'confident' or 'all'.")
-        super().__init__(
-            segmentor, teacher=teacher or {}, unlabeled_view=unlabeled_view, threshold=threshold, **kwargs
-        )
+        check_threshold('MeanTeacher', threshold)
+        require('MeanTeacher', 'ramp_up', ramp_up, ramp_up >= 0, 'a number of steps of at least 0')
+        known = average_over in ('confident', 'all')
+        require('MeanTeacher', 'average_over', average_over, known, "'confident' or 'all'")
+        super().__init__(segmentor, teacher=teacher or {}, **kwargs)
+        self.labeled_weight = labeled_weight
+        self.unlabeled_weight = unlabeled_weight
+        self.unlabeled_view = unlabeled_view
+        self.threshold = threshold
+        self.ignore_padding = ignore_padding
         self.average_over = average_over
         self.ramp_up = ramp_up
 
-    def loss(self, inputs: dict[str, Tensor], data_samples: dict[str, list]) -> dict[str, Tensor]:
-        """One training step; adds ``pseudo.weight``, r in [0, 1], to what self-training returns."""
-        losses = super().loss(inputs, data_samples)
-        losses['pseudo.weight'] = self.weight()
-        losses['unsup.loss_ce'] = losses['unsup.loss_ce'] * losses['pseudo.weight']
-        return losses
+    @property
+    def needed_views(self) -> tuple[str, ...]:
+        """``labeled``, ``weak`` and ``unlabeled_view``."""
+        return ('labeled', 'weak', self.unlabeled_view)
 
-    def unsupervised_loss(self, logits: Tensor, pseudo: PseudoLabel) -> Tensor:
-        """Cross-entropy, a scalar, of logits (N, K, H, W), averaged over the pixels of ``average_over``."""
-        counted = torch.ones_like(pseudo.valid) if self.average_over == 'all' else None
-        return masked_cross_entropy(logits, pseudo.target, counted)
+    def loss(self, inputs: Views, data_samples: Samples) -> dict[str, Tensor]:
+        """Run one training step.
 
-    def weight(self) -> Tensor:
-        """Scalar in [e^-5, 1]: r of the step to come."""
-        left = 1 - (self.teacher.steps / max(self.ramp_up, 1)).clamp(max=1)
-        return torch.exp(-5 * left**2) if self.ramp_up else torch.ones_like(left)
+        Args:
+            inputs (dict): {view: (N, 3, H, W)}, with the needed views.
+            data_samples (dict): {view: N samples}. Those of ``labeled`` have masks; those of ``weak`` have
+                the maps of ``LoadEmptyAnnotations`` if padding is ignored.
+
+        Returns:
+            dict[str, Tensor]: ``sup.*`` and ``unsup.loss_ce``, weighted; ``pseudo.weight``, which is r(t),
+            and other ``pseudo.*`` for the log.
+        """
+        labeled, weak, unlabeled = self.select_views(inputs, *self.needed_views)
+
+        # the teacher's pseudo-labels of the weak view
+        pseudo = self.make_pseudo_labels(weak, self.threshold, self.padding_mask(data_samples, 'weak'))
+
+        # the student's training pass
+        features = self.extract_feat(torch.cat([labeled, unlabeled]))
+        logits = self.decode_head(features)
+        unlabeled_logits = self.resize_to_input(logits[len(labeled) :], unlabeled.shape[2:])
+
+        losses = self.supervised_loss(features, logits, data_samples['labeled'], self.labeled_weight)
+        rampup = rampup_weight(self.teacher.steps, self.ramp_up)
+        consistency = pseudo_label_loss(unlabeled_logits, pseudo, self.average_over)
+        losses['unsup.loss_ce'] = self.unlabeled_weight * consistency * rampup
+        return losses | self.log_statistics(pseudo) | {'pseudo.weight': rampup}

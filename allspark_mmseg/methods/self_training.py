@@ -1,29 +1,35 @@
-"""Self-training with online pseudo-labels: AllSpark's semi-supervised baseline."""
+"""Self-training with online pseudo-labels: the semi-supervised baseline of AllSpark."""
 
 import torch
 from torch import Tensor
 
-from ..pseudo_label import PseudoLabel, check_threshold, masked_cross_entropy
+from ..pseudo_label import check_threshold, pseudo_label_loss
 from ..registry import MODELS
 from .semi_segmentor import SemiSegmentor
+from .views import Samples, Views
 
 
 @MODELS.register_module()
 class SelfTraining(SemiSegmentor):
-    """The network labels the unlabeled images of each batch itself, and learns from its own labels.
+    r"""Self-training as the AllSpark paper uses it (Wang et al., CVPR 2024, arXiv 2403.01818, section 3.1).
 
-    Plain pseudo-labeling as the AllSpark paper uses it (arXiv 2403.01818, section 3.1): the label is the
-    argmax of an eval-mode pass over the very same image, without threshold or strong view, unless given.
+    .. code-block:: text
+
+        pseudo = argmax student(weak), in eval mode, where its probability >= threshold
+        loss   = w_l CE(student(labeled), mask) + w_u CE(student(unlabeled), pseudo)
+
+    In the paper both losses are on the same image (``unlabeled_view='weak'``) and the threshold is 0.
 
     Args:
-        segmentor: config of the student.
-        labeled_weight: weight of the supervised losses; the paper's is 0.5.
-        unlabeled_weight: weight of the loss on pseudo-labels; the paper's is 0.5.
-        unlabeled_view: the view that is learned from; labels are always made from ``weak``.
-        threshold: confidence from which a pixel counts, in [0, 1]; the loss is averaged over those that do.
-        ignore_padding: leave pixels that padding added out of the loss on pseudo-labels; the releases of
-            AllSpark and its baseline train on them. Needs ``LoadEmptyAnnotations`` in the unlabeled pipeline.
-        kwargs: as in ``SemiSegmentor``; with a teacher, the labels are the teacher's.
+        segmentor (dict): Config of the student.
+        labeled_weight (float): w_l; 0.5 in the paper.
+        unlabeled_weight (float): w_u; 0.5 in the paper.
+        unlabeled_view (str): The view on which the student learns the pseudo-labels of ``weak``.
+        threshold (float): Smallest confidence of a valid pixel, in [0, 1]. The loss is the mean over the
+            valid pixels.
+        ignore_padding (bool): Leave padding out of the loss on pseudo-labels; the releases include it. Needs
+            ``LoadEmptyAnnotations`` in the unlabeled pipeline.
+        kwargs: As in ``SemiSegmentor``. With a teacher, the pseudo-labels are the teacher's.
 
     Raises:
         ValueError: ``threshold`` is not in [0, 1].
@@ -40,7 +46,7 @@ class SelfTraining(SemiSegmentor):
         ignore_padding: bool = False,
         **kwargs,
     ):
-        check_threshold(type(self).__name__, threshold)
+        check_threshold('SelfTraining', threshold)
         super().__init__(segmentor, **kwargs)
         self.unlabeled_view = unlabeled_view
         self.threshold = threshold
@@ -50,34 +56,30 @@ class SelfTraining(SemiSegmentor):
 
     @property
     def needed_views(self) -> tuple[str, ...]:
-        """``labeled``, ``weak`` and the view to be learned from."""
+        """``labeled``, ``weak`` and ``unlabeled_view``."""
         return ('labeled', 'weak', self.unlabeled_view)
 
-    def loss(self, inputs: dict[str, Tensor], data_samples: dict[str, list]) -> dict[str, Tensor]:
-        """One training step.
+    def loss(self, inputs: Views, data_samples: Samples) -> dict[str, Tensor]:
+        """Run one training step.
 
         Args:
-            inputs: views ``labeled`` (Bl, 3, H, W), ``weak`` (Bu, 3, H, W), and that to be learned from.
-            data_samples: {view: samples}; those of ``labeled`` hold masks, those of ``weak`` hold
-                ``LoadEmptyAnnotations``'s maps if padding is to be ignored.
+            inputs (dict): {view: (N, 3, H, W)}, with the needed views.
+            data_samples (dict): {view: N samples}. Those of ``labeled`` have masks; those of ``weak`` have
+                the maps of ``LoadEmptyAnnotations`` if padding is ignored.
 
         Returns:
-            dict: ``sup.*`` and ``unsup.loss_ce``, weighted; ``log_statistics``'s numbers.
+            dict[str, Tensor]: ``sup.*`` and ``unsup.loss_ce``, weighted, and ``pseudo.*`` for the log.
         """
         labeled, weak, unlabeled = self.select_views(inputs, *self.needed_views)
+
+        # pseudo-labels, before the training pass moves the running statistics
         pseudo = self.make_pseudo_labels(weak, self.threshold, self.padding_mask(data_samples, 'weak'))
+
+        # one training pass of all images
         features = self.extract_feat(torch.cat([labeled, unlabeled]))
-        logits = self.decode(features, len(labeled), pseudo)
-        losses = self.supervised_loss(features, logits, data_samples['labeled'], self.labeled_weight)
+        logits = self.decode_head(features)
         unlabeled_logits = self.resize_to_input(logits[len(labeled) :], unlabeled.shape[2:])
-        losses['unsup.loss_ce'] = self.unlabeled_weight * self.unsupervised_loss(unlabeled_logits, pseudo)
-        losses.update(self.log_statistics(pseudo))
-        return losses
 
-    def unsupervised_loss(self, logits: Tensor, pseudo: PseudoLabel) -> Tensor:
-        """Cross-entropy (scalar) of logits (N, K, H, W) on pseudo-labels, averaged over those that count."""
-        return masked_cross_entropy(logits, pseudo.target)
-
-    def decode(self, features: list[Tensor], num_labeled: int, pseudo: PseudoLabel) -> Tensor:
-        """Logits (Bl + Bu, K, h, w) of labeled and unlabeled features, labeled first."""
-        return self.decode_head(features)
+        losses = self.supervised_loss(features, logits, data_samples['labeled'], self.labeled_weight)
+        losses['unsup.loss_ce'] = self.unlabeled_weight * pseudo_label_loss(unlabeled_logits, pseudo)
+        return losses | self.log_statistics(pseudo)

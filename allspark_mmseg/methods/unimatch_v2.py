@@ -1,94 +1,154 @@
-"""UniMatch V2: a teacher, and two strong views whose channels complement each other."""
+"""UniMatch V2: a teacher, and two strong views whose dropped channels complement each other."""
+
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from ..mixing import CutMix, cutmix_views
+from ..pseudo_label import check_threshold, pseudo_label_loss
 from ..registry import MODELS
-from .fixmatch import FixMatch
+from ..teacher import Teacher
+from ..utils import require
+from .mix_source import check_mix_source, label_mix_source, views_for
+from .semi_segmentor import SemiSegmentor
+from .student import check_feature_maps, eval_mode
+from .views import Samples, Views
+
+STRONG_VIEWS = ('strong_1', 'strong_2')
 
 
 @MODELS.register_module()
-class UniMatchV2(FixMatch):
-    r"""UniMatch V2 (Yang et al., TPAMI 2025, arXiv 2410.10777).
+class UniMatchV2(SemiSegmentor):
+    r"""UniMatch V2 (Yang et al., TPAMI 2025, arXiv 2410.10777, section 3).
 
     .. code-block:: text
 
-        pseudo     = max softmax teacher(weak)
-        s_1, s_2   = two strong views, each with a CutMix of its own
-        z_1, z_2   = decode(complementary dropout(encode([s_1, s_2])))
-        loss       = w_l CE(student(labeled), mask) + w_s (L(z_1) + L(z_2))
-        teacher   <- average of student and teacher, after the step
+        pseudo, confidence = max softmax teacher(weak)
+        s_1, s_2           = CutMix of two strong views, with different boxes
+        z_1, z_2           = decode(complementary dropout(encode([s_1, s_2])))       (section 3.3)
+        loss               = w_l CE(student(labeled), mask) + w_s (L(z_1) + L(z_2))
+        L(z)               = sum_i [confidence_i >= threshold] CE(z_i, pseudo_i) / n
+        teacher           <- exponential moving average of the student, after the step (MeanTeacherHook)
 
-    L is FixMatch's loss on confident pixels.
+    n is the number of pixels that are not padding. In L, CutMix mixes pseudo-labels as it mixes the images.
 
     Args:
-        segmentor: config of the student.
-        teacher: arguments of ``Teacher``; its defaults are the release's.
-        strong_weight: w_s, of each strong view's loss.
-        no_dropout_ratio: share of the pairs of strong views without dropout, in [0, 1].
-        kwargs: as in ``FixMatch``.
+        segmentor (dict): Config of the student.
+        teacher (dict, optional): Arguments of ``Teacher``; the defaults are those of the release.
+        threshold (float): Smallest confidence of a valid pixel, in [0, 1].
+        labeled_weight (float): w_l.
+        strong_weight (float): w_s, for each of the two strong views.
+        no_dropout_ratio (float): Share of the images whose two strong views have no dropout, in [0, 1].
+        cutmix (dict, optional): Arguments of ``CutMix``.
+        mix_source (str): What CutMix pastes. ``'batch'``: the batch in reverse order, as released (a batch of
+            one image stays as it is). ``'same_image'``: another random crop of the same image; it needs the
+            views ``mix_weak``, ``mix_strong_1`` and ``mix_strong_2``.
+        ignore_padding (bool): Padding gets no pseudo-label, as released. Needs ``LoadEmptyAnnotations`` in
+            the unlabeled pipeline.
+        kwargs: As in ``SemiSegmentor``.
 
     Raises:
-        ValueError: ``no_dropout_ratio`` is not in [0, 1].
+        ValueError: ``threshold`` or ``no_dropout_ratio`` is not in [0, 1], or ``mix_source`` is unknown.
     """
 
-    strong_views = ('strong_1', 'strong_2')
+    teacher: Teacher
 
     def __init__(
         self,
         segmentor: dict,
         *,
         teacher: dict | None = None,
+        threshold: float = 0.95,
+        labeled_weight: float = 0.5,
         strong_weight: float = 0.25,
         no_dropout_ratio: float = 0.5,
+        cutmix: Mapping | None = None,
+        mix_source: str = 'batch',
+        ignore_padding: bool = True,
         **kwargs,
     ):
-        if not 0 <= no_dropout_ratio <= 1:
-            raise ValueError(
-                f'UniMatchV2: no_dropout_ratio is {no_dropout_ratio}, expected a share in [0, 1].'
-            )
-        super().__init__(segmentor, teacher=teacher or {}, strong_weight=strong_weight, **kwargs)
+        check_threshold('UniMatchV2', threshold)
+        check_mix_source('UniMatchV2', mix_source)
+        valid = 0 <= no_dropout_ratio <= 1
+        require('UniMatchV2', 'no_dropout_ratio', no_dropout_ratio, valid, 'a share in [0, 1]')
+        super().__init__(segmentor, teacher=teacher or {}, **kwargs)
+        self.threshold = threshold
+        self.labeled_weight = labeled_weight
+        self.strong_weight = strong_weight
         self.no_dropout_ratio = no_dropout_ratio
+        self.cutmix = CutMix(**(cutmix or {}))
+        self.mix_source = mix_source
+        self.ignore_padding = ignore_padding
 
-    def loss(self, inputs: dict[str, Tensor], data_samples: dict[str, list]) -> dict[str, Tensor]:
-        """One training step.
+    @property
+    def needed_views(self) -> tuple[str, ...]:
+        """``labeled``, ``weak``, ``strong_1`` and ``strong_2``; for ``'same_image'`` also ``mix_*`` views."""
+        return views_for(self.mix_source, STRONG_VIEWS)
+
+    def loss(self, inputs: Views, data_samples: Samples) -> dict[str, Tensor]:
+        """Run one training step.
 
         Args:
-            inputs: the views needed, ``labeled`` (Bl, 3, H, W), the others (Bu, 3, H, W).
-            data_samples: as in ``FixMatch``.
+            inputs (dict): {view: (N, 3, H, W)}, with the needed views.
+            data_samples (dict): {view: N samples}. Those of ``labeled`` have masks; those of ``weak`` and
+                ``mix_weak`` have the maps of ``LoadEmptyAnnotations`` if padding is ignored.
 
         Returns:
-            dict: ``sup.*``, ``unsup.loss_strong_1`` and ``unsup.loss_strong_2``, weighted; ``log_statistics``'s
-            numbers.
+            dict[str, Tensor]: ``sup.*``, ``unsup.loss_strong_1`` and ``unsup.loss_strong_2``, weighted, and
+            ``pseudo.*`` for the log.
         """
-        labeled, weak, *_ = self.select_views(inputs, *self.needed_views)
+        labeled, weak, *views = self.select_views(inputs, *self.needed_views)
+        strong, size = views[: len(STRONG_VIEWS)], weak.shape[2:]
+
+        # the teacher labels the weak images
         pseudo = self.make_pseudo_labels(weak, self.threshold, self.padding_mask(data_samples, 'weak'))
-        strong, mix_labels = self.mix(inputs, data_samples)
+
+        # CutMix of both strong views
+        boxes = [self.cutmix.draw(len(weak), size, weak.device) for _ in strong]
+        source = None
+        if self.mix_source == 'same_image':
+            source = label_mix_source(self, inputs, data_samples, STRONG_VIEWS, self.threshold)
+        mixed, mixed_pseudo = cutmix_views(strong, pseudo, boxes, source)
+
+        # a training pass of the labeled images, then one of the strong images with complementary dropout
         features = self.extract_feat(labeled)
         logits = self.decode_head(features)
-        strong_features = complementary_dropout(self.extract_feat(torch.cat(strong)), self.no_dropout_ratio)
+        strong_features = complementary_dropout(self.extract_feat(torch.cat(mixed)), self.no_dropout_ratio)
         strong_logits = self.decode_head(strong_features).chunk(2)
 
         losses = self.supervised_loss(features, logits, data_samples['labeled'], self.labeled_weight)
-        losses.update(self.strong_losses(strong_logits, mix_labels(pseudo)))
+        for view, of_view, target in zip(STRONG_VIEWS, strong_logits, mixed_pseudo, strict=True):
+            consistency = pseudo_label_loss(self.resize_to_input(of_view, size), target, average_over='image')
+            losses[f'unsup.loss_{view}'] = self.strong_weight * consistency
         return losses | self.log_statistics(pseudo)
 
+    @torch.no_grad()
     def check_input_size(self, images: Tensor) -> None:
-        """Check that the features of images (N, 3, H, W) can be perturbed."""
-        self.check_perturbable(images)
+        """Check that the features of training images are maps, whose channels can be dropped.
+
+        Args:
+            images (Tensor): (N, 3, H, W).
+
+        Raises:
+            ValueError: A feature is not a map (N, C, h, w).
+        """
+        with eval_mode(self.student):
+            check_feature_maps('UniMatchV2', self.extract_feat(images), self.decode_head)
 
 
-def complementary_dropout(features: list[Tensor], no_dropout_ratio: float = 0.5) -> list[Tensor]:
-    """Drop each channel in one of the two images of a pair, and double it in the other (section 3.3).
+def complementary_dropout(features: Sequence[Tensor], no_dropout_ratio: float = 0.5) -> list[Tensor]:
+    """Drop each channel in one of the two images of a pair and double it in the other (section 3.3).
 
-    Levels of equal width share the draw, as the release's four do; a level of another width has its own.
+    Levels of equal width use the same mask, as the four levels of the release do; a level of another width
+    has a mask of its own.
 
     Args:
-        features: (2B, C_i, h_i, w_i), the pairs being images i and B + i.
-        no_dropout_ratio: share of the pairs, rounded down to whole ones, that are left as they are.
+        features (Sequence[Tensor]): (2B, C_i, h_i, w_i) for each level. Image i and image B + i are a pair.
+        no_dropout_ratio (float): Share of the pairs without dropout, in [0, 1]; their number is rounded down.
 
     Returns:
-        list[Tensor]: like ``features``.
+        list[Tensor]: (2B, C_i, h_i, w_i) for each level.
     """
     pairs, device = len(features[0]) // 2, features[0].device
     kept = (torch.randperm(pairs, device=device) < int(pairs * no_dropout_ratio))[:, None]

@@ -7,7 +7,7 @@ from torch import nn
 from allspark_mmseg.converters.allspark import bottleneck_to_mmseg
 from allspark_mmseg.methods.allspark import AllSparkBottleneck, SemanticMemory
 from benchmarks.plain_bottleneck import PlainBottleneck, plain_memory_update
-from tests.conftest import assert_close_to_largest, under
+from tests.helpers.golden import assert_close_to_largest, strip_prefix
 
 
 def test_memory_update_equals_the_reference(golden):
@@ -27,7 +27,7 @@ def vectors(request, golden):
 
 
 def from_vectors(vectors: dict) -> PlainBottleneck:
-    init = under(vectors, 'init.')
+    init = strip_prefix(vectors, 'init.')
     num_classes, channels, _ = init['attn.kv_queue'].shape
     in_channels, *size = vectors['x'].shape[1:]
     plain = PlainBottleneck(
@@ -46,7 +46,7 @@ def from_vectors(vectors: dict) -> PlainBottleneck:
 
 @pytest.mark.parametrize('phase', ['warmup', 'memory'])
 def test_training_equals_the_reference(vectors, phase):
-    expected = under(vectors, f'{phase}.')
+    expected = strip_prefix(vectors, f'{phase}.')
     plain = from_vectors(vectors).train()
     x = vectors['x'].clone().requires_grad_()
     pseudo_logits = vectors['pseudo_logits']
@@ -56,7 +56,7 @@ def test_training_equals_the_reference(vectors, phase):
     assert_close_to_largest(y, expected['y'], 1e-5, 'y')
     assert_close_to_largest(x.grad, expected['grad_x'], 1e-5, 'grad_x')
     gradients = {name: parameter.grad for name, parameter in plain.named_parameters()}
-    official = bottleneck_to_mmseg(under(expected, 'grad.'))
+    official = bottleneck_to_mmseg(strip_prefix(expected, 'grad.'))
     assert set(official) == set(gradients)
     for name, gradient in official.items():
         assert_close_to_largest(gradients[name], gradient, 1e-5, name)

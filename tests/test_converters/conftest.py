@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ..conftest import ROOT
+from ..helpers.configs import ROOT
 
 TOOLS = ROOT / 'tools' / 'model_converters'
 DEPTHS, WIDTHS = (1, 2, 1, 1), (8, 16, 40, 64)

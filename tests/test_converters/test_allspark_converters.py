@@ -20,8 +20,9 @@ from PIL import Image
 from allspark_mmseg.converters import allspark_to_mmseg
 from allspark_mmseg.engine import StartupCheckHook
 
-from ..conftest import ROOT, assert_close_to_largest, under
-from ..test_methods.test_allspark_golden import official_network, train_four_steps
+from ..helpers.allspark_reference import reference_network, train_four_steps
+from ..helpers.configs import ROOT
+from ..helpers.golden import assert_close_to_largest, strip_prefix
 from .conftest import TOOLS, allspark_spec, assert_same_bits, load_state, official_file, state_of
 
 VOC = ROOT / 'configs' / 'allspark' / 'voc_1over16.py'
@@ -41,14 +42,14 @@ def baseline() -> dict:
 
 def build(kind: str, official: dict, crop: int = 65):
     """The model of an official state: the segmentor alone, or in a semi-supervised one."""
-    segmentor = official_network(official, crop=crop)
+    segmentor = reference_network(official, crop=crop)
     return MODELS.build(segmentor if kind not in SEMI else dict(type=SEMI[kind], segmentor=segmentor))
 
 
 @pytest.mark.parametrize('name', ['init', 'final'])
 def test_golden_checkpoints_there_and_back(golden, convert, tmp_path, name):
     vectors = golden('allspark_train')
-    official = under(vectors, f'{name}.')
+    official = strip_prefix(vectors, f'{name}.')
     crop = vectors['0.labeled'].shape[-1]
     source = official_file(tmp_path / 'best.pth', official, epoch=3)
     convert('allspark2mmseg', source, tmp_path / 'ours.pth')
@@ -193,12 +194,12 @@ def test_a_memory_of_another_crop_is_dropped_on_loading(convert, tmp_path, offic
     fresh = model.memory.rows.clone()
     model.load_state_dict(load_state(tmp_path / 'ours.pth'), strict=True)
     assert torch.equal(model.memory.rows, fresh) and not model.memory.written.any()
-    assert_same_bits_in(model, under(allspark_to_mmseg(official), 'backbone.'), 'student.backbone.')
+    assert_same_bits_in(model, strip_prefix(allspark_to_mmseg(official), 'backbone.'), 'student.backbone.')
 
 
 def test_init_model_takes_a_converted_checkpoint(convert, tmp_path, baseline):
     convert('allspark2mmseg', official_file(tmp_path / 'best.pth', baseline), tmp_path / 'ours.pth')
-    config = Config(dict(model=official_network(baseline, crop=65), default_scope='mmseg'))
+    config = Config(dict(model=reference_network(baseline, crop=65), default_scope='mmseg'))
     model = init_model(config, str(tmp_path / 'ours.pth'), device='cpu')
     assert_same_bits_in(model, allspark_to_mmseg(baseline), '')
 
@@ -287,7 +288,7 @@ def evaluation(tmp_path_factory) -> Path:
     Image.fromarray(rng.integers(0, 255, (70, 90, 3), dtype=np.uint8)).save(folder / 'images/a.jpg')
     Image.fromarray(rng.integers(0, 4, (70, 90), dtype=np.uint8)).save(folder / 'masks/a.png')
     pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
-    segmentor = official_network({key: torch.empty(s) for key, s in allspark_spec().items()}, crop=65)
+    segmentor = reference_network({key: torch.empty(s) for key, s in allspark_spec().items()}, crop=65)
     config = dict(
         default_scope='mmseg',
         custom_imports=dict(imports=['allspark_mmseg']),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ..method_contract import build_model, tiny_segmentor
+from ..helpers.tiny_models import build_model, tiny_segmentor
 
 META = dict(dataset_meta=dict(classes=('sky', 'road', 'tree', 'car'), palette=[[0, 0, 0]] * 4), epoch=3)
 

@@ -16,7 +16,7 @@ from allspark_mmseg.converters import convert_unimatch, convert_unimatch_imagene
 from allspark_mmseg.converters.unimatch import UniMatchBackbone, UniMatchNetwork
 from allspark_mmseg.engine import StartupCheckHook
 
-from ..conftest import under
+from ..helpers.golden import strip_prefix
 from ..helpers.reference_deeplab import reference_state
 from ..test_unimatch_networks import config_of
 from .conftest import assert_same_bits, load_state, official_file
@@ -33,7 +33,7 @@ def official() -> dict:
 
 def imagenet(name: str, *, counters: bool = False) -> dict:
     """A backbone's ImageNet file: with a classifier, and in general without PyTorch's counters."""
-    backbone = under(reference_state(name, 7), 'backbone.')
+    backbone = strip_prefix(reference_state(name, 7), 'backbone.')
     kept = {k: v for k, v in backbone.items() if counters or not k.endswith('num_batches_tracked')}
     extra = {'fc.weight': torch.zeros(2, 2048), 'fc.bias': torch.zeros(2)}
     if name == 'xception':
@@ -116,7 +116,7 @@ def test_imagenet_weights_fill_the_backbone(convert, tmp_path, name, counters):
     for parameter in backbone.parameters():
         torch.nn.init.constant_(parameter, torch.nan)
     backbone.init_weights()
-    expected = under(convert_unimatch(reference_state(name, 7)), 'backbone.')
+    expected = strip_prefix(convert_unimatch(reference_state(name, 7)), 'backbone.')
     if not counters:
         expected |= {key: torch.tensor(0) for key in expected if key.endswith('num_batches_tracked')}
     own = backbone.state_dict()

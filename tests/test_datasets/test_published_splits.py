@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from allspark_mmseg.datasets import ImageListDataset
 from allspark_mmseg.datasets import published_splits as splits
-from tests.conftest import ROOT
+from tests.helpers.configs import ROOT
 
 PUBLISHED = Path(os.environ.get('ALLSPARK_SPLITS', ROOT.parent / 'shared' / 'data' / 'splits'))
 

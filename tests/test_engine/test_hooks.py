@@ -9,7 +9,7 @@ from mmengine.config import ConfigDict
 
 from allspark_mmseg.engine import ClassStatisticsHook, PseudoLabelVisualizationHook
 
-from ..method_contract import CROP, tiny_segmentor
+from ..helpers.tiny_models import CROP, tiny_segmentor
 from .conftest import NAMES
 
 

@@ -9,7 +9,7 @@ from mmengine.config import ConfigDict
 from mmengine.hooks import Hook
 from mmengine.runner import ValLoop
 
-from ..method_contract import tiny_segmentor
+from ..helpers.tiny_models import tiny_segmentor
 
 NAMES = {'aAcc', 'mIoU', 'mAcc'}
 

@@ -13,7 +13,7 @@ from mmengine.runner.priority import get_priority
 from allspark_mmseg.engine import MeanTeacherHook, SyncBNStatsHook
 from allspark_mmseg.engine.hooks.startup_check import StartupCheckHook
 
-from ..method_contract import batch, build_model, same, tiny_segmentor
+from ..helpers.tiny_models import batch, build_model, same, tiny_segmentor
 
 WORLD = 2
 

@@ -9,7 +9,7 @@ from mmengine.optim import build_optim_wrapper
 
 from allspark_mmseg.engine import CompileBackboneHook
 
-from ..method_contract import CROP, batch, build_model, gradients, losses_in, same, tiny_segmentor
+from ..helpers.tiny_models import CROP, batch, build_model, gradients, losses_in, same, tiny_segmentor
 
 SGD = dict(type='SGD', lr=0.1)
 

@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import PARAM_SCHEDULERS
 
-from ..conftest import ROOT
+from ..helpers.configs import ROOT
 
 SCHEDULE = ROOT / 'configs' / '_base_' / 'schedules' / 'sgd_poly_80e.py'
 RATES = (0.001, 0.01)  # of the backbone, of everything else

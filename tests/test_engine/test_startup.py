@@ -8,7 +8,7 @@ from mmseg.registry import MODELS
 
 from allspark_mmseg.engine import startup
 
-from ..method_contract import tiny_segmentor
+from ..helpers.tiny_models import tiny_segmentor
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from allspark_mmseg.engine import load_checkpoint_file
 
-from ..method_contract import CROP, tiny_segmentor
+from ..helpers.tiny_models import CROP, tiny_segmentor
 
 
 @pytest.fixture

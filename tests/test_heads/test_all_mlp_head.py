@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from allspark_mmseg.heads import AllMLPHead
 
-from ..conftest import assert_close_to_largest
+from ..helpers.golden import assert_close_to_largest
 
 WIDTHS, SIZES = [6, 8, 12, 16], [(17, 13), (9, 7), (5, 4), (3, 2)]
 

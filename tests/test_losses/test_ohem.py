@@ -15,7 +15,7 @@ from mmseg.structures import OHEMPixelSampler
 from allspark_mmseg.losses import OHEMCrossEntropyLoss
 
 from ..helpers.golden import strip_prefix
-from ..method_contract import CLASSES, batch, build_model, samples, tiny_head, tiny_segmentor
+from ..helpers.tiny_models import CLASSES, batch, build_model, samples, tiny_head, tiny_segmentor
 
 
 def with_gradient(loss, logits: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""AllSpark's segmentor, head and warm-up; the numbers are in test_allspark_golden.py."""
+"""AllSpark's method, head and warm-up; test_allspark_golden.py compares with the reference."""
 
 from types import SimpleNamespace
 
@@ -6,14 +6,15 @@ import pytest
 import torch
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
-from allspark_mmseg.engine import MemoryWarmUpHook
+from allspark_mmseg.methods import MemoryWarmUpHook
 from allspark_mmseg.methods.allspark import bottleneck as bottleneck_module
 
-from ..method_contract import (
+from ..helpers.method_contract import MethodContract
+from ..helpers.tiny_models import (
     CLASSES,
     CROP,
-    MethodContract,
     batch,
+    behind_bottleneck,
     build_model,
     losses_in,
     same,
@@ -22,12 +23,6 @@ from ..method_contract import (
 )
 
 BOTTLENECK_ARGUMENTS = ('channels', 'num_heads', 'dropout', 'crop_size', 'grouping', 'memory_init')
-
-
-def behind_bottleneck(segmentor: dict, **bottleneck) -> dict:
-    arguments = dict(in_channels=64, crop_size=CROP, num_heads=2, dropout=0.0) | bottleneck
-    head = dict(type='allspark_mmseg.AllSparkHead', bottleneck=arguments, decoder=segmentor['decode_head'])
-    return segmentor | dict(decode_head=head)
 
 
 def memory_of(model) -> dict:
@@ -88,7 +83,7 @@ class TestAllSpark(MethodContract):
         torch.testing.assert_close(model.memory.filled, counts.clamp(max=width) / width)
         torch.testing.assert_close(entries['memory.filled'], model.memory.filled.mean())
 
-    def test_memory_ready_switches_where_labeled_images_look(self):
+    def test_memory_ready_decides_whether_labeled_images_attend_to_the_memory(self):
         step = self.batch()
 
         def supervised(ready: bool, other_memory: bool) -> torch.Tensor:
@@ -102,24 +97,26 @@ class TestAllSpark(MethodContract):
         assert not torch.equal(supervised(True, False), supervised(True, True))
         assert not torch.equal(supervised(False, False), supervised(True, False))
 
-    def test_the_memory_s_readiness_is_in_the_checkpoint(self):
+    def test_memory_ready_is_in_the_checkpoint(self):
         model, again = self.build(), self.build()
         model.memory_ready.fill_(True)
         again.load_state_dict(model.state_dict())
         assert bool(again.memory_ready)
 
-    def test_pseudo_keys(self):
+    def test_pseudo_keys_decide_the_keys_of_pseudo_labeling(self):
         pair, single = torch.randn(2, 3, *CROP), torch.randn(1, 3, *CROP)
         by_batch, by_image = (self.build(pseudo_keys=keys) for keys in ('batch', 'image'))
-        assert torch.equal(by_batch.label(single).logits, by_image.label(single).logits)
-        logits = by_image.label(pair).logits
-        assert not torch.allclose(by_batch.label(pair).logits, logits, atol=1e-4)
-        alone = by_image.label(pair[:1]).logits
+        assert torch.equal(
+            by_batch.make_pseudo_labels(single).logits, by_image.make_pseudo_labels(single).logits
+        )
+        logits = by_image.make_pseudo_labels(pair).logits
+        assert not torch.allclose(by_batch.make_pseudo_labels(pair).logits, logits, atol=1e-4)
+        alone = by_image.make_pseudo_labels(pair[:1]).logits
         torch.testing.assert_close(alone, logits[:1], rtol=1e-5, atol=1e-5)
         with pytest.raises(ValueError, match="pseudo_keys is 'all'"):
             self.build(pseudo_keys='all')
 
-    def test_crops_need_not_be_square(self):
+    def test_crops_may_be_oblong(self):
         model = self.build(crop_size=(65, 97))
         assert model.memory.rows.shape == (CLASSES, 64, 3 * 4)
         for ready in (False, True):
@@ -128,7 +125,7 @@ class TestAllSpark(MethodContract):
             assert all(torch.isfinite(value) for value in entries.values())
 
     @pytest.mark.parametrize('size', [(97, 65), (65, 65), (97, 97)])
-    def test_another_crop_than_the_memory_s_is_refused(self, size):
+    def test_a_crop_that_does_not_fit_the_memory_is_refused(self, size):
         model = self.build(crop_size=(65, 97))
         before = memory_of(model)
         with pytest.raises(ValueError, match=r'bottleneck\.crop_size=\(65, 97\)'):
@@ -141,12 +138,14 @@ class TestAllSpark(MethodContract):
 
 
 def test_bottleneck_and_decoder_must_agree_on_classes():
-    with pytest.raises(ValueError, match=r'bottleneck.num_classes is 5, decoder.num_classes is 4'):
+    with pytest.raises(
+        ValueError, match=r'bottleneck.num_classes is 5, expected 4, which is decoder.num_classes'
+    ):
         build_model(behind_bottleneck(tiny_segmentor(), num_classes=5))
 
 
 def test_bottleneck_and_decoder_must_agree_on_channels():
-    with pytest.raises(ValueError, match='in_channels'):
+    with pytest.raises(ValueError, match=r'bottleneck\.in_channels is 40, expected 64'):
         build_model(behind_bottleneck(tiny_segmentor(), in_channels=40))
 
 
@@ -163,16 +162,16 @@ def test_the_bottleneck_can_replace_any_feature():
 @pytest.mark.parametrize(
     'name', ['num_classes', 'out_channels', 'align_corners', 'threshold', 'ignore_index']
 )
-def test_the_head_answers_like_its_decoder(name):
+def test_the_head_has_the_attributes_of_its_decoder(name):
     head = build_model(behind_bottleneck(tiny_segmentor())).decode_head
     assert getattr(head, name) == getattr(head.decoder, name)
 
 
 def stub_runner(model, loop: type = EpochBasedTrainLoop):
-    told = []
-    logger = SimpleNamespace(info=told.append)
+    messages = []
+    logger = SimpleNamespace(info=messages.append)
     return SimpleNamespace(
-        model=model, train_loop=loop.__new__(loop), epoch=0, iter=0, logger=logger, told=told
+        model=model, train_loop=loop.__new__(loop), epoch=0, iter=0, logger=logger, messages=messages
     )
 
 
@@ -183,7 +182,7 @@ def build_allspark():
 
 @pytest.mark.parametrize('unit', ['epochs', 'iters'])
 @pytest.mark.parametrize('wrap', [lambda model: model, torch.nn.DataParallel])
-def test_warm_up_ends_in_time_and_says_so_once(unit, wrap):
+def test_warm_up_ends_in_time_and_logs_it_once(unit, wrap):
     model = build_allspark()
     runner = stub_runner(wrap(model), EpochBasedTrainLoop if unit == 'epochs' else IterBasedTrainLoop)
     hook = MemoryWarmUpHook(**{unit: 2})
@@ -196,11 +195,11 @@ def test_warm_up_ends_in_time_and_says_so_once(unit, wrap):
         read.append(bool(model.memory_ready))
     start = 4 if unit == 'epochs' else 2
     assert read == [iteration >= start for iteration in range(8)]
-    assert len(runner.told) == 1
-    assert f'iteration {start} ' in runner.told[0]
+    assert len(runner.messages) == 1
+    assert f'iteration {start} ' in runner.messages[0]
 
 
-def test_warm_up_of_zero_reads_at_once_and_resuming_goes_on():
+def test_the_memory_is_read_according_to_the_current_epoch():
     model = build_allspark()
     runner = stub_runner(model)
     MemoryWarmUpHook(epochs=0).before_train_iter(runner, 0)
@@ -214,12 +213,12 @@ def test_warm_up_of_zero_reads_at_once_and_resuming_goes_on():
 
 
 @pytest.mark.parametrize('arguments', [{}, dict(epochs=1, iters=1), dict(epochs=-1), dict(iters=-1)])
-def test_warm_up_arguments(arguments):
+def test_warm_up_arguments_are_checked(arguments):
     with pytest.raises(ValueError, match='either epochs or iters, at least 0'):
         MemoryWarmUpHook(**arguments)
 
 
-def test_warm_up_checks_model_and_loop():
+def test_warm_up_checks_the_model_and_the_loop():
     with pytest.raises(ValueError, match='model is a EncoderDecoder'):
         MemoryWarmUpHook(epochs=1).before_train(stub_runner(build_model(tiny_segmentor())))
     runner = stub_runner(build_allspark(), IterBasedTrainLoop)
@@ -228,7 +227,7 @@ def test_warm_up_checks_model_and_loop():
     MemoryWarmUpHook(iters=1).before_train(runner)
 
 
-def test_decoder_may_be_any_head():
+def test_the_decoder_may_be_any_head():
     """SegFormer's head of MMSegmentation, which is another one than the paper's."""
     decoder = tiny_head() | dict(type='SegformerHead', in_index=[0, 1, 2, 3])
     segmentor = behind_bottleneck(tiny_segmentor(decode_head=decoder))

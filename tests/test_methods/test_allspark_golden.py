@@ -6,25 +6,17 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
-from mmengine.structures import PixelData
 from mmseg.registry import MODELS
-from mmseg.structures import SegDataSample
 
 from allspark_mmseg.converters.allspark import allspark_to_mmseg, bottleneck_to_mmseg
 from allspark_mmseg.methods import AllSparkBottleneck, SemanticMemory
 from allspark_mmseg.pseudo_label import masked_cross_entropy
 
-from ..conftest import GOLDEN, assert_close_to_largest, under
+from ..helpers.allspark_reference import load_reference_state, reference_network, train_four_steps
+from ..helpers.golden import GOLDEN, assert_close_to_largest, strip_prefix
 
 
-def load_official(module: torch.nn.Module, state: dict) -> None:
-    """Load a converted official state; only the count of written rows has no official counterpart."""
-    missing, unexpected = module.load_state_dict(state, strict=False)
-    assert not unexpected
-    assert all(key.endswith('memory.written') for key in missing), missing
-
-
-def test_semantic_memory(golden):
+def test_semantic_memory_matches_the_reference(golden):
     vectors = golden('semantic_memory')
     memory = SemanticMemory(*vectors['start.kv_queue'].shape)
     memory.rows.copy_(vectors['start.kv_queue'])
@@ -43,7 +35,7 @@ def bottleneck_vectors(request, golden):
 
 
 def build_bottleneck(vectors: dict) -> AllSparkBottleneck:
-    init = under(vectors, 'init.')
+    init = strip_prefix(vectors, 'init.')
     num_classes, channels, _ = init['attn.kv_queue'].shape
     size = vectors['x'].shape[2:]
     bottleneck = AllSparkBottleneck(
@@ -54,13 +46,13 @@ def build_bottleneck(vectors: dict) -> AllSparkBottleneck:
         num_heads=init['attn.q_u.weight'].shape[0] // channels,
         dropout=0.0,
     )
-    load_official(bottleneck, bottleneck_to_mmseg(init))
+    load_reference_state(bottleneck, bottleneck_to_mmseg(init))
     return bottleneck
 
 
 @pytest.mark.parametrize('phase', ['warmup', 'memory'])
-def test_bottleneck_training(bottleneck_vectors, phase):
-    expected = under(bottleneck_vectors, f'{phase}.')
+def test_bottleneck_outputs_and_gradients_match_the_reference(bottleneck_vectors, phase):
+    expected = strip_prefix(bottleneck_vectors, f'{phase}.')
     bottleneck = build_bottleneck(bottleneck_vectors).train()
     x = bottleneck_vectors['x'].clone().requires_grad_()
     pseudo_logits = bottleneck_vectors['pseudo_logits']
@@ -70,7 +62,7 @@ def test_bottleneck_training(bottleneck_vectors, phase):
     assert_close_to_largest(y, expected['y'], 1e-5, 'y')
     assert_close_to_largest(x.grad, expected['grad_x'], 1e-5, 'grad_x')
     gradients = {name: parameter.grad for name, parameter in bottleneck.named_parameters()}
-    official = bottleneck_to_mmseg(under(expected, 'grad.'))
+    official = bottleneck_to_mmseg(strip_prefix(expected, 'grad.'))
     assert set(official) == set(gradients)
     for name, gradient in official.items():
         assert_close_to_largest(gradients[name], gradient, 1e-5, name)
@@ -79,7 +71,7 @@ def test_bottleneck_training(bottleneck_vectors, phase):
 
 
 @torch.no_grad()
-def test_bottleneck_evaluation(bottleneck_vectors):
+def test_bottleneck_predictions_match_the_reference(bottleneck_vectors):
     bottleneck = build_bottleneck(bottleneck_vectors).eval()
     x = bottleneck_vectors['x'][:2]
     assert_close_to_largest(bottleneck(x), bottleneck_vectors['eval.batch2'], 1e-5, 'whole batch as keys')
@@ -87,81 +79,14 @@ def test_bottleneck_evaluation(bottleneck_vectors):
     assert_close_to_largest(alone, bottleneck_vectors['eval.single0'], 1e-5, 'own channels as keys')
 
 
-def official_network(state: dict, *, crop: int, drop: float = 0.0) -> dict:
-    """Config of the network that an official state dict belongs to, its sizes read from the state."""
-    shapes = {key: tuple(value.shape) for key, value in state.items()}
-    depths = [
-        len({k.split('.')[2] for k in state if k.startswith(f'backbone.block{s}.')}) for s in (1, 2, 3, 4)
-    ]
-    widths = [shapes[f'backbone.patch_embed{s}.proj.weight'][0] for s in (1, 2, 3, 4)]
-    decoder = dict(
-        type='allspark_mmseg.AllMLPHead',
-        in_channels=widths,
-        channels=shapes['decoder.decoder.linear_c4.proj.weight'][0],
-        num_classes=shapes['decoder.decoder.linear_pred.weight'][0],
-        norm_cfg=dict(type='BN'),
-        dropout_ratio=drop,
-        loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
-    )
-    head = decoder
-    if 'decoder.allspark.attn.q_u.weight' in state:
-        wide, width = shapes['decoder.allspark.attn.q_u.weight']
-        head = dict(
-            type='allspark_mmseg.AllSparkHead',
-            decoder=decoder,
-            bottleneck=dict(in_channels=widths[-1], num_heads=wide // width, crop_size=crop, dropout=drop),
-        )
-    return dict(
-        type='EncoderDecoder',
-        data_preprocessor=dict(type='SegDataPreProcessor'),
-        backbone=dict(
-            type='allspark_mmseg.MixVisionTransformer',
-            embed_dims=widths[0],
-            num_layers=depths,
-            num_heads=[width // widths[0] for width in widths],
-        ),
-        decode_head=head,
-        test_cfg=dict(mode='whole'),
-    )
-
-
-def train_four_steps(model, vectors):
-    """Yield what the reference recorded of each step, from ours: (t, losses, pseudo-label)."""
-    groups = {True: [], False: []}
-    for name, parameter in model.named_parameters():
-        groups['backbone' in name].append(parameter)
-    optimizer = torch.optim.SGD(
-        [dict(params=groups[True], lr=0.002), dict(params=groups[False], lr=0.02)],
-        momentum=0.9,
-        weight_decay=1e-4,
-    )
-    for t in range(4):
-        model.memory_ready.fill_(t >= 2)
-        inputs = dict(labeled=vectors[f'{t}.labeled'], weak=vectors[f'{t}.unlabeled'])
-        samples = [
-            SegDataSample(gt_sem_seg=PixelData(data=mask[None].long())) for mask in vectors[f'{t}.mask']
-        ]
-        pseudo = []
-        original = model.label
-        model.label = lambda *args, original=original, pseudo=pseudo: (
-            pseudo.append(original(*args)) or pseudo[0]
-        )
-        losses = model.loss(inputs, dict(labeled=samples))
-        model.label = original
-        optimizer.zero_grad()
-        sum(value for name, value in losses.items() if 'loss' in name).backward()
-        optimizer.step()
-        yield t, losses, pseudo[0]
-
-
-def test_training_steps(golden):
+def test_four_training_steps_match_the_reference(golden):
     vectors = golden('allspark_train')
-    init = under(vectors, 'init.')
+    init = strip_prefix(vectors, 'init.')
     crop = vectors['0.labeled'].shape[-1]
     model = MODELS.build(
-        dict(type='allspark_mmseg.AllSpark', segmentor=official_network(init, crop=crop))
+        dict(type='allspark_mmseg.AllSpark', segmentor=reference_network(init, crop=crop))
     ).train()
-    load_official(model.student, allspark_to_mmseg(init))
+    load_reference_state(model.student, allspark_to_mmseg(init))
 
     for t, losses, pseudo in train_four_steps(model, vectors):
         agreement = (pseudo.label == vectors[f'{t}.pseudo'].long()).float().mean()
@@ -171,7 +96,7 @@ def test_training_steps(golden):
         torch.testing.assert_close(2 * unsupervised, vectors[f'{t}.loss_u'], rtol=1e-5, atol=0)
         torch.testing.assert_close(supervised + unsupervised, vectors[f'{t}.loss'], rtol=1e-5, atol=0)
 
-    final = allspark_to_mmseg(under(vectors, 'final.'))
+    final = allspark_to_mmseg(strip_prefix(vectors, 'final.'))
     state = model.student.state_dict()
     for name, value in final.items():
         torch.testing.assert_close(
@@ -187,14 +112,14 @@ def test_training_steps(golden):
         )
 
 
-def test_layer_norm_epsilons_decide_faint_activations(golden):
+def test_faint_activations_match_the_reference(golden):
     vectors = golden('allspark_train')
     state = {
         key: value * 0.003 if ('patch_embed' in key and '.proj.' in key) or '.sr.' in key else value
-        for key, value in under(vectors, 'final.').items()
+        for key, value in strip_prefix(vectors, 'final.').items()
     }
-    model = MODELS.build(official_network(state, crop=vectors['0.labeled'].shape[-1])).eval()
-    load_official(model, allspark_to_mmseg(state))
+    model = MODELS.build(reference_network(state, crop=vectors['0.labeled'].shape[-1])).eval()
+    load_reference_state(model, allspark_to_mmseg(state))
     image = vectors['eval.image']
     with torch.no_grad():
         logits = F.interpolate(model(image), image.shape[2:], mode='bilinear')
@@ -210,15 +135,15 @@ def test_layer_norm_epsilons_decide_faint_activations(golden):
         ('baseline_pascal_mit_b4', 513),
     ],
 )
-def test_network_of_real_size(golden, name, crop, monkeypatch):
+def test_networks_of_published_size_match_the_reference(golden, name, crop, monkeypatch):
     vectors = golden(f'{name}_forward')
     monkeypatch.syspath_prepend(str(GOLDEN))
     from rule_state import rule_state, rule_tensor
 
     spec = {key: json.loads(shape) for key, shape in zip(vectors['keys'], vectors['shapes'], strict=True)}
     state = {key: torch.from_numpy(value) for key, value in rule_state(spec).items()}
-    model = MODELS.build(official_network(state, crop=crop)).eval()
-    load_official(model, allspark_to_mmseg(state))
+    model = MODELS.build(reference_network(state, crop=crop)).eval()
+    load_reference_state(model, allspark_to_mmseg(state))
 
     size = tuple(vectors['image_size'].tolist())
     image = torch.from_numpy(rule_tensor('image', (1, 3, *size)))

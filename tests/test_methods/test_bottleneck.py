@@ -1,4 +1,4 @@
-"""The bottleneck's parts against loops that are slow and plain, and what its memory promises."""
+"""The AllSpark bottleneck: grouping, streams, memory and arguments."""
 
 import math
 
@@ -7,15 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
-from allspark_mmseg.methods.allspark import AllSparkBottleneck, SemanticMemory, group_channels
-from allspark_mmseg.methods.allspark.channel_attention import (
-    ChannelCrossAttention,
-    ChannelSelfAttention,
-    attend,
-    score_scale,
-)
+from allspark_mmseg.methods.allspark import AllSparkBottleneck, group_channels
+
+from ..helpers.naive_memory import NaiveMemory
 
 CHANNELS, CLASSES, SIZE = 6, 3, (2, 3)
 
@@ -27,57 +22,6 @@ def bottleneck(**overrides) -> AllSparkBottleneck:
 
 def semi_input(labeled: int = 1, unlabeled: int = 2) -> tuple[torch.Tensor, int, torch.Tensor]:
     return torch.randn(labeled + unlabeled, CHANNELS, *SIZE), labeled, torch.randn(unlabeled, CLASSES, 16, 24)
-
-
-class NaiveMemory:
-    """The ring of the paper, a write at a time."""
-
-    def __init__(self, rows: torch.Tensor):
-        self.rows = rows.clone()
-        self.pointer = [0] * len(rows)
-        self.written = [0] * len(rows)
-
-    def update(self, tokens: torch.Tensor, classes: torch.Tensor) -> None:
-        capacity = self.rows.shape[1]
-        for image, owners in zip(tokens, classes.tolist(), strict=True):
-            for channel, owner in enumerate(owners):
-                self.rows[owner, self.pointer[owner]] = image[:, channel]
-                self.pointer[owner] = (self.pointer[owner] + 1) % capacity
-                self.written[owner] = min(self.written[owner] + 1, capacity)
-
-
-@settings(max_examples=80, deadline=None)
-@given(
-    st.integers(1, 4),  # classes
-    st.integers(1, 5),  # slots for each class, and channels of an image
-    st.lists(st.integers(1, 4), min_size=1, max_size=4),  # images of each update
-    st.booleans(),  # all channels of one class: more than it has slots
-    st.integers(0, 2**31),
-)
-def test_memory_equals_one_write_at_a_time(num_classes, capacity, updates, one_class, seed):
-    torch.manual_seed(seed)
-    memory = SemanticMemory(num_classes, capacity, 2)
-    naive = NaiveMemory(memory.rows)
-    for images in updates:
-        tokens = torch.randn(images, 2, capacity)
-        classes = torch.randint(num_classes, (images, capacity))
-        if one_class:
-            classes.fill_(classes[0, 0])
-        memory.update(tokens, classes)
-        naive.update(tokens, classes)
-        assert torch.equal(memory.rows, naive.rows)
-        assert memory.pointer.tolist() == naive.pointer
-        assert memory.written.tolist() == naive.written
-    torch.testing.assert_close(memory.filled, torch.tensor(naive.written) / capacity)
-
-
-def test_memory_reads_a_copy():
-    memory = SemanticMemory(2, 3, 4)
-    read = memory.read()
-    assert torch.equal(read, memory.rows)
-    before = read.clone()
-    memory.update(torch.randn(1, 4, 3), torch.zeros(1, 3, dtype=torch.int64))
-    assert torch.equal(read, before)
 
 
 def naive_resize(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -123,78 +67,8 @@ def test_grouping_gives_the_first_class_a_tie_and_survives_zeros():
     assert group_channels(torch.randn(1, 4, 2, 3), torch.zeros(1, 6, 5), SIZE).eq(0).all()
 
 
-def naive_attention(query: np.ndarray, key: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """One map: (M, N), (L, N), (L, N) -> (M, N), scores neither scaled nor normalized row by row."""
-    scores = query @ key.T
-    scores = (scores - scores.mean()) / np.sqrt(scores.var() + 1e-5)
-    weights = np.exp(scores)
-    return weights / weights.sum(axis=1, keepdims=True) @ value
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(2, 5), st.integers(2, 7), st.integers(1, 5)),
-    st.booleans(),
-    st.floats(1e-3, 10),
-    st.integers(0, 2**31),
-)
-def test_attention_equals_the_formula(shape, shared, scale, seed):
-    torch.manual_seed(seed)
-    images, heads, queries, keys, positions = shape
-    query = scale * torch.randn(images, heads, queries, positions)
-    source = torch.randn(1 if shared else images, 2, 3, positions)
-    weights = torch.randn(2, heads, keys, 3)
-    scaled = query * score_scale(query, source, weights[0])
-    found = attend(scaled, source, *weights).double().numpy()
-    for b in range(images):
-        for h in range(heads):
-            channels = source[0 if shared else b].double().numpy()
-            k, v = ((w[h].double().numpy() @ channels).reshape(-1, positions) for w in weights)
-            expected = naive_attention(query[b, h].double().numpy(), k, v)
-            np.testing.assert_allclose(found[b, h], expected, rtol=1e-3, atol=1e-4)
-
-
-def in_float64(linear: nn.Linear, tokens: torch.Tensor) -> np.ndarray:
-    """(N, D) -> projected (N, out)."""
-    return tokens.double().numpy() @ linear.weight.detach().double().numpy().T
-
-
 @torch.no_grad()
-def test_self_attention_is_head_by_head_and_channel_major_behind():
-    attention = ChannelSelfAttention(4, 3, dropout=0.0)
-    tokens = torch.randn(2, 5, 4)
-    found = attention(tokens)
-    for image, actual in zip(tokens, found, strict=True):
-        q, k, v = (
-            in_float64(linear, image).T for linear in (attention.query, attention.key, attention.value)
-        )
-        mixed = np.empty((12, 5))
-        for head in range(3):
-            own = slice(4 * head, 4 * head + 4)
-            mixed[head::3] = naive_attention(q[own], k[own], v[own])  # d * H + j
-        expected = mixed.T @ attention.out.weight.double().numpy().T
-        np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-4, atol=1e-5)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize('per_image', [False, True])
-def test_cross_attention_has_one_map_over_all_keys(per_image):
-    attention = ChannelCrossAttention(4, 3, dropout=0.0)
-    tokens, source = torch.randn(2, 2, 5, 4)
-    found = attention(tokens, source.transpose(1, 2), per_image=per_image)
-    for i in range(2):
-        seen = source[i : i + 1] if per_image else source
-        q = in_float64(attention.query, tokens[i]).T
-        k, v = (
-            np.concatenate([in_float64(linear, image).T for image in seen])
-            for linear in (attention.key, attention.value)
-        )
-        expected = naive_attention(q, k, v).T @ attention.out.weight.double().numpy().T
-        np.testing.assert_allclose(found[i].numpy(), expected, rtol=1e-4, atol=1e-5)
-
-
-@torch.no_grad()
-def test_per_image_hides_the_neighbors():
+def test_per_image_makes_images_independent():
     net = bottleneck().eval()
     feature = torch.randn(3, CHANNELS, *SIZE)
     alone = torch.cat([net(image[None]) for image in feature])
@@ -203,21 +77,21 @@ def test_per_image_hides_the_neighbors():
 
 
 @torch.no_grad()
-def test_evaluation_takes_maps_of_any_size_and_leaves_the_memory():
+def test_evaluation_takes_maps_of_any_size_and_keeps_the_memory():
     net = bottleneck().eval()
     before = {name: value.clone() for name, value in net.memory.named_buffers()}
     assert net(torch.randn(1, CHANNELS, 4, 5)).shape == (1, CHANNELS, 4, 5)
     assert all(torch.equal(value, before[name]) for name, value in net.memory.named_buffers())
 
 
-def test_dropout_acts_in_training_alone():
+def test_dropout_acts_only_in_training():
     feature = torch.randn(2, CHANNELS, *SIZE)
     net = bottleneck(dropout=0.5)
     assert not torch.equal(net.train()(feature), net(feature))
     assert torch.equal(net.eval()(feature), net(feature))
 
 
-def test_streams_do_not_mix_but_by_the_keys():
+def test_images_affect_others_only_as_keys():
     """A labeled image changes nothing for others; an unlabeled one changes the labeled ones' keys."""
     net = bottleneck()
     feature, labeled, logits = semi_input(2, 2)
@@ -249,7 +123,7 @@ def test_gradient_reaches_unlabeled_features_in_warm_up_only(read_memory):
         assert linear.weight.grad.abs().max() > 0
 
 
-def test_the_batch_is_in_the_memory_that_it_reads():
+def test_the_memory_holds_the_channels_of_the_batch_that_reads_it():
     net = bottleneck()
     feature, labeled, logits = semi_input(1, 3)
     with torch.no_grad():
@@ -263,7 +137,7 @@ def test_the_batch_is_in_the_memory_that_it_reads():
     torch.testing.assert_close(read[0], naive.rows)
 
 
-def test_a_second_step_leaves_the_first_one_s_graph_intact():
+def test_a_second_step_keeps_the_graph_of_the_first_intact():
     net = bottleneck()
     outs = [net.forward_semi(*semi_input(), read_memory=True) for _ in range(2)]
     sum(out.sum() for out in outs).backward()
@@ -287,27 +161,28 @@ def test_map_size_is_rounded_up(crop, stride, expected):
 @pytest.mark.parametrize('value', [0, -1])
 def test_arguments_must_be_positive(name, value):
     arguments = dict(in_channels=4, num_classes=3, crop_size=65) | {name: value}
-    with pytest.raises(ValueError, match=f'{name} must be at least 1, got {value}'):
+    with pytest.raises(ValueError, match=f'{name} is {value}, expected a number of at least 1'):
         AllSparkBottleneck(**arguments)
 
 
 @pytest.mark.parametrize('crop', [0, (65, 0), (-1, 65)])
 def test_crop_must_be_positive(crop):
-    with pytest.raises(ValueError, match=r'crop_.* must be at least 1'):
+    with pytest.raises(ValueError, match=r'crop_.* is .*, expected a number of at least 1'):
         AllSparkBottleneck(4, 3, crop_size=crop)
 
 
 @pytest.fixture
-def notices(monkeypatch):
-    """What the memory told by ``print_log``."""
-    told = []
+def warnings_logged(monkeypatch):
+    """What the memory messages by ``print_log``."""
+    messages = []
     monkeypatch.setattr(
-        'allspark_mmseg.methods.allspark.semantic_memory.print_log', lambda text, *_, **__: told.append(text)
+        'allspark_mmseg.methods.allspark.semantic_memory.print_log',
+        lambda text, *_, **__: messages.append(text),
     )
-    return told
+    return messages
 
 
-def test_a_memory_of_another_crop_is_dropped_with_a_notice(notices):
+def test_a_memory_of_another_crop_is_dropped_with_a_warning(warnings_logged):
     stored = bottleneck(crop_size=(96, 96))
     stored.forward_semi(torch.randn(2, CHANNELS, 3, 3), 1, torch.randn(1, CLASSES, 9, 9), read_memory=False)
     assert stored.memory.written.sum() > 0
@@ -316,18 +191,18 @@ def test_a_memory_of_another_crop_is_dropped_with_a_notice(notices):
     net.load_state_dict(stored.state_dict())
     assert all(torch.equal(value, own[name]) for name, value in net.memory.named_buffers())
     assert torch.equal(net.map_in[0].weight, stored.map_in[0].weight)
-    assert len(notices) == 1
-    assert '(3, 8, 9)' in notices[0]
-    assert '(3, 8, 6)' in notices[0]
+    assert len(warnings_logged) == 1
+    assert '(3, 8, 9)' in warnings_logged[0]
+    assert '(3, 8, 6)' in warnings_logged[0]
 
 
-def test_a_memory_of_the_same_crop_is_loaded_quietly(notices):
+def test_a_memory_of_the_same_crop_is_loaded_without_a_warning(warnings_logged):
     stored, net = bottleneck(), bottleneck()
     stored.forward_semi(*semi_input(), read_memory=False)
     net.load_state_dict(stored.state_dict())
     for name, value in net.memory.named_buffers():
         assert torch.equal(value, stored.memory.get_buffer(name))
-    assert not notices
+    assert not warnings_logged
 
 
 WORLD = 2
@@ -354,7 +229,7 @@ def _write_on_one_rank(rank: int, folder: str, memory_sync: str) -> None:
 
 
 @pytest.mark.parametrize('memory_sync', ['all', 'rank'])
-def test_memory_of_two_ranks(memory_sync, tmp_path):
+def test_memories_of_two_ranks_are_equal_if_synchronized(memory_sync, tmp_path):
     # forked, as data loaders fork their workers: a spawned process would import everything again
     torch.multiprocessing.start_processes(
         _write_on_one_rank, (str(tmp_path), memory_sync), nprocs=WORLD, start_method='fork'
@@ -372,7 +247,7 @@ def test_memory_of_two_ranks(memory_sync, tmp_path):
     assert equal == (memory_sync == 'all')
 
 
-def test_grouping_by_probabilities():
+def test_grouping_by_probabilities_differs_from_logits():
     """Softmax over the classes at full size, then as with logits; the two group differently."""
     feature, labeled, logits = semi_input(1, 3)
     nets = {}
@@ -398,6 +273,6 @@ def test_an_empty_memory_of_zeros_adds_nothing():
 
 
 @pytest.mark.parametrize('name', ['grouping', 'memory_sync', 'memory_init'])
-def test_unknown_words_are_named(name):
+def test_unknown_choices_are_refused(name):
     with pytest.raises(ValueError, match=f"{name} is 'both', expected one of"):
         bottleneck(**{name: 'both'})

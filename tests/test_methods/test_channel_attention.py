@@ -1,4 +1,4 @@
-"""Attention that never builds its score map, against attention that does."""
+"""Fast channel attention against the plain formula."""
 
 import pytest
 import torch
@@ -8,25 +8,18 @@ from hypothesis import strategies as st
 
 from allspark_mmseg.methods.allspark import blocked_attention as blocked
 from allspark_mmseg.methods.allspark.blocked_attention import BlockedAttention
-from allspark_mmseg.methods.allspark.channel_attention import (
-    ChannelCrossAttention,
-    attend,
-    score_scale,
-)
+from allspark_mmseg.methods.allspark.channel_attention import ChannelCrossAttention, channel_attention
+from allspark_mmseg.methods.allspark.fast_attention import fast_channel_attention, softmax_attention
+from allspark_mmseg.methods.allspark.score_moments import score_scale
 
-from ..conftest import assert_close_to_largest
+from ..helpers.golden import assert_close_to_largest
 
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch):
     """Several blocks each way, the last ones incomplete."""
-    monkeypatch.setattr(blocked, '_BLOCK', 80)
-    monkeypatch.setattr('allspark_mmseg.methods.allspark.channel_attention._CHUNK', 2)
-
-
-def channel_attention(query, source, key_weight, value_weight, dropout=0.0):
-    scaled = query * score_scale(query, source, key_weight)
-    return attend(scaled, source, key_weight, value_weight, dropout)
+    monkeypatch.setattr(blocked, '_BLOCK_BYTES', 80)
+    monkeypatch.setattr('allspark_mmseg.methods.allspark.score_moments._CHUNK', 2)
 
 
 def projected(source, weight):
@@ -34,12 +27,9 @@ def projected(source, weight):
     return torch.einsum('hod,bsdn->bhson', weight, source).flatten(2, 3)
 
 
-def plain(query, source, key_weight, value_weight, kept=1.0):
-    """The whole map: instance norm, softmax, weights that are kept, values."""
-    scores = query @ projected(source, key_weight).transpose(-2, -1)
-    mean, variance = scores.mean((-2, -1), True), scores.var((-2, -1), unbiased=False, keepdim=True)
-    weights = ((scores - mean) * (variance + 1e-5).rsqrt()).softmax(-1)
-    return weights.mul(kept) @ projected(source, value_weight)
+def plain(query, source, key_weight, value_weight):
+    """The plain formula on the projected keys and values."""
+    return channel_attention(query, projected(source, key_weight), projected(source, value_weight))
 
 
 def inputs(images=1, heads=1, queries=6, groups=3, keys=4, channels=5, positions=7, *, shared=True):
@@ -69,11 +59,11 @@ def with_gradients(function, *inputs):
     st.sampled_from([1e-2, 1.0, 30.0]),
     st.integers(0, 2**31),
 )  # fmt: skip
-def test_outputs_and_gradients_are_those_of_the_whole_map(shape, shared, size, seed):
+def test_fast_attention_equals_the_plain_formula(shape, shared, size, seed):
     torch.manual_seed(seed)
     query, *others = inputs(*shape, shared=shared)
     given = [size * query, *others]
-    found = with_gradients(channel_attention, *given)
+    found = with_gradients(fast_channel_attention, *given)
     expected = with_gradients(plain, *(each.double() for each in given))
     # some maps are ill-conditioned: then the whole map in float32 is not better
     for actual, exact, whole in zip(found, expected, with_gradients(plain, *given), strict=True):
@@ -81,19 +71,19 @@ def test_outputs_and_gradients_are_those_of_the_whole_map(shape, shared, size, s
         assert (actual - exact).abs().max() <= allowed
 
 
-def test_without_gradient_the_result_is_the_same():
+def test_the_result_without_gradient_is_the_same():
     for shared in (False, True):
         given = inputs(2, 2, shared=shared)
-        expected = channel_attention(*(each.requires_grad_() for each in given))
+        expected = fast_channel_attention(*(each.requires_grad_() for each in given))
         with torch.no_grad():
-            assert_close_to_largest(channel_attention(*given), expected, 1e-5)
+            assert_close_to_largest(fast_channel_attention(*given), expected, 1e-5)
 
 
 def test_scores_far_above_their_mean_do_not_overflow():
     """Two keys of 400 fit each query: e^200 and more above the mean, in the last block and in the first."""
     query, source, key_weight, value_weight = inputs(queries=9, groups=5)
     source[0, [0, -1]] *= 200
-    found = with_gradients(attend, query, source, key_weight, value_weight)
+    found = with_gradients(softmax_attention, query, source, key_weight, value_weight)
 
     def whole(query, source, key_weight, value_weight):
         scores = query @ projected(source, key_weight).transpose(-2, -1)
@@ -120,7 +110,7 @@ def test_a_constant_map_gives_the_mean_of_the_values():
     query, _, key_weight, value_weight = inputs()
     source = torch.ones(1, 3, 5, 7)
     key_weight = torch.ones_like(key_weight)
-    out = channel_attention(query.fill_(1).requires_grad_(), source, key_weight, value_weight)
+    out = fast_channel_attention(query.fill_(1).requires_grad_(), source, key_weight, value_weight)
     torch.testing.assert_close(out, projected(source, value_weight).mean(2, keepdim=True).expand_as(out))
     out.sum().backward()
     assert torch.isfinite(query.grad).all()
@@ -137,14 +127,14 @@ def dropout_mask(query, source, weight, probability, seed):
     torch.manual_seed(seed)
     drop = blocked._Dropout(probability, int(torch.randint(2**62, ())))
     kept = torch.empty(len(query), len(source), len(weight))
-    for number, group, rows in blocked._blocks(query, len(source), len(weight)):
+    for number, group, rows in blocked._iterate_blocks(query, len(source), len(weight)):
         part = torch.empty(rows.stop - rows.start, len(weight))
         drop.draw(number, part)
         kept[rows, group] = part
     return kept.flatten(1) * drop.scale
 
 
-def test_dropout_multiplies_the_weights_and_is_the_same_in_the_backward_pass():
+def test_forward_and_backward_pass_use_the_same_dropout_mask():
     given = single_map(queries=9)
     kept = dropout_mask(*given[:3], 0.3, seed=5)
     assert kept.unique().tolist() == pytest.approx([0, 1 / 0.7], rel=1e-4)
@@ -160,7 +150,7 @@ def test_dropout_multiplies_the_weights_and_is_the_same_in_the_backward_pass():
 
 
 @pytest.mark.parametrize('probability', [0.05, 0.1, 0.5, 0.9])
-def test_dropout_drops_as_often_as_it_says(probability):
+def test_dropout_drops_with_its_probability(probability):
     draws = torch.ones(20, 200, 301)
     for number, out in enumerate(draws):
         blocked._Dropout(probability, 7).draw(number, out)
@@ -183,7 +173,7 @@ def test_dropout_follows_the_seed_and_changes_from_step_to_step():
     assert not torch.equal(outs[0][0], outs[2][0])
 
 
-def test_dropout_leaves_the_mean_and_has_the_variance_of_pytorch_s():
+def test_dropout_has_the_mean_and_variance_of_pytorch():
     given = single_map(queries=3, groups=8, keys=5, positions=4)
     query, source, *weights = given
     key, value = (projected(source[None], weight[None])[0, 0] for weight in weights)
@@ -217,16 +207,16 @@ def test_mixed_precision_keeps_its_statistics_in_float32(monkeypatch, dropout):
 
 @pytest.mark.parametrize('dropout', [-0.1, 1.0])
 def test_dropout_must_be_a_probability_below_one(dropout):
-    with pytest.raises(ValueError, match=rf'dropout is {dropout}, expected one in \[0, 1\)'):
+    with pytest.raises(ValueError, match=rf'dropout is {dropout}, expected a probability in \[0, 1\)'):
         ChannelCrossAttention(4, 2, dropout=dropout)
 
 
-def test_neither_the_map_nor_the_keys_are_ever_whole(monkeypatch):
+def test_neither_the_map_nor_the_keys_are_materialized(monkeypatch):
     """The largest tensor of a training step is the source, or a block."""
     monkeypatch.undo()
     largest = 0
 
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+    class LargestTensor(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             nonlocal largest
             result = function(*args, **(kwargs or {}))
@@ -234,8 +224,10 @@ def test_neither_the_map_nor_the_keys_are_ever_whole(monkeypatch):
                 largest = max(largest, result.untyped_storage().nbytes() // result.element_size())
             return result
 
-    monkeypatch.setattr(blocked, '_BLOCK', 2**16)
+    monkeypatch.setattr(blocked, '_BLOCK_BYTES', 2**16)
     given = [each.requires_grad_() for each in inputs(2, 1, 500, 60, 128, 32, 16)]
-    with Watch():
-        channel_attention(*given, dropout=0.1).sum().backward()
-    assert largest <= max(3 * blocked._BLOCK // 4, given[1].numel()) < 60 * 128 * 16 < 1000 * 60 * 128 / 20
+    with LargestTensor():
+        fast_channel_attention(*given, dropout=0.1).sum().backward()
+    assert (
+        largest <= max(3 * blocked._BLOCK_BYTES // 4, given[1].numel()) < 60 * 128 * 16 < 1000 * 60 * 128 / 20
+    )

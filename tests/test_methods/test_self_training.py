@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ..method_contract import CROP, MethodContract, losses_in
+from ..helpers.method_contract import MethodContract
+from ..helpers.tiny_models import CROP, losses_in
 
 
 class TestSelfTraining(MethodContract):

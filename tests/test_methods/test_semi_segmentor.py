@@ -11,15 +11,15 @@ from mmseg.structures import SegDataSample
 
 from allspark_mmseg.datasets import MultiViewSegDataPreProcessor
 
-from ..method_contract import (
+from ..helpers.tiny_models import (
     CLASSES,
     CROP,
+    behind_bottleneck,
     build_model,
     tiny_head,
     tiny_resnet,
     tiny_segmentor,
 )
-from .test_allspark import behind_bottleneck
 
 
 def self_training(segmentor: dict | None = None, **overrides) -> dict:
@@ -57,7 +57,7 @@ def randomized(model: torch.nn.Module) -> torch.nn.Module:
     return model
 
 
-def student_s_plain_keys(model) -> dict:
+def plain_state_of_student(model) -> dict:
     """The student's tensors under the names that they have without wrapper and bottleneck."""
     return {
         name.replace('decode_head.decoder.', 'decode_head.'): value
@@ -75,7 +75,7 @@ def test_a_plain_checkpoint_fills_the_student(wrap, stock, prefix, tmp_path):
     torch.save(dict(state_dict=stored, meta={}), tmp_path / 'plain.pth')
     model = build_model(wrap(stock()))
     mmengine.runner.load_checkpoint(model, str(tmp_path / 'plain.pth'), map_location='cpu')
-    filled = student_s_plain_keys(model)
+    filled = plain_state_of_student(model)
     expected = plain.state_dict()
     assert filled.keys() == expected.keys()
     for name, value in filled.items():
@@ -83,14 +83,14 @@ def test_a_plain_checkpoint_fills_the_student(wrap, stock, prefix, tmp_path):
 
 
 @pytest.mark.parametrize('wrap', [self_training, allspark])
-def test_a_plain_state_dict_loads_and_stays_as_it_was(wrap):
+def test_a_plain_state_dict_loads_and_is_not_changed(wrap):
     plain = randomized(build_model(stock_segformer())).state_dict()
     names = list(plain)
     model = build_model(wrap(stock_segformer()))
     missing, unexpected = model.load_state_dict(plain, strict=False)
     assert not unexpected
     assert all('.bottleneck.' in name or name == 'memory_ready' for name in missing), missing
-    assert all(torch.equal(value, plain[name]) for name, value in student_s_plain_keys(model).items())
+    assert all(torch.equal(value, plain[name]) for name, value in plain_state_of_student(model).items())
     assert list(plain) == names
 
 
@@ -105,7 +105,7 @@ def test_a_plain_checkpoint_with_bottleneck_fills_the_student():
 
 @pytest.mark.parametrize('wrap', [self_training, allspark])
 @pytest.mark.parametrize('prefix', ['', 'module.'])
-def test_its_own_checkpoint_loads_unchanged(wrap, prefix, tmp_path):
+def test_a_checkpoint_of_the_method_loads_unchanged(wrap, prefix, tmp_path):
     stored = randomized(build_model(wrap())).state_dict()
     torch.save(
         dict(state_dict={f'{prefix}{name}': value for name, value in stored.items()}), tmp_path / 'own.pth'
@@ -117,7 +117,7 @@ def test_its_own_checkpoint_loads_unchanged(wrap, prefix, tmp_path):
     assert all(torch.equal(value, stored[name]) for name, value in loaded.items())
 
 
-def test_the_student_s_state_is_a_plain_checkpoint():
+def test_the_state_of_the_student_is_a_plain_checkpoint():
     model = randomized(build_model(self_training(stock_segformer())))
     plain = build_model(stock_segformer())
     plain.load_state_dict(model.student.state_dict())
@@ -140,7 +140,7 @@ def assert_preprocesses_like(model, mean: list[float]) -> None:
     assert preprocessor.mean.flatten().tolist() == mean
 
 
-def test_data_preprocessor_is_made_from_the_segmentor_s():
+def test_data_preprocessor_has_the_arguments_of_the_segmentor():
     model = build_model(self_training())
     assert_preprocesses_like(model, [120.0, 110.0, 100.0])
     pixel = torch.tensor([100, 165, 180], dtype=torch.uint8)[:, None, None]  # BGR
@@ -151,7 +151,7 @@ def test_data_preprocessor_is_made_from_the_segmentor_s():
 
 
 @pytest.mark.parametrize('name', ['SegDataPreProcessor', 'mmseg.SegDataPreProcessor'])
-def test_data_preprocessor_is_made_from_the_runner_s(name, tmp_path):
+def test_data_preprocessor_has_the_arguments_of_the_runner(name, tmp_path):
     """As in configs of MMSegmentation that name it at the top level."""
     segmentor = {key: value for key, value in tiny_segmentor().items() if key != 'data_preprocessor'}
     top_level = dict(type=name, mean=[1.0, 2.0, 3.0], std=[1.0, 1.0, 1.0], bgr_to_rgb=True, size=CROP)
@@ -166,13 +166,13 @@ def test_data_preprocessor_is_made_from_the_runner_s(name, tmp_path):
     assert_preprocesses_like(runner.model, [1.0, 2.0, 3.0])
 
 
-def test_the_segmentor_s_data_preprocessor_wins_over_the_runner_s():
+def test_the_data_preprocessor_of_the_segmentor_wins_over_the_runner():
     top_level = dict(type='SegDataPreProcessor', mean=[1.0, 2.0, 3.0], std=[1.0, 1.0, 1.0])
     assert_preprocesses_like(build_model(self_training(data_preprocessor=top_level)), [120.0, 110.0, 100.0])
 
 
 @pytest.mark.parametrize('built', [False, True])
-def test_an_explicit_data_preprocessor_is_taken_as_it_is(built):
+def test_an_explicit_data_preprocessor_is_used_unchanged(built):
     config = dict(
         type='allspark_mmseg.MultiViewSegDataPreProcessor',
         mean=[4.0, 5.0, 6.0],
@@ -186,14 +186,16 @@ def test_an_explicit_data_preprocessor_is_taken_as_it_is(built):
 
 
 @pytest.mark.parametrize('name, value', [('pretrained', 'x.pth'), ('train_cfg', dict())])
-def test_what_belongs_to_the_segmentor_is_refused_on_the_wrapper(name, value):
-    with pytest.raises(ValueError, match=f'belong into segmentor.*{name}='):
+def test_arguments_of_the_segmentor_are_refused_on_the_wrapper(name, value):
+    with pytest.raises(
+        ValueError, match=f'SelfTraining: {name} is .*, expected None, because it belongs in segmentor'
+    ):
         build_model(self_training(**{name: value}))
     build_model(self_training(**{name: None}))
 
 
 @torch.no_grad()
-def test_the_wrapper_answers_for_its_student():
+def test_the_wrapper_delegates_to_its_student():
     model = build_model(self_training(stock_resnet())).eval()
     student = model.student
     for name in ('align_corners', 'num_classes', 'out_channels', 'decode_head'):
@@ -206,7 +208,7 @@ def test_the_wrapper_answers_for_its_student():
         assert torch.equal(own, of_student)
 
 
-def test_the_student_s_pretrained_weights_are_read(tmp_path):
+def test_pretrained_weights_of_the_student_are_loaded(tmp_path):
     plain = randomized(build_model(stock_segformer()))
     torch.save(plain.backbone.state_dict(), tmp_path / 'backbone.pth')
     segmentor = stock_segformer()

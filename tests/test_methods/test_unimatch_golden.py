@@ -11,8 +11,8 @@ from torch import nn
 from allspark_mmseg.registry import PARAM_SCHEDULERS
 from allspark_mmseg.teacher import Teacher
 
-from ..conftest import assert_close_to_largest
-from ..method_contract import build_model, losses_in
+from ..helpers.golden import assert_close_to_largest
+from ..helpers.tiny_models import build_model, losses_in
 
 METHODS = {
     'unimatch': ('UniMatch', dict(mix_source='same_image')),

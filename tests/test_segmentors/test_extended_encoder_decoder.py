@@ -12,7 +12,7 @@ from allspark_mmseg.segmentors.extended_encoder_decoder import (
     shifted_windows,
 )
 
-from ..method_contract import (
+from ..helpers.tiny_models import (
     CLASSES,
     CROP,
     build_model,

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT
+from tests.helpers.configs import ROOT
 
 sys.path.append(str(ROOT / 'tools'))
 import benchmark as tool

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from allspark_mmseg.datasets import published_splits as splits
-from tests.conftest import ROOT
+from tests.helpers.configs import ROOT
 
 sys.path.append(str(ROOT / 'tools' / 'dataset_converters'))
 import make_splits as tool

@@ -1,16 +1,20 @@
-"""Any decode head behind an AllSpark bottleneck."""
+"""A decode head behind an AllSpark bottleneck."""
+
+from typing import Any
 
 from mmengine.model import BaseModule
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS as MMSEG_MODELS
 from torch import Tensor
 
 from ...registry import MODELS
+from ...utils import require
 from .bottleneck import AllSparkBottleneck
 
 
 @MODELS.register_module()
 class AllSparkHead(BaseModule):
-    """A decode head that sees the bottleneck's output in place of the deepest feature.
+    """A decode head that gets the bottleneck's output in place of the deepest feature.
 
     .. code-block:: python
 
@@ -19,32 +23,33 @@ class AllSparkHead(BaseModule):
             bottleneck=dict(in_channels=512, crop_size=(513, 513)),
             decoder=dict(type='SegformerHead', ...))          # any MMSegmentation decode head
 
-    In a plain ``EncoderDecoder`` it trains and tests like the head it wraps: every image goes through the
-    labeled stream, with keys from the whole batch in training and from the image itself in prediction;
-    the memory is not used, and the unlabeled stream gets no gradient (so distributed training needs
-    ``find_unused_parameters=True`` there). The ``AllSpark`` segmentor calls ``forward_semi`` instead.
+    The ``AllSpark`` method calls ``forward_semi``. In a plain ``EncoderDecoder``, the head trains and tests
+    like
+    its decoder: every image goes through the labeled stream, and its keys are those of the whole batch in
+    training and its own in prediction. The memory is not used, and the unlabeled stream gets no gradient, so
+    that distributed training needs ``find_unused_parameters=True``.
 
     A plain checkpoint of the same network without the bottleneck loads into the decoder.
 
     Args:
-        bottleneck: arguments of ``AllSparkBottleneck``; ``num_classes`` is the decoder's when not given.
-        decoder: config of a decode head.
-        bottleneck_index: which input feature the bottleneck replaces; -1, the default, is the deepest.
+        bottleneck (dict): Arguments of ``AllSparkBottleneck``; ``num_classes`` is the decoder's by default.
+        decoder (dict): Config of a decode head.
+        bottleneck_index (int): Index of the feature that the bottleneck replaces; -1 is the deepest.
+        init_cfg (dict, optional): As in MMEngine.
 
     Raises:
-        ValueError: bottleneck and decoder disagree on the number of classes, or on the channels of the
-            feature.
+        ValueError: Bottleneck and decoder differ in the number of classes or in the channels of the feature.
     """
 
-    def __init__(self, bottleneck: dict, decoder: dict, bottleneck_index: int = -1, init_cfg=None):
+    def __init__(
+        self, bottleneck: dict, decoder: dict, bottleneck_index: int = -1, init_cfg: dict | None = None
+    ):
         super().__init__(init_cfg)
-        self.decoder = MMSEG_MODELS.build(decoder)
-        bottleneck = {'num_classes': self.decoder.num_classes, **bottleneck}
-        if bottleneck['num_classes'] != self.decoder.num_classes:
-            raise ValueError(
-                f'AllSparkHead: bottleneck.num_classes is {bottleneck["num_classes"]}, decoder.num_classes '
-                f"is {self.decoder.num_classes}; they must be equal (leave the bottleneck's out)."
-            )
+        self.decoder: BaseDecodeHead = MMSEG_MODELS.build(decoder)
+        classes = self.decoder.num_classes
+        bottleneck = {'num_classes': classes, **bottleneck}
+        found, expected = bottleneck['num_classes'], f'{classes}, which is decoder.num_classes'
+        require('AllSparkHead', 'bottleneck.num_classes', found, found == classes, expected)
         self.bottleneck = AllSparkBottleneck(**bottleneck)
         self.bottleneck_index = bottleneck_index
         _check_channels(self.decoder, bottleneck['in_channels'], bottleneck_index)
@@ -57,12 +62,12 @@ class AllSparkHead(BaseModule):
 
     @property
     def out_channels(self) -> int:
-        """Channels of the decoder's logits."""
+        """Number of channels of the decoder's logits."""
         return self.decoder.out_channels
 
     @property
     def align_corners(self) -> bool:
-        """How the decoder's logits are resized."""
+        """Whether the resizing of the decoder's logits aligns the corners."""
         return self.decoder.align_corners
 
     @property
@@ -72,84 +77,75 @@ class AllSparkHead(BaseModule):
 
     @property
     def ignore_index(self) -> int:
-        """The label that the decoder's loss ignores."""
+        """Label that the decoder's loss ignores."""
         return self.decoder.ignore_index
 
     def forward(self, inputs: list[Tensor], *, per_image: bool | None = None) -> Tensor:
-        """Decode, every image through the labeled stream.
+        """Decode all images through the labeled stream.
 
         Args:
-            inputs: features (B, C_i, h_i, w_i).
-            per_image: each image's keys are its own channels, not the batch's; by default outside training.
+            inputs (list[Tensor]): Features (B, C_i, h_i, w_i).
+            per_image (bool, optional): The keys of an image are its own channels, not those of the batch. By
+                default True in eval mode only.
 
         Returns:
-            Tensor: the decoder's logits (B, K, H, W).
+            Tensor: Logits (B, K, H, W).
         """
+        features, index = list(inputs), self.bottleneck_index
         per_image = not self.training if per_image is None else per_image
-        return self.decoder(
-            self._replaced(inputs, lambda feature: self.bottleneck(feature, per_image=per_image))
-        )
+        features[index] = self.bottleneck(features[index], per_image=per_image)
+        return self.decoder(features)
 
     def forward_semi(
         self, inputs: list[Tensor], num_labeled: int, pseudo_logits: Tensor, *, read_memory: bool
     ) -> Tensor:
-        """Decode labeled and unlabeled images together; arguments as in the bottleneck's method.
+        """Decode labeled and unlabeled images; see ``AllSparkBottleneck.forward_semi``.
 
         Args:
-            inputs: features (Bl + Bu, C_i, h_i, w_i), labeled images first.
-            num_labeled: Bl.
-            pseudo_logits: (Bu, K, H, W).
-            read_memory: labeled images attend to the memory.
+            inputs (list[Tensor]): Features (Bl + Bu, C_i, h_i, w_i), labeled images first.
+            num_labeled (int): Bl.
+            pseudo_logits (Tensor): (Bu, K, H, W).
+            read_memory (bool): Labeled images attend to the memory.
 
         Returns:
-            Tensor: the decoder's logits (Bl + Bu, K, H, W).
+            Tensor: Logits (Bl + Bu, K, H, W).
         """
-        return self.decoder(
-            self._replaced(
-                inputs,
-                lambda feature: self.bottleneck.forward_semi(
-                    feature, num_labeled, pseudo_logits, read_memory=read_memory
-                ),
-            )
+        features, index = list(inputs), self.bottleneck_index
+        features[index] = self.bottleneck.forward_semi(
+            features[index], num_labeled, pseudo_logits, read_memory=read_memory
         )
+        return self.decoder(features)
 
-    def loss(self, inputs: list[Tensor], batch_data_samples: list, train_cfg: dict) -> dict:
-        """Losses of the decoder (MMSegmentation's head interface)."""
+    def loss(self, inputs: list[Tensor], batch_data_samples: list, train_cfg: dict) -> dict[str, Tensor]:
+        """Compute the decoder's losses from features (B, C_i, h_i, w_i)."""
         return self.loss_by_feat(self.forward(inputs), batch_data_samples)
 
-    def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: list) -> dict:
-        """Losses of the decoder from its logits (B, K, H, W)."""
+    def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: list) -> dict[str, Tensor]:
+        """Compute the decoder's losses from logits (B, K, H, W)."""
         return self.decoder.loss_by_feat(seg_logits, batch_data_samples)
 
     def predict(self, inputs: list[Tensor], batch_img_metas: list[dict], test_cfg: dict) -> Tensor:
-        """Logits (B, K, H, W) at the size of the input image (MMSegmentation's head interface)."""
+        """Return logits (B, K, H, W) at the size of the images from features (B, C_i, h_i, w_i)."""
         return self.decoder.predict_by_feat(self.forward(inputs), batch_img_metas)
 
-    def _replaced(self, inputs: list[Tensor], replace) -> list[Tensor]:
-        features = list(inputs)
-        features[self.bottleneck_index] = replace(features[self.bottleneck_index])
-        return features
-
     @staticmethod
-    def _adopt_plain_head(state_dict: dict, prefix: str, *_) -> None:
-        """Read ``prefix.X`` as ``prefix.decoder.X`` when the checkpoint's head has no bottleneck."""
+    def _adopt_plain_head(state_dict: dict, prefix: str, *_: Any) -> None:
+        """Rename ``prefix.X`` to ``prefix.decoder.X`` when the checkpoint's head has no bottleneck."""
         own = [key for key in state_dict if key.startswith(prefix)]
         if not any(key.startswith((f'{prefix}decoder.', f'{prefix}bottleneck.')) for key in own):
             for key in own:
                 state_dict[f'{prefix}decoder.{key[len(prefix) :]}'] = state_dict.pop(key)
 
 
-def _check_channels(decoder, in_channels: int, index: int) -> None:
-    """Compare the bottleneck's channels with what the decoder expects of the same feature, if it takes it."""
+def _check_channels(decoder: BaseDecodeHead, in_channels: int, index: int) -> None:
+    """Check the bottleneck's channels against the decoder's channels of the same feature, if it takes it."""
     indices = decoder.in_index if isinstance(decoder.in_index, (list, tuple)) else [decoder.in_index]
     widths = decoder.in_channels if isinstance(decoder.in_channels, (list, tuple)) else [decoder.in_channels]
-    if len(indices) != len(widths):  # features concatenated by the decoder: only the sum is known
+    if len(indices) != len(widths):  # the decoder concatenates its features: only their sum is known
         return
     expected = dict(zip(indices, widths, strict=True))
     deepest = max(indices)
     width = expected.get(deepest if index == -1 and deepest >= 0 else index, in_channels)
-    if width != in_channels:
-        raise ValueError(
-            f'AllSparkHead: bottleneck.in_channels is {in_channels}, but the decoder takes {width} channels '
-            f'of that feature (in_channels={decoder.in_channels}, in_index={decoder.in_index}).'
-        )
+    valid = width == in_channels
+    message = f'{width}, as in the decoder (in_channels={decoder.in_channels}, in_index={decoder.in_index})'
+    require('AllSparkHead', 'bottleneck.in_channels', in_channels, valid, message)

@@ -1,7 +1,7 @@
-"""The start of reading AllSpark's memory."""
+"""The end of AllSpark's warm-up."""
 
 from mmengine.hooks import Hook
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from ...registry import HOOKS
 from ...utils import unwrap_model
@@ -12,35 +12,35 @@ from .segmentor import AllSpark
 class MemoryWarmUpHook(Hook):
     """Let labeled images attend to AllSpark's memory after some epochs or iterations.
 
-    Before that, they attend to the unlabeled images of their batch while the memory fills. The reference reads
-    the memory from epoch 5 (Pascal) or 15 (Cityscapes).
+    During the warm-up they attend to the unlabeled images of their batch while the memory fills. In the
+    reference the warm-up lasts 5 epochs (Pascal VOC) or 15 (Cityscapes).
 
     Args:
-        epochs (int, optional): Epochs before the memory is read, for epoch-based training.
-        iters (int, optional): Iterations before the memory is read. Give exactly one of the two.
+        epochs (int, optional): Epochs of the warm-up, for epoch-based training.
+        iters (int, optional): Iterations of the warm-up. Give exactly one of the two.
 
     Raises:
-        ValueError: Not exactly one of the two is given; it is negative; ``epochs`` is given for iteration-based
-            training; or the model is not an ``AllSpark``.
+        ValueError: Not exactly one of the two is given, or it is negative. Before training: ``epochs`` is
+            given for iteration-based training, or the model is not an ``AllSpark``.
     """
 
     def __init__(self, *, epochs: int | None = None, iters: int | None = None):
         given = [number for number in (epochs, iters) if number is not None]
         if len(given) != 1 or given[0] < 0:
             raise ValueError(
-                'MemoryWarmUpHook: give either epochs or iters, at least 0; '
-                f'found epochs={epochs}, iters={iters}.'
+                f'MemoryWarmUpHook: epochs is {epochs} and iters is {iters}, expected '
+                'either epochs or iters, at least 0.'
             )
         self.epochs = epochs
         self.iters = iters
 
-    def before_train(self, runner) -> None:
-        """Check the hook against the model and the loop."""
+    def before_train(self, runner: Runner) -> None:
+        """Check the hook against the model and the training loop."""
         model = unwrap_model(runner.model)
         if not isinstance(model, AllSpark):
             raise ValueError(
                 f'MemoryWarmUpHook: model is a {type(model).__name__}, expected allspark_mmseg.AllSpark; '
-                'take the hook out of the config.'
+                'remove the hook from the config.'
             )
         if self.epochs is not None and not isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise ValueError(
@@ -48,11 +48,11 @@ class MemoryWarmUpHook(Hook):
                 'epochs; give iters instead.'
             )
 
-    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        """Start reading at the given epoch or iteration, and log it once."""
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        """Start to read the memory at the given epoch or iteration, and log it once."""
         ready = runner.iter >= self.iters if self.iters is not None else runner.epoch >= self.epochs
-        buffer = unwrap_model(runner.model).memory_ready
-        if ready != bool(buffer):
-            buffer.fill_(ready)
+        memory_ready = unwrap_model(runner.model).get_buffer('memory_ready')
+        if ready != bool(memory_ready):
+            memory_ready.fill_(ready)
             if ready:
                 runner.logger.info(f'The semantic memory is read from iteration {runner.iter} on.')

@@ -5,88 +5,149 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ...pseudo_label import PseudoLabel
+from ...pseudo_label import PseudoLabel, check_threshold, pseudo_label_loss
 from ...registry import MODELS
-from ..self_training import SelfTraining
-from ..semi_segmentor import eval_mode
+from ...utils import require
+from ..semi_segmentor import SemiSegmentor
+from ..student import eval_mode
+from ..views import Samples, Views
 from .head import AllSparkHead
+from .semantic_memory import SemanticMemory
 
 
 @MODELS.register_module()
-class AllSpark(SelfTraining):
+class AllSpark(SemiSegmentor):
     r"""AllSpark (Wang et al., CVPR 2024, arXiv 2403.01818), with the losses of self-training.
 
     .. code-block:: text
 
-        U, pseudo-label = student(unlabeled), eval mode, no gradient
-        e1..e4          = backbone([labeled, unlabeled])
-        channels of e4 (unlabeled) -> class each by U -> semantic memory
-        e4 (labeled)   = cross-attention to the memory   (in warm-up: to e4 of the unlabeled images)
-        e4 (unlabeled) = channel-wise self-attention
-        loss            = 1/2 CE(decoder(labeled), mask) + 1/2 CE(decoder(unlabeled), pseudo-label)
+        U, pseudo      = student(weak) in eval mode: logits and their argmax
+        e1..e4         = backbone([labeled, unlabeled])
+        memory        <- channels of e4 (unlabeled), grouped by class with U           (section 3.3)
+        e4 (labeled)   = cross-attention to the memory; during warm-up to e4 (unlabeled)  (section 3.2)
+        e4 (unlabeled) = channel-wise self-attention                                    (section 3.2)
+        loss           = w_l CE(decoder(labeled), mask) + w_u CE(decoder(unlabeled), pseudo)
 
-    The memory is read from the moment that ``MemoryWarmUpHook`` starts it, and written from the first
-    step. Differs from the release: the memory is shared by all ranks; prediction is image by image.
+    ``MemoryWarmUpHook`` ends the warm-up; the memory is written from the first step. Two differences from the
+    release: all processes share one memory, and prediction takes the images one by one.
 
     Args:
-        segmentor: config of the student, its ``decode_head`` an ``allspark_mmseg.AllSparkHead``.
-        pseudo_keys: whose channels are the keys in the pseudo-label pass: ``'batch'``, all unlabeled
-            images' (as released), or ``'image'``, each image's own (as in prediction).
-        kwargs: as in ``SelfTraining``.
+        segmentor (dict): Config of the student; its ``decode_head`` is an ``allspark_mmseg.AllSparkHead``.
+        labeled_weight (float): w_l; 0.5 in the paper.
+        unlabeled_weight (float): w_u; 0.5 in the paper.
+        unlabeled_view (str): The view on which the student learns the pseudo-labels of ``weak``; the same
+            view in the paper.
+        threshold (float): Smallest confidence of a valid pixel, in [0, 1]; 0 in the paper.
+        ignore_padding (bool): Leave padding out of the loss on pseudo-labels; the release includes it. Needs
+            ``LoadEmptyAnnotations`` in the unlabeled pipeline.
+        pseudo_keys (str): The keys of the attention during pseudo-labeling: ``'batch'`` for the channels of
+            all images of the batch, as released; ``'image'`` for each image's own, as in prediction.
+        kwargs: As in ``SemiSegmentor``. With a teacher, the pseudo-labels are the teacher's.
 
     Raises:
-        ValueError: the student's decode head is not an ``AllSparkHead``, or ``pseudo_keys`` is unknown.
+        ValueError: The student's decode head is not an ``AllSparkHead``, ``threshold`` is not in [0, 1], or
+            ``pseudo_keys`` is unknown.
     """
 
-    def __init__(self, segmentor: dict, *, pseudo_keys: str = 'batch', **kwargs):
+    memory_ready: Tensor
+
+    def __init__(
+        self,
+        segmentor: dict,
+        *,
+        labeled_weight: float = 0.5,
+        unlabeled_weight: float = 0.5,
+        unlabeled_view: str = 'weak',
+        threshold: float = 0.0,
+        ignore_padding: bool = False,
+        pseudo_keys: str = 'batch',
+        **kwargs,
+    ):
+        check_threshold('AllSpark', threshold)
+        known = pseudo_keys in ('batch', 'image')
+        require('AllSpark', 'pseudo_keys', pseudo_keys, known, "'batch' or 'image'")
         super().__init__(segmentor, **kwargs)
         if not isinstance(self.decode_head, AllSparkHead):
             raise ValueError(
                 f'AllSpark: segmentor.decode_head is a {type(self.decode_head).__name__}, expected '
                 "dict(type='allspark_mmseg.AllSparkHead', bottleneck=dict(...), decoder=<that head>)."
             )
-        if pseudo_keys not in ('batch', 'image'):
-            raise ValueError(f"AllSpark: pseudo_keys is {pseudo_keys!r}, expected 'batch' or 'image'.")
+        self.labeled_weight = labeled_weight
+        self.unlabeled_weight = unlabeled_weight
+        self.unlabeled_view = unlabeled_view
+        self.threshold = threshold
+        self.ignore_padding = ignore_padding
         self.pseudo_keys = pseudo_keys
         self.register_buffer('memory_ready', torch.zeros((), dtype=torch.bool))
 
     @property
-    def memory(self) -> torch.nn.Module:
-        """The bottleneck's ``SemanticMemory``."""
+    def needed_views(self) -> tuple[str, ...]:
+        """``labeled``, ``weak`` and ``unlabeled_view``."""
+        return ('labeled', 'weak', self.unlabeled_view)
+
+    @property
+    def memory(self) -> SemanticMemory:
+        """The memory of the student's bottleneck."""
         return self.decode_head.bottleneck.memory
 
-    def loss(self, inputs: dict[str, Tensor], data_samples: dict[str, list]) -> dict[str, Tensor]:
-        """One training step; adds ``memory.filled``, in [0, 1], to what self-training returns."""
-        losses = super().loss(inputs, data_samples)
-        losses['memory.filled'] = self.memory.filled.mean()
-        return losses
+    def loss(self, inputs: Views, data_samples: Samples) -> dict[str, Tensor]:
+        """Run one training step.
 
-    def decode(self, features: list[Tensor], num_labeled: int, pseudo: PseudoLabel) -> Tensor:
-        """Logits (Bl + Bu, K, h, w), each stream through its own attention."""
-        return self.decode_head.forward_semi(
-            features, num_labeled, pseudo.logits, read_memory=bool(self.memory_ready)
+        Args:
+            inputs (dict): {view: (N, 3, H, W)}, with the needed views.
+            data_samples (dict): {view: N samples}. Those of ``labeled`` have masks; those of ``weak`` have
+                the maps of ``LoadEmptyAnnotations`` if padding is ignored.
+
+        Returns:
+            dict[str, Tensor]: ``sup.*`` and ``unsup.loss_ce``, weighted; ``pseudo.*`` and ``memory.filled``
+            (in [0, 1]) for the log.
+        """
+        labeled, weak, unlabeled = self.select_views(inputs, *self.needed_views)
+
+        # U and pseudo-labels, before the training pass moves the running statistics
+        pseudo = self.make_pseudo_labels(weak, self.threshold, self.padding_mask(data_samples, 'weak'))
+
+        # the head writes the unlabeled channels to the memory; the labeled channels attend to it when ready
+        features = self.extract_feat(torch.cat([labeled, unlabeled]))
+        logits = self.decode_head.forward_semi(
+            features, len(labeled), pseudo.logits, read_memory=bool(self.memory_ready)
         )
+        unlabeled_logits = self.resize_to_input(logits[len(labeled) :], unlabeled.shape[2:])
+
+        losses = self.supervised_loss(features, logits, data_samples['labeled'], self.labeled_weight)
+        losses['unsup.loss_ce'] = self.unlabeled_weight * pseudo_label_loss(unlabeled_logits, pseudo)
+        return losses | self.log_statistics(pseudo) | {'memory.filled': self.memory.filled.mean()}
+
+    def make_pseudo_labels(
+        self, images: Tensor, threshold: float = 0.0, padding: Tensor | None = None, **head_options: object
+    ) -> PseudoLabel:
+        """Label images (N, 3, H, W) with the keys that ``pseudo_keys`` chooses; see ``SemiSegmentor``."""
+        head_options = {'per_image': self.pseudo_keys == 'image'} | head_options
+        return super().make_pseudo_labels(images, threshold, padding, **head_options)
 
     @torch.no_grad()
     def check_input_size(self, images: Tensor) -> None:
-        """Check that feature maps of images (N, 3, H, W) fill a row of the memory.
+        """Check that the feature map of training images fits the memory.
+
+        Args:
+            images (Tensor): (N, 3, H, W).
 
         Raises:
-            ValueError: they do not.
+            ValueError: The feature map has another size than a row of the memory.
         """
         with eval_mode(self.student):
             feature = self.extract_feat(images)[self.decode_head.bottleneck_index]
         self.decode_head.bottleneck.check_map_size(feature.shape[2:])
 
     def class_statistics(self) -> dict[str, Tensor]:
-        """Return the class shares of the pseudo-labels and of the filled memory: {name: (K,) float}."""
+        """Return the class shares of the pseudo-labels and of the filled memory, each (K,) float."""
         return super().class_statistics() | {'memory.filled': self.memory.filled}
 
     def check_resume(self, source: str, stored: Mapping[str, Tensor]) -> None:
-        """Check that the checkpoint's memory fits this model.
+        """Check that the memory of a checkpoint fits this model.
 
         Args:
-            source (str): Name of the checkpoint, for messages.
+            source (str): Name of the checkpoint, for the message.
             stored (dict): Its state dict.
 
         Raises:
@@ -96,10 +157,6 @@ class AllSpark(SelfTraining):
             if key.endswith('memory.rows') and key in stored and stored[key].shape != value.shape:
                 raise ValueError(
                     f'{source}: its memory (classes, channels, positions) is {tuple(stored[key].shape)}, the '
-                    f'config makes {tuple(value.shape)}. Resume with the crop and classes the run was started '
-                    'with, or start a new run from its weights (load_from).'
+                    f'config makes {tuple(value.shape)}. Resume with the crop and classes of the stored run, '
+                    'or start a new run from its weights (load_from).'
                 )
-
-    def decode_unlabeled(self, decode_head: torch.nn.Module, features: list[Tensor]) -> Tensor:
-        """Logits (Bu, K, h, w) of the pseudo-label pass."""
-        return decode_head(features, per_image=self.pseudo_keys == 'image')

@@ -1,9 +1,11 @@
 """CSS, "Space Engage" (ICCV 2023)."""
 
-from .contrast import contrastive_loss, draw, negative_classes
-from .css import CSS, CSSBaseline, CSSCross, CSSMix, SimilarityCSS, Targets
-from .geometry import Rescale, flipped
+from .contrast import contrastive_loss, draw_pixels, negative_classes
+from .css import CSS
+from .geometry import Rescale, flip_horizontally
 from .prototypes import ClassPrototypes
+from .targets import Targets, classifier_loss
+from .variants import CSSBaseline, CSSCross, CSSMix
 
 __all__ = [
     'CSS',
@@ -12,10 +14,10 @@ __all__ = [
     'CSSMix',
     'ClassPrototypes',
     'Rescale',
-    'SimilarityCSS',
     'Targets',
+    'classifier_loss',
     'contrastive_loss',
-    'draw',
-    'flipped',
+    'draw_pixels',
+    'flip_horizontally',
     'negative_classes',
 ]

@@ -1,4 +1,6 @@
-"""One representation for each class, which follows the student's slowly."""
+"""Class prototypes: moving averages of the representations of each class."""
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -7,17 +9,19 @@ from torch import Tensor, nn
 
 
 class ClassPrototypes(nn.Module):
-    """A moving average, for each class, of the representations of its pixels; the same on all processes.
+    """Moving averages of the representations of each class, equal on all processes.
 
-    A class is *seen* from the first step in which any process has a pixel of it; its prototype starts as
-    that step's mean. Buffers, so that they are in the checkpoint: ``value`` (K, D) float, zeros before a
-    class is seen, and ``seen`` (K,) bool.
+    A class is *seen* from the first step in which any process has a pixel of it; its prototype starts as the
+    mean of that step. The buffers are ``value`` (K, D) float, 0 for classes not seen, and ``seen`` (K,) bool.
 
     Args:
-        num_classes: number of classes K.
-        channels: length D of a representation.
-        momentum: the new mean's share, as MMEngine counts it; 0.01 is a decay of 0.99.
+        num_classes (int): Number of classes K.
+        channels (int): Length D of a representation.
+        momentum (float): Share of the new mean, in (0, 1]; 0.01 is a decay of 0.99.
     """
+
+    value: Tensor
+    seen: Tensor
 
     def __init__(self, num_classes: int, channels: int, momentum: float = 0.01):
         super().__init__()
@@ -26,10 +30,10 @@ class ClassPrototypes(nn.Module):
         self.register_buffer('seen', torch.zeros(num_classes, dtype=torch.bool))
 
     def similarity(self, representations: Tensor) -> Tensor:
-        """Cosine of representations and prototypes.
+        """Compute the cosines of representations and prototypes.
 
         Args:
-            representations: (N, D, h, w).
+            representations (Tensor): (N, D, h, w) float.
 
         Returns:
             Tensor: (N, K, h, w) float32 in [-1, 1]; 0 for classes not seen.
@@ -39,39 +43,51 @@ class ClassPrototypes(nn.Module):
             return torch.einsum('ndhw,kd->nkhw', unit, F.normalize(self.value, dim=1))
 
     def logits(self, similarity: Tensor, temperature: float) -> Tensor:
-        """Logits among the classes seen.
+        """Turn similarities into logits of the classes seen.
 
         Args:
-            similarity: (N, K, H, W), of ``similarity``, perhaps resized.
-            temperature: by which similarities are divided.
+            similarity (Tensor): (N, K, H, W) float, from ``similarity``, of any resolution.
+            temperature (float): Divides the similarities.
 
         Returns:
-            Tensor: (N, K, H, W), whose softmax is 0 for classes not seen, or 1 / K where none is.
+            Tensor: (N, K, H, W) float, -inf for classes not seen, unless no class is seen.
         """
         hidden = ~self.seen & self.seen.any()
         return (similarity / temperature).masked_fill(hidden[:, None, None], -torch.inf)
 
-    @torch.no_grad()
-    def update(self, representations: Tensor, label: Tensor) -> None:
-        """Follow the means over all processes of the classes that any of them has pixels of.
+    def softmax_similarity(self, representations: Tensor, temperature: float) -> Tensor:
+        """Compute the softmax of the similarities over the classes seen.
 
         Args:
-            representations: (P, D) float32, of this process's pixels.
-            label: (P,) int64, 0..K-1 or 255.
+            representations (Tensor): (N, D, h, w) float.
+            temperature (float): Divides the similarities.
+
+        Returns:
+            Tensor: (N, K, h, w) float32 probabilities; 0 for classes not seen, or 1 / K if no class is seen.
+        """
+        return self.logits(self.similarity(representations), temperature).softmax(dim=1)
+
+    @torch.no_grad()
+    def update(self, representations: Tensor, label: Tensor) -> None:
+        """Move the prototypes toward the class means over the pixels of all processes.
+
+        Args:
+            representations (Tensor): (P, D) float32, of the pixels of this process.
+            label (Tensor): (P,) int64, in 0..K-1, or 255.
         """
         classes = torch.arange(len(self.seen), device=label.device)[:, None]
-        members = (label == classes).to(representations.dtype)
+        members = (label == classes).to(representations.dtype)  # (K, P)
         with torch.autocast(label.device.type, enabled=False):
-            everywhere = torch.cat([members @ representations, members.sum(dim=1, keepdim=True)], dim=1)
-        all_reduce(everywhere)
-        sums, counts = everywhere[:, :-1], everywhere[:, -1:]
+            sums_and_counts = torch.cat([members @ representations, members.sum(dim=1, keepdim=True)], dim=1)
+        all_reduce(sums_and_counts)
+        sums, counts = sums_and_counts[:, :-1], sums_and_counts[:, -1:]
         mean = sums / counts.clamp(min=1)
-        followed = torch.where(self.seen[:, None], self.value.lerp(mean, self.momentum), mean)
-        self.value.copy_(torch.where(counts > 0, followed, self.value))
+        average = torch.where(self.seen[:, None], self.value.lerp(mean, self.momentum), mean)
+        self.value.copy_(torch.where(counts > 0, average, self.value))
         self.seen.logical_or_(counts[:, 0] > 0)
 
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
-        """Refuse prototypes of other classes, which MMEngine would skip with a warning."""
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any) -> None:
+        """Raise ``ValueError`` for prototypes of another shape, which MMEngine would skip with a warning."""
         stored = state_dict.get(prefix + 'value')
         if stored is not None and stored.shape != self.value.shape:
             raise ValueError(

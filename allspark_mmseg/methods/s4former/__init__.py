@@ -1,4 +1,4 @@
-"""S4Former: the method and its three components."""
+"""S4Former (CVPR 2024)."""
 
 from .segmentor import S4Former
 

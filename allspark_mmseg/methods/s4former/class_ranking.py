@@ -1,34 +1,35 @@
-"""Negative class ranking: the student rates the wrong classes as the teacher does."""
+"""Negative class ranking: the student ranks the classes other than the pseudo-label as the teacher does."""
 
 import torch
 from torch import Tensor
 
 from ...pseudo_label import IGNORE_INDEX
 
-_EPSILON = 1e-6  # of the released distance: it keeps the gradient of the norm finite
+_EPS = 1e-6  # in the released distance; it keeps the gradient of the norm finite
 
 
 def negative_class_ranking(logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
-    r"""Distance of student and teacher on all classes but the pseudo-label's (S4Former, CVPR 2024).
+    r"""Compute the distance between student and teacher on all classes except the pseudo-label (S4Former).
 
     .. code-block:: text
 
         s, t = softmax over the K - 1 other classes of the student's and of the teacher's logits
-        loss = sum over pixels with a label of || s - t + 1e-6 ||_2 / number of all pixels
+        loss = sum over pixels with a target of || s - t + 1e-6 ||_2 / number of all pixels
 
     Args:
-        logits: (N, K, H, W), the student's.
-        teacher_logits: (N, K, H, W); no gradient goes to them.
-        target: (N, H, W) int64, 0..K-1 or 255.
+        logits (Tensor): (N, K, H, W) float, the student's.
+        teacher_logits (Tensor): (N, K, H, W) float; they get no gradient.
+        target (Tensor): (N, H, W) int64, in 0..K-1, or 255 for pixels without a target.
 
     Returns:
-        Tensor: scalar; 0 (with a zero gradient) when no pixel has a label.
+        Tensor: Scalar; 0 with a zero gradient when no pixel has a target.
     """
-    labeled = target != IGNORE_INDEX
-    own = torch.zeros_like(logits, dtype=torch.bool)
-    own.scatter_(1, target.masked_fill(~labeled, 0)[:, None], True)
+    has_target = target != IGNORE_INDEX
+    is_target = torch.zeros_like(logits, dtype=torch.bool)
+    is_target.scatter_(1, target.masked_fill(~has_target, 0)[:, None], True)
     student, teacher = (
-        each.masked_fill(own, float('-inf')).softmax(dim=1) for each in (logits, teacher_logits.detach())
+        each.masked_fill(is_target, float('-inf')).softmax(dim=1)
+        for each in (logits, teacher_logits.detach())
     )
-    distance = (student - teacher + _EPSILON).masked_fill(own, 0).norm(dim=1)
-    return distance.masked_fill(~labeled, 0).mean()
+    distance = (student - teacher + _EPS).masked_fill(is_target, 0).norm(dim=1)
+    return distance.masked_fill(~has_target, 0).mean()

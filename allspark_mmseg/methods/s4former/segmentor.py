@@ -1,57 +1,69 @@
-"""S4Former: Mean Teacher with shuffled patches, patch-adaptive attention and negative class ranking."""
+"""S4Former: Mean Teacher with patch-adaptive attention, shuffled patches and negative class ranking."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 
 from torch import Tensor
 
-from ...mixing import HalfAreaBoxes, paste, paste_labels
-from ...pseudo_label import PseudoLabel
+from ...mixing import HalfAreaBoxes, MixSource, cutmix_views
+from ...pseudo_label import check_threshold, pseudo_label_loss
 from ...registry import MODELS
-from ..mean_teacher import MeanTeacher
+from ...teacher import Teacher
+from ...utils import require
+from ..loss_weights import rampup_weight
+from ..semi_segmentor import SemiSegmentor
+from ..views import Samples, Views
 from .class_ranking import negative_class_ranking
 from .patch_attention import check_takes_bias, patch_adaptive_bias, unconfident_share
 from .patch_shuffle import PatchShuffle, shuffle, unshuffle
 
 
 @MODELS.register_module()
-class S4Former(MeanTeacher):
+class S4Former(SemiSegmentor):
     r"""S4Former (Hu, Jiang and Schiele, CVPR 2024), for segmentors with a plain vision transformer.
 
     .. code-block:: text
 
-        pseudo, confidence = max softmax teacher(weak)
-        z_a   = student(strong), attention biased by where the teacher is unconfident
-        z_p   = decode(unshuffle(encode(shuffle(CutMix(strong)))))
-        loss  = w_l CE(student(labeled), mask)
-                + r(t) w_u (w_a CE(z_a, pseudo) + w_p CE(z_p, mixed pseudo)
-                            + w_r ranking(z_p, teacher's mixed logits))
-        teacher <- average of student and teacher, after the step
+        pseudo, confidence = max softmax teacher(weak); a pixel is valid where confidence > threshold
+        z_a      = student(strong), attention biased toward patches of which the teacher is unconfident
+        z_p      = decode(unshuffle(encode(shuffle(CutMix(strong)))))
+        loss     = w_l CE(student(labeled), mask)
+                   + r(t) w_u (w_a CE(z_a, pseudo) + w_p CE(z_p, CutMix(pseudo))
+                               + w_r ranking(z_p, CutMix(teacher's logits)))
+        teacher <- exponential moving average of the student, after the step (MeanTeacherHook)
+        r(t)     = exp(-5 (1 - t / ramp_up)^2) for t < ramp_up, else 1
 
-    The cross-entropies on pseudo-labels are averaged over all pixels, confident or not. The student's three
-    passes are made one after the other, so that its norm layers see one kind of image at a time.
+    The student makes three passes, so that each batch of its norm layers has one kind of images.
 
     Args:
-        segmentor: config of the student; its backbone takes an ``attention_bias``.
-        teacher: arguments of ``Teacher``; by default a decay of 0.999 without warm-up, as released.
-        labeled_weight: w_l, of the supervised losses.
-        unlabeled_weight: w_u, of all three terms on unlabeled images.
-        attention_weight: w_a; 0 leaves this branch out, and with it the demand on the backbone.
-        attention_strength: of the bias, see ``patch_adaptive_bias``.
-        perturbed_weight: w_p.
-        ranking_weight: w_r.
-        cutmix: arguments of ``HalfAreaBoxes``; what is pasted is the next image of the batch.
-        shuffle: arguments of ``PatchShuffle``.
-        mix_teacher_logits: the teacher's logits are mixed like their images, before the ranking. The release
-            leaves them unmixed, so that pixels in a box are ranked as those of another image.
-        ignore_padding: pixels that padding added get no pseudo-label; the release labels them. Needs
+        segmentor (dict): Config of the student; its backbone takes an ``attention_bias``.
+        teacher (dict, optional): Arguments of ``Teacher``; by default ``momentum=0.001`` (a decay of 0.999)
+            without warm-up, as released.
+        labeled_weight (float): w_l.
+        unlabeled_weight (float): w_u.
+        unlabeled_view (str): The view on which the student learns, ``strong`` above.
+        threshold (float): Confidence that a valid pixel exceeds, in [0, 1].
+        attention_weight (float): w_a; 0 skips this pass, and the backbone needs no ``attention_bias``.
+        attention_strength (float): lambda of ``patch_adaptive_bias``.
+        perturbed_weight (float): w_p.
+        ranking_weight (float): w_r.
+        cutmix (dict, optional): Arguments of ``HalfAreaBoxes``. CutMix pastes the next image of the batch.
+        shuffle (dict, optional): Arguments of ``PatchShuffle``.
+        mix_teacher_logits (bool): Mix the teacher's logits like the images before the ranking. The release
+            does not, so that it ranks the pixels of a box by the logits of another image.
+        ignore_padding (bool): Padding gets no pseudo-label; in the release it gets one. Needs
             ``LoadEmptyAnnotations`` in the unlabeled pipeline.
-        average_over: as in ``MeanTeacher``.
-        kwargs: as in ``MeanTeacher``; pixels count from a confidence above ``threshold``, not equal to it.
+        average_over (str): The pixels over which CE of pseudo-labels is averaged: ``'all'``, as released, or
+            the ``'confident'`` ones.
+        ramp_up (int): Steps of the ramp-up of the unsupervised weight; 0 for none. The teacher counts t.
+        kwargs: As in ``SemiSegmentor``.
 
     Raises:
-        ValueError: the backbone takes no bias, or blocks are no whole patches.
+        ValueError: The backbone takes no ``attention_bias``, a block of ``shuffle`` is not made of whole
+            patches, or an argument is out of range.
     """
+
+    teacher: Teacher
 
     def __init__(
         self,
@@ -60,6 +72,8 @@ class S4Former(MeanTeacher):
         teacher: dict | None = None,
         labeled_weight: float = 1.0,
         unlabeled_weight: float = 1.0,
+        unlabeled_view: str = 'strong_1',
+        threshold: float = 0.95,
         attention_weight: float = 0.5,
         attention_strength: float = 5.0,
         perturbed_weight: float = 0.5,
@@ -69,17 +83,19 @@ class S4Former(MeanTeacher):
         mix_teacher_logits: bool = True,
         ignore_padding: bool = True,
         average_over: str = 'all',
+        ramp_up: int = 0,
         **kwargs,
     ):
-        super().__init__(
-            segmentor,
-            teacher=dict(momentum=0.001, warm_up=False) if teacher is None else teacher,
-            labeled_weight=labeled_weight,
-            unlabeled_weight=unlabeled_weight,
-            ignore_padding=ignore_padding,
-            average_over=average_over,
-            **kwargs,
-        )
+        check_threshold('S4Former', threshold)
+        require('S4Former', 'ramp_up', ramp_up, ramp_up >= 0, 'a number of steps of at least 0')
+        known = average_over in ('confident', 'all')
+        require('S4Former', 'average_over', average_over, known, "'confident' or 'all'")
+        teacher = dict(momentum=0.001, warm_up=False) if teacher is None else teacher
+        super().__init__(segmentor, teacher=teacher, **kwargs)
+        self.labeled_weight = labeled_weight
+        self.unlabeled_weight = unlabeled_weight
+        self.unlabeled_view = unlabeled_view
+        self.threshold = threshold
         self.attention_weight = attention_weight
         self.attention_strength = attention_strength
         self.perturbed_weight = perturbed_weight
@@ -87,89 +103,98 @@ class S4Former(MeanTeacher):
         self.cutmix = HalfAreaBoxes(**({'prob': 0.5} | dict(cutmix or {})))
         self.shuffle = PatchShuffle(**(shuffle or {}))
         self.mix_teacher_logits = mix_teacher_logits
+        self.ignore_padding = ignore_padding
+        self.average_over = average_over
+        self.ramp_up = ramp_up
         if attention_weight:
             check_takes_bias('S4Former', self.student.backbone)
-        patch = getattr(self.student.backbone, 'patch_size', 1)
-        if self.shuffle.block_size % patch:
-            raise ValueError(
-                f'S4Former: shuffle.block_size is {self.shuffle.block_size} pixels, expected a multiple of '
-                f"the backbone's patch_size {patch}, so that a block is made of whole tokens."
-            )
+        patch, block = getattr(self.student.backbone, 'patch_size', 1), self.shuffle.block_size
+        expected = f"a multiple of the backbone's patch_size {patch}, so that a block is made of whole tokens"
+        require('S4Former', 'shuffle.block_size', block, block % patch == 0, expected)
 
-    def loss(self, inputs: dict[str, Tensor], data_samples: dict[str, list]) -> dict[str, Tensor]:
-        """One training step.
+    @property
+    def needed_views(self) -> tuple[str, ...]:
+        """``labeled``, ``weak`` and ``unlabeled_view``."""
+        return ('labeled', 'weak', self.unlabeled_view)
+
+    def loss(self, inputs: Views, data_samples: Samples) -> dict[str, Tensor]:
+        """Run one training step.
 
         Args:
-            inputs: views ``labeled`` (Bl, 3, H, W), ``weak`` (Bu, 3, H, W), and that to be learned from.
-            data_samples: {view: samples}; those of ``labeled`` hold masks, those of ``weak``
-                ``LoadEmptyAnnotations``'s maps if padding is to be ignored.
+            inputs (dict): {view: (N, 3, H, W)}, with the needed views.
+            data_samples (dict): {view: N samples}. Those of ``labeled`` have masks; those of ``weak`` have
+                the maps of ``LoadEmptyAnnotations`` if padding is ignored.
 
         Returns:
-            dict: ``sup.*`` and ``unsup.loss_{attention,perturbed,ranking}``, weighted; ``pseudo.weight``,
-            r(t); ``log_statistics``'s numbers.
+            dict[str, Tensor]: ``sup.*`` and ``unsup.loss_{attention,perturbed,ranking}``, weighted;
+            ``pseudo.weight``, which is r(t), and other ``pseudo.*`` for the log.
         """
         labeled, weak, strong = self.select_views(inputs, *self.needed_views)
+        size = strong.shape[2:]
+
+        # the supervised pass
         features = self.extract_feat(labeled)
         logits = self.decode_head(features)
         losses = self.supervised_loss(features, logits, data_samples['labeled'], self.labeled_weight)
-        pseudo = self.make_pseudo_labels(weak, self.threshold, self.padding_mask(data_samples, 'weak'))
-
-        terms = {}
-        if self.attention_weight:
-            terms['attention'] = self.attention_weight * self.attended_loss(strong, pseudo)
-        boxes = self.cutmix.draw(len(strong), strong.shape[2:], strong.device)
-        mixed = paste(strong, strong.roll(-1, 0), boxes)
-        mixed_pseudo = paste_labels(pseudo, pseudo.map(lambda part: part.roll(-1, 0)), boxes)
-        perturbed = self.resize_to_input(self.decode_shuffled(mixed), strong.shape[2:])
-        terms['perturbed'] = self.perturbed_weight * self.unsupervised_loss(perturbed, mixed_pseudo)
-        ranked_by = mixed_pseudo if self.mix_teacher_logits else pseudo
-        terms['ranking'] = self.ranking_weight * negative_class_ranking(
-            perturbed, ranked_by.logits, mixed_pseudo.target
-        )
-
-        losses['pseudo.weight'] = self.weight()
+        losses['pseudo.weight'] = rampup_weight(self.teacher.steps, self.ramp_up)
         weight = self.unlabeled_weight * losses['pseudo.weight']
-        losses.update({f'unsup.loss_{name}': weight * term for name, term in terms.items()})
+
+        # the teacher labels the weak images; a confidence equal to the threshold does not count
+        pseudo = self.make_pseudo_labels(weak, self.threshold, self.padding_mask(data_samples, 'weak'))
+        pseudo = replace(pseudo, valid=pseudo.valid & (pseudo.confidence > self.threshold))
+
+        # the pass with patch-adaptive self-attention
+        if self.attention_weight:
+            attention_logits = self._decode_with_bias(strong, pseudo.confidence > self.threshold)
+            consistency = pseudo_label_loss(attention_logits, pseudo, self.average_over)
+            losses['unsup.loss_attention'] = weight * (self.attention_weight * consistency)
+
+        # the pass with CutMix and shuffled patches
+        boxes = self.cutmix.draw(len(strong), size, strong.device)
+        next_images = MixSource([strong.roll(-1, 0)], pseudo.map(lambda part: part.roll(-1, 0)))
+        (mixed,), (mixed_pseudo,) = cutmix_views([strong], pseudo, [boxes], next_images)
+        perturbed_logits = self._decode_shuffled(mixed)
+        consistency = pseudo_label_loss(perturbed_logits, mixed_pseudo, self.average_over)
+        losses['unsup.loss_perturbed'] = weight * (self.perturbed_weight * consistency)
+
+        # negative class ranking of the same pass
+        teacher_logits = mixed_pseudo.logits if self.mix_teacher_logits else pseudo.logits
+        ranking = negative_class_ranking(perturbed_logits, teacher_logits, mixed_pseudo.target)
+        losses['unsup.loss_ranking'] = weight * (self.ranking_weight * ranking)
         return losses | self.log_statistics(pseudo)
 
-    def make_pseudo_labels(
-        self, images: Tensor, threshold: float = 0.0, padding: Tensor | None = None
-    ) -> PseudoLabel:
-        """Label images as every method does, but a confidence equal to the threshold does not count."""
-        pseudo = super().make_pseudo_labels(images, threshold, padding)
-        return replace(pseudo, valid=pseudo.valid & (pseudo.confidence > threshold))
-
-    def attended_loss(self, images: Tensor, pseudo: PseudoLabel) -> Tensor:
-        """Loss of the branch with patch-adaptive self-attention, a scalar.
+    def _decode_with_bias(self, images: Tensor, confident: Tensor) -> Tensor:
+        """Decode images with patch-adaptive self-attention.
 
         Args:
-            images: (Bu, 3, H, W).
-            pseudo: their labels; padding is as confident as the teacher is, though it has no label.
+            images (Tensor): (N, 3, H, W).
+            confident (Tensor): (N, H, W) bool, pixels of which the teacher is confident, padding included.
+
+        Returns:
+            Tensor: Logits (N, K, H, W).
         """
-        confident = pseudo.confidence > self.threshold
-        unconfident = unconfident_share(confident, self.student.backbone.patch_size)
-        bias = patch_adaptive_bias(unconfident, self.attention_strength)
+        share = unconfident_share(confident, self.student.backbone.patch_size)
+        bias = patch_adaptive_bias(share, self.attention_strength)
         features = self.student.backbone(images, attention_bias=bias)
         if self.student.with_neck:
             features = self.student.neck(features)
-        return self.unsupervised_loss(
-            self.resize_to_input(self.decode_head(features), images.shape[2:]), pseudo
-        )
+        return self.resize_to_input(self.decode_head(features), images.shape[2:])
 
-    def decode_shuffled(self, images: Tensor) -> Tensor:
-        """Logits (Bu, K, h, w) of images (Bu, 3, H, W) whose blocks change places and, as features, back."""
+    def _decode_shuffled(self, images: Tensor) -> Tensor:
+        """Encode shuffled images (N, 3, H, W), unshuffle and decode the features to logits (N, K, H, W)."""
         grid = self.shuffle.grid(images.shape[2:])
         permutation = self.shuffle.draw(len(images), grid, images.device)
         features = self.extract_feat(shuffle(images, permutation, grid))
-        return self.decode_head([unshuffle(feature, permutation, grid) for feature in features])
+        logits = self.decode_head([unshuffle(feature, permutation, grid) for feature in features])
+        return self.resize_to_input(logits, images.shape[2:])
 
     def check_input_size(self, images: Tensor) -> None:
-        """Check that blocks tile the crop.
+        """Check that blocks tile the training images.
 
         Args:
-            images: (N, 3, H, W), as in training.
+            images (Tensor): (N, 3, H, W).
 
         Raises:
-            ValueError: they do not.
+            ValueError: A side of the images is not a multiple of the block size.
         """
         self.shuffle.grid(images.shape[2:])

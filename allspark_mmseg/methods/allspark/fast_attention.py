@@ -1,0 +1,58 @@
+"""Channel attention without its map of scores: the fast form of ``channel_attention``.
+
+Softmax ignores a constant shift of its scores. Therefore the instance normalization reduces to a scale of the
+queries, which ``score_moments`` computes without the scores, and a fused attention kernel does the rest.
+"""
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .blocked_attention import BlockedAttention
+from .score_moments import score_scale
+
+
+def fast_channel_attention(
+    query: Tensor, source: Tensor, key_weight: Tensor, value_weight: Tensor, dropout: float = 0.0
+) -> Tensor:
+    """Compute ``channel_attention`` with keys and values that are projections of ``source``.
+
+    The keys of head h are ``key_weight[h] @ source[:, s]`` of all groups s, and the values likewise.
+
+    Args:
+        query (Tensor): (B, H, M, N) float.
+        source (Tensor): (B or 1, S, D, N) float. If the first dimension is 1, the images share it.
+        key_weight (Tensor): (H, O, D) float.
+        value_weight (Tensor): (H, O, D) float.
+        dropout (float): Probability that an attention weight is dropped, in [0, 1).
+
+    Returns:
+        Tensor: (B, H, M, N).
+    """
+    scaled = query * score_scale(query, source, key_weight).to(query.dtype)
+    return softmax_attention(scaled, source, key_weight, value_weight, dropout)
+
+
+def softmax_attention(
+    query: Tensor, source: Tensor, key_weight: Tensor, value_weight: Tensor, dropout: float = 0.0
+) -> Tensor:
+    """Compute softmax(Q K^T), dropout, times V; arguments and result as in ``fast_channel_attention``."""
+    if len(source) < len(query):  # a shared source: the queries of all images become those of one
+        joint = query.transpose(0, 1).flatten(1, 2)[None]
+        attended = softmax_attention(joint, source, key_weight, value_weight, dropout)
+        return attended[0].unflatten(1, (len(query), -1)).transpose(0, 1)
+    if query.device.type == 'cpu' and torch.is_grad_enabled():
+        maps = [
+            BlockedAttention.apply(query[b, h], source[b], key_weight[h], value_weight[h], dropout)
+            for b, h in itertools.product(*map(range, query.shape[:2]))
+        ]
+        return torch.stack(maps).unflatten(0, query.shape[:2])
+    key, value = (
+        (weight[None, :, None] @ source[:, None]).flatten(2, 3) for weight in (key_weight, value_weight)
+    )
+    width = query.shape[-1]
+    if query.device.type == 'cuda' and width % 8:  # its kernels need multiples of 8; zeros change no product
+        query, key, value = (F.pad(each, (0, -width % 8)) for each in (query, key, value))
+    return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=1.0)[..., :width]
