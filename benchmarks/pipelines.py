@@ -1,7 +1,7 @@
-"""Both sides of the comparison of image pipelines: the plain one, and this package's as the configs have it.
+"""Both sides of the comparison of image pipelines: the plain one, and that of this package's configs.
 
-Each side yields ``(image, mask)`` for the files it is given: float32 (3, crop, crop) normalized, RGB, and
-int64 (crop, crop). Time it over many images in one thread, as draws and work differ between them.
+Each side yields ``(image, mask)`` for the given files: normalized RGB ``(3, crop, crop)`` float32, and
+``(crop, crop)`` int64. Draws and work differ between the sides, so time many images in one thread.
 """
 
 import random
@@ -28,10 +28,14 @@ def reference_images(
     """Yield the samples of the plain pipeline.
 
     Args:
-        paths: (image, mask) files. The released code opens the masks of unlabeled images too; None: none.
-        crop: Side of the crop.
-        seed: Of all draws.
-        labeled: Whether to make labeled samples, with strong colors, or unlabeled ones.
+        paths (Sequence): Image and mask files. The released code opens the masks of unlabeled images too. A
+            mask of None is not opened.
+        crop (int): Side of the crop in pixels.
+        seed (int): Seed of all draws.
+        labeled (bool): Whether to yield labeled samples, with color augmentation, or unlabeled ones.
+
+    Yields:
+        tuple[Tensor, Tensor]: Image ``(3, crop, crop)`` float32 and mask ``(crop, crop)`` int64.
     """
     rng = random.Random(seed)
     for image, mask in paths:
@@ -43,16 +47,25 @@ def our_images(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield the samples of this package's pipeline.
 
-    In training the preprocessor normalizes whole batches, on the GPU if there is one; here its arithmetic is
-    done image by image, so that both sides end alike. Takes the arguments of :func:`reference_images`; masks
-    of unlabeled images are not opened. Seeds the global generators of Python and NumPy.
+    In training, the data preprocessor normalizes whole batches, on the GPU if there is one. Here the images
+    are normalized one by one, so that both sides yield the same. The masks of unlabeled images are not
+    opened. The function seeds the global generators of Python and NumPy.
+
+    Args:
+        paths (Sequence): Image and mask files.
+        crop (int): Side of the crop in pixels.
+        seed (int): Seed of all draws.
+        labeled (bool): Whether to yield labeled samples, with color augmentation, or unlabeled ones.
+
+    Yields:
+        tuple[Tensor, Tensor]: Image ``(3, crop, crop)`` float32 and mask ``(crop, crop)`` int64.
     """
     pipeline = our_pipeline(crop, labeled)
     view = 'labeled' if labeled else 'weak'
     random.seed(seed)
     np.random.seed(seed)
     for image, mask in paths:
-        sample = {'img_path': image, 'label_map': None, 'reduce_zero_label': False, 'seg_fields': []}
+        sample: dict = {'img_path': image, 'label_map': None, 'reduce_zero_label': False, 'seg_fields': []}
         if labeled:
             sample['seg_map_path'] = mask
         packed = pipeline(sample)
@@ -61,7 +74,15 @@ def our_images(
 
 
 def our_pipeline(crop: int, labeled: bool) -> Compose:
-    """Build the training pipeline of AllSpark's configs."""
+    """Build the training pipeline of AllSpark's configs.
+
+    Args:
+        crop (int): Side of the crop in pixels.
+        labeled (bool): Whether to build the pipeline of labeled or of unlabeled images.
+
+    Returns:
+        Compose: The pipeline.
+    """
     pack = dict(type='PackSegInputs')
     jitter = dict(type='allspark_mmseg.ColorJitter', brightness=0.5, contrast=0.5, saturation=0.5, hue=0.25)
     color = [
@@ -74,7 +95,7 @@ def our_pipeline(crop: int, labeled: bool) -> Compose:
         ),
     ]
     views = dict(labeled=[*color, pack]) if labeled else dict(weak=[pack])
-    steps = [
+    steps: list[dict] = [
         dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
         dict(type='LoadAnnotations') if labeled else dict(type='allspark_mmseg.LoadEmptyAnnotations'),
         dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=(crop, crop)),

@@ -1,10 +1,13 @@
-"""The AllSpark bottleneck as its formulas read, with no thought for time or memory.
+"""The AllSpark bottleneck as its formulas read, without regard to time or memory.
 
-``tools/benchmark.py`` compares the package's bottleneck with this one, and tests take it as their oracle. It
-computes what the authors' release computes, in the same order and with the same waste: a score map is held
-as a whole, the memory's keys and values are copied for each labeled image, rows are enqueued class by class
-with a wait for the device at each, and an evaluation runs the unlabeled stream only to drop its result.
+``python -m benchmarks bottleneck`` compares the package's bottleneck with this one, and the tests use it as a
+reference. It computes what the authors' release computes, in the same order and with the same redundant work:
+score maps are stored as a whole, keys and values of the memory are copied for each labeled image, rows are
+written class by class with one device synchronization each, and an evaluation computes the unlabeled stream
+and drops its result.
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,16 +15,16 @@ from torch import Tensor, nn
 
 
 def plain_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
-    """Attention between channels, its score map normalized as a whole.
+    """Attend between channels; the score map is normalized as a whole.
 
     Args:
-        query: (B, H, M, N).
-        key: (B, H, L, N).
-        value: as ``key``.
-        dropout: probability that a weight is dropped.
+        query (Tensor): ``(B, H, M, N)``.
+        key (Tensor): ``(B, H, L, N)``.
+        value (Tensor): ``(B, H, L, N)``.
+        dropout (float): Probability that an attention weight is dropped.
 
     Returns:
-        Tensor: (B, H, M, N).
+        Tensor: ``(B, H, M, N)``.
     """
     scores = query @ key.transpose(-2, -1)
     weights = F.instance_norm(scores).softmax(dim=-1)
@@ -29,31 +32,31 @@ def plain_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -
 
 
 @torch.no_grad()
-def plain_grouping(pseudo_logits: Tensor, tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    """Class of each channel.
+def plain_grouping(pseudo_logits: Tensor, tokens: Tensor, size: Sequence[int]) -> Tensor:
+    """Assign each channel to a class (AllSpark, section 3.3).
 
     Args:
-        pseudo_logits: (B, K, H, W).
-        tokens: (B, N, D), N = h * w.
-        size: (h, w).
+        pseudo_logits (Tensor): ``(B, K, H, W)``.
+        tokens (Tensor): ``(B, N, D)`` with N = h * w.
+        size (Sequence[int]): (h, w).
 
     Returns:
-        Tensor: (B, D) int64.
+        Tensor: ``(B, D)`` int64.
     """
-    maps = F.interpolate(pseudo_logits, size=size, mode='bilinear', align_corners=False).flatten(2)
+    maps = F.interpolate(pseudo_logits, size=tuple(size), mode='bilinear', align_corners=False).flatten(2)
     similarity = F.normalize(maps, dim=2) @ F.normalize(tokens, dim=1)  # (B, K, N) x (B, N, D)
     return similarity.argmax(dim=1)
 
 
 @torch.no_grad()
 def plain_memory_update(rows: Tensor, pointer: Tensor, tokens: Tensor, classes: Tensor) -> None:
-    """Write every channel to the ring of its class, in place.
+    """Write every channel to the ring buffer of its class, in place.
 
     Args:
-        rows: (K, D, N), D slots a class.
-        pointer: (K,) int64, the next slot of each class.
-        tokens: (B, N, D).
-        classes: (B, D) int64.
+        rows (Tensor): ``(K, D, N)``, D slots per class.
+        pointer (Tensor): ``(K,)`` int64, the next slot of each class.
+        tokens (Tensor): ``(B, N, D)``.
+        classes (Tensor): ``(B, D)`` int64.
     """
     capacity = rows.shape[1]
     for image, owners in zip(tokens, classes, strict=True):
@@ -66,15 +69,19 @@ def plain_memory_update(rows: Tensor, pointer: Tensor, tokens: Tensor, classes: 
 
 
 class PlainMemory(nn.Module):
-    """The buffers of ``SemanticMemory``, written by the loop.
+    """The buffers of ``SemanticMemory``, written in a loop.
 
     Args:
-        num_classes: number of classes K.
-        channels: slots D of a class.
-        num_tokens: length N of a row.
+        num_classes (int): Number of classes K.
+        channels (int): Slots D per class.
+        num_tokens (int): Length N of a row.
     """
 
-    def __init__(self, num_classes: int, channels: int, num_tokens: int):
+    rows: Tensor
+    pointer: Tensor
+    written: Tensor
+
+    def __init__(self, num_classes: int, channels: int, num_tokens: int) -> None:
         super().__init__()
         self.register_buffer('rows', torch.randn(num_classes, channels, num_tokens))
         self.register_buffer('pointer', torch.zeros(num_classes, dtype=torch.int64))
@@ -82,27 +89,28 @@ class PlainMemory(nn.Module):
 
     @property
     def filled(self) -> Tensor:
-        """(K,) float in [0, 1]: the share of each class's rows that have been written."""
+        """Share of the written rows of each class, ``(K,)`` float in [0, 1]."""
         return self.written / self.rows.shape[1]
 
     def update(self, tokens: Tensor, classes: Tensor) -> None:
-        """Write tokens (B, N, D) of classes (B, D)."""
+        """Write tokens ``(B, N, D)`` of classes ``(B, D)`` int64."""
         plain_memory_update(self.rows, self.pointer, tokens, classes)
         arrived = classes.flatten().bincount(minlength=len(self.rows))
         self.written.copy_((self.written + arrived).clamp(max=self.rows.shape[1]))
 
 
 class PlainBottleneck(nn.Module):
-    """The bottleneck, with the names of ``AllSparkBottleneck``, whose state dict it takes.
+    """The bottleneck with the parameter names of ``AllSparkBottleneck``; it loads its state dict.
 
     Args:
-        in_channels: channels C of the feature.
-        num_classes: number of classes K.
-        crop_size: (height, width) of a training crop in pixels, or one number for both.
-        channels: width D; C by default.
-        num_heads: heads H.
-        stride: pixels between positions of the feature.
-        dropout: probability, on attention weights and on both streams' output.
+        in_channels (int): Channels C of the feature.
+        num_classes (int): Number of classes K.
+        crop_size (int | tuple[int, int]): (height, width) of a training crop in pixels, or one number for
+            both.
+        channels (int, optional): Width D. Default: C.
+        num_heads (int): Heads H.
+        stride (int): Pixels between positions of the feature.
+        dropout (float): Probability, for the attention weights and for the output of both streams.
     """
 
     def __init__(
@@ -115,7 +123,7 @@ class PlainBottleneck(nn.Module):
         num_heads: int = 2,
         stride: int = 32,
         dropout: float = 0.1,
-    ):
+    ) -> None:
         super().__init__()
         width = in_channels if channels is None else channels
         height_px, width_px = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
@@ -137,16 +145,17 @@ class PlainBottleneck(nn.Module):
     def forward_semi(
         self, feature: Tensor, num_labeled: int, pseudo_logits: Tensor, *, read_memory: bool = True
     ) -> Tensor:
-        """One training step's bottleneck; see ``AllSparkBottleneck.forward_semi``.
+        """Compute a training step; see ``AllSparkBottleneck.forward_semi``.
 
         Args:
-            feature: (Bl + Bu, C, h, w), labeled images first.
-            num_labeled: Bl.
-            pseudo_logits: (Bu, K, H, W).
-            read_memory: keys of the labeled images come from the memory, not from the unlabeled images.
+            feature (Tensor): ``(N_l + N_u, C, h, w)``, labeled images first.
+            num_labeled (int): N_l.
+            pseudo_logits (Tensor): ``(N_u, K, H, W)``.
+            read_memory (bool): Whether the keys of the labeled images come from the memory. Otherwise they
+                come from the unlabeled images.
 
         Returns:
-            Tensor: (Bl + Bu, C, h, w).
+            Tensor: ``(N_l + N_u, C, h, w)``.
         """
         tokens, normed = self._tokens(feature)
         labeled, unlabeled = normed[:num_labeled], normed[num_labeled:]
@@ -157,14 +166,14 @@ class PlainBottleneck(nn.Module):
         return self._map(tokens, attended, feature)
 
     def forward(self, feature: Tensor, *, per_image: bool = False) -> Tensor:
-        """Evaluate as released: the batch is doubled, one half for each stream, and the second half dropped.
+        """Evaluate as released: the batch is doubled, one half per stream, and one half is dropped.
 
         Args:
-            feature: (B, C, h, w).
-            per_image: one image at a time, so that none sees another's channels.
+            feature (Tensor): ``(B, C, h, w)``.
+            per_image (bool): Whether each image is evaluated alone, without the channels of the others.
 
         Returns:
-            Tensor: (B, C, h, w).
+            Tensor: ``(B, C, h, w)``.
         """
         if per_image and len(feature) > 1:
             return torch.cat([self(image[None]) for image in feature])
@@ -175,7 +184,7 @@ class PlainBottleneck(nn.Module):
         return self._map(tokens, attended, doubled)[: len(feature)]
 
     def _self_attention(self, tokens: Tensor) -> Tensor:
-        """Multi-head self-attention of the unlabeled images: (B, N, D) -> (B, N, D)."""
+        """Self-attention of the unlabeled images: ``(B, N, D)`` -> ``(B, N, D)``."""
         images, positions, width = tokens.shape
         query, key, value = (
             self.unlabeled_attention[name](tokens)
@@ -189,7 +198,7 @@ class PlainBottleneck(nn.Module):
         return F.dropout(self.unlabeled_attention['out'](joined), self._rate)
 
     def _cross_attention(self, tokens: Tensor, source: Tensor) -> Tensor:
-        """Attention of the labeled images (B, N, D) to all channels of the source (S, N, D)."""
+        """Attention of the labeled images ``(B, N, D)`` to all channels of the source ``(S, N, D)``."""
         query = self.labeled_attention['query'](tokens).transpose(1, 2)[:, None]  # (B, 1, H*D, N)
         key, value = (
             self.labeled_attention[name](source)  # (S, N, H*D)

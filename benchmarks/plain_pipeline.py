@@ -1,8 +1,8 @@
-"""The image pipeline of UniMatch and AllSpark written out plainly with PIL, in the released order.
+"""The image pipeline of UniMatch and AllSpark in the released order, written with PIL.
 
-Written from the description in the papers (arXiv:2208.09910, arXiv:2403.01818) and the released steps, with
-torchvision's ``ColorJitter`` spelled out, as the side to measure against and to compare pixels with. Random
-numbers are drawn apart from the work, so that both sides can be given the same ones.
+It follows the papers (arXiv:2208.09910, arXiv:2403.01818) and the released steps; torchvision's
+``ColorJitter`` is written out. It is the reference for time and pixel values. Random numbers are drawn
+separately from the work, so that both sides can use the same ones.
 """
 
 import random
@@ -18,7 +18,15 @@ STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
 
 @dataclass
 class Geometry:
-    """The draws of one image: its new size, the crop's corner in the padded image, and the flip."""
+    """The random draws for one image.
+
+    Attributes:
+        width (int): New width in pixels.
+        height (int): New height in pixels.
+        left (int): Left edge of the crop in the padded image.
+        top (int): Top edge of the crop in the padded image.
+        flip (bool): Whether the crop is flipped horizontally.
+    """
 
     width: int
     height: int
@@ -28,7 +36,17 @@ class Geometry:
 
 
 def draw_geometry(rng: random.Random, width: int, height: int, crop: int) -> Geometry:
-    """Draw the longer side from half to twice its length, then the corner, then the flip."""
+    """Draw the longer side from half to twice its length, then the corner, then the flip.
+
+    Args:
+        rng (random.Random): Source of the random numbers.
+        width (int): Width of the image in pixels.
+        height (int): Height of the image in pixels.
+        crop (int): Side of the crop in pixels.
+
+    Returns:
+        Geometry: The draws.
+    """
     long_side = max(width, height)
     new_long = rng.randint(int(0.5 * long_side), int(2.0 * long_side))
     if height > width:
@@ -41,7 +59,7 @@ def draw_geometry(rng: random.Random, width: int, height: int, crop: int) -> Geo
 
 
 def draw_color(rng: random.Random) -> list[tuple[str, float]]:
-    """Draw the operations of the strong augmentation, in the order of application, with their amounts."""
+    """Draw the operations of the strong augmentation and their amounts, in the order of application."""
     operations = []
     if rng.random() < 0.8:
         operations = [(name, rng.uniform(0.5, 1.5)) for name in ('brightness', 'contrast', 'saturation')]
@@ -57,21 +75,21 @@ def draw_color(rng: random.Random) -> list[tuple[str, float]]:
 def shape(
     image: Image.Image, mask: Image.Image, draws: Geometry, crop: int
 ) -> tuple[Image.Image, Image.Image]:
-    """Resize an image and its mask, pad them by 0 and 255, crop and flip them."""
-    image = image.resize((draws.width, draws.height), Image.BILINEAR)
-    mask = mask.resize((draws.width, draws.height), Image.NEAREST)
+    """Resize an image and its mask, pad them with 0 and 255, then crop and flip them."""
+    image = image.resize((draws.width, draws.height), Image.Resampling.BILINEAR)
+    mask = mask.resize((draws.width, draws.height), Image.Resampling.NEAREST)
     right, below = max(crop - draws.width, 0), max(crop - draws.height, 0)
     image = ImageOps.expand(image, border=(0, 0, right, below), fill=0)
     mask = ImageOps.expand(mask, border=(0, 0, right, below), fill=255)
     box = (draws.left, draws.top, draws.left + crop, draws.top + crop)
     image, mask = image.crop(box), mask.crop(box)
     if draws.flip:
-        image, mask = (part.transpose(Image.FLIP_LEFT_RIGHT) for part in (image, mask))
+        image, mask = (part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for part in (image, mask))
     return image, mask
 
 
 def turn_hue(image: Image.Image, turn: float) -> Image.Image:
-    """Turn the hue by ``turn`` of the color circle, in PIL's 8-bit HSV."""
+    """Rotate the hue by the fraction ``turn`` of the color circle, in 8-bit HSV of PIL."""
     hue, saturation, value = image.convert('HSV').split()
     levels = np.array(hue, dtype=np.uint8)
     levels += np.uint8(int(turn * 255) % 256)
@@ -89,7 +107,7 @@ COLOR = {
 
 
 def normalize(image: Image.Image) -> torch.Tensor:
-    """Return (3, H, W) float32: scaled to [0, 1], less the mean of ImageNet, by its deviation."""
+    """Normalize an image by the mean and the standard deviation of ImageNet: ``(3, H, W)`` float32."""
     tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div(255)
     return tensor.clone().sub_(MEAN).div_(STD)
 
@@ -100,17 +118,18 @@ def plain_sample(
     """Load and augment one image.
 
     Args:
-        image_path: The image.
-        mask_path: Its mask, one byte a pixel; the released code opens and resizes it even where the image is
-            unlabeled. None: a map of zeros instead.
-        crop: Side of the crop.
-        rng: Source of all random numbers.
-        color: Whether to draw the strong augmentation, as for AllSpark's labeled images.
+        image_path (str): The image.
+        mask_path (str, optional): The mask, 8 bits per pixel. The released code opens and resizes it for
+            unlabeled images too. None: zeros.
+        crop (int): Side of the crop in pixels.
+        rng (random.Random): Source of all random numbers.
+        color (bool): Whether to apply the strong augmentation, as for the labeled images of AllSpark.
 
     Returns:
-        tuple: the image (3, crop, crop) float32 and the mask (crop, crop) int64, 255 on padding.
+        tuple[Tensor, Tensor]: The image ``(3, crop, crop)`` float32 and the mask ``(crop, crop)`` int64 with
+        255 on the padding.
     """
-    image = Image.open(image_path).convert('RGB')
+    image: Image.Image = Image.open(image_path).convert('RGB')
     if mask_path is None:
         mask = Image.new('L', image.size)
     else:

@@ -17,7 +17,7 @@ from allspark_mmseg.converters.unimatch_v2 import UniMatchV2Network
 
 from .helpers.configs import ROOT
 from .helpers.golden import assert_close_to_largest, recorded_network
-from .test_converters.test_unimatch_v2_converter import HEAD, TINY, UNUSED, segmentor, unimatch_v2_spec
+from .helpers.official_states import HEAD, TINY, UNUSED, unimatch_v2_segmentor, unimatch_v2_spec
 
 MODEL_BASES = ROOT / 'configs' / '_base_' / 'models'
 ATTENTION_HEADS = 3
@@ -191,7 +191,7 @@ def test_values_and_gradients_equal_a_plain_derivation(size, swiglu):
     unused = {key for key, value in state.items() if value.grad is None}
     assert unused == {'backbone.mask_token', *(key for key in state if key.startswith(UNUSED))}
 
-    model = MODELS.build(segmentor(sizes)).double().train()
+    model = MODELS.build(unimatch_v2_segmentor(sizes)).double().train()
     model.load_state_dict(convert_unimatch_v2({key: v.detach() for key, v in state.items()})[0])
     metas = [dict(img_shape=size)] * 2
     logits = model.encode_decode(image, metas)
@@ -239,7 +239,7 @@ def test_base_configs_name_the_official_weights_of_their_size(size):
 @pytest.mark.parametrize('frozen', [False, True])
 @pytest.mark.parametrize('method', [None, 'allspark_mmseg.SelfTraining'])
 def test_learning_rates(frozen, method):
-    config = segmentor()
+    config = unimatch_v2_segmentor()
     config['backbone']['frozen'] = frozen
     model = MODELS.build(dict(type=method, segmentor=config) if method else config)
     groups = build_optim_wrapper(model, copy.deepcopy(OPTIM_WRAPPER)).optimizer.param_groups

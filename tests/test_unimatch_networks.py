@@ -4,31 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmseg.registry import MODELS
 
 from allspark_mmseg.converters.unimatch import UniMatchNetwork, convert_unimatch
 
-from .helpers.configs import ROOT
+from .helpers.deeplab_configs import BASES, config_of
 from .helpers.golden import recorded_network
 from .helpers.reference_deeplab import ReferenceDeepLab, randomize_norms
-
-BASES = {
-    'resnet50': 'deeplabv3plus_r50-d16',
-    'resnet101': 'deeplabv3plus_r101-d16',
-    'xception': 'deeplabv3plus_xception65',
-}
-
-
-def config_of(name: str, num_classes: int) -> Config:
-    cfg = Config.fromfile(ROOT / 'configs' / '_base_' / 'models' / f'{BASES[name]}.py')
-    assert cfg.model.backbone.init_cfg.checkpoint.startswith('pretrained/')
-    cfg.model.backbone.init_cfg = None
-    for part in (cfg.model.backbone, cfg.model.decode_head):
-        assert part.norm_cfg.type == 'SyncBN'
-        part.norm_cfg.type = 'BN'
-    cfg.model.decode_head.num_classes = num_classes
-    return cfg
 
 
 def build(name: str, num_classes: int) -> Any:

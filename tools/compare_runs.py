@@ -1,16 +1,15 @@
 """Compare training runs by their logs: a table of last and best values, and a picture of the curves.
 
-Usage: python tools/compare_runs.py OUT.png NAME=WORK_DIR [NAME=WORK_DIR ...] [--metric mIoU ...]
+    python tools/compare_runs.py OUT.png NAME=WORK_DIR [NAME=WORK_DIR ...] [--metric mIoU ...]
 
-Runs of one name (other seeds) become one curve, their mean, with a band from the lowest to the highest; the
-table then tells mean and standard deviation. Several metrics, losses among them, become several panels,
-each with the runs that log it. A resumed run counts as one. MMEngine writes the logs
-(WORK_DIR/*/vis_data/scalars.json); MMSegmentation's analyze_logs.py is not part of its package.
+Runs with the same name (for example, with other seeds) become one curve: their mean, with a band from the
+lowest to the highest value. The table then shows mean and standard deviation. Each metric, which can be a
+loss, becomes a panel with the runs that log it. A resumed run counts as one run. The logs are those of
+MMEngine (WORK_DIR/*/vis_data/scalars.json). MMSegmentation's analyze_logs.py is not part of its package.
 """
 
 import argparse
 import json
-from collections import defaultdict
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -20,25 +19,29 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 from cycler import cycler
 
+# name -> curves of its runs (iteration -> value); metric -> these
+Curves = dict[str, list[dict[int, float]]]
+Panels = dict[str, Curves]
+
 
 def read_curve(work_dir: Path, metric: str) -> dict[int, float]:
     """Read a metric from a run's logs.
 
     Args:
-        work_dir: the run's folder, with a folder for each start inside.
-        metric: its name in the log, such as ``mIoU``, ``teacher/mIoU`` or ``unsup.loss_ce``.
+        work_dir (Path): The work dir, which contains a folder for each start of the run.
+        metric (str): Name in the log, such as ``mIoU``, ``teacher/mIoU`` or ``unsup.loss_ce``.
 
     Returns:
-        dict: iteration -> value, ascending.
+        dict[int, float]: Iteration -> value, ascending.
 
     Raises:
-        ValueError: there is no log, or the metric is not in it.
+        ValueError: There is no log, or the metric is not in it.
     """
     logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
     entries = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
     names = {name for entry in entries for name in entry}
-    # in training by epochs, validation tells the epoch, and the log the same places of each epoch
-    first = {}
+    # in epoch-based training, validation logs the epoch; training logs the same iterations of each epoch
+    first: dict[int, int] = {}
     for entry in entries:
         if 'epoch' in entry:
             first.setdefault(entry['epoch'], entry['iter'])
@@ -51,14 +54,22 @@ def read_curve(work_dir: Path, metric: str) -> dict[int, float]:
     return dict(sorted(curve.items()))
 
 
-def summary(curves: dict[str, list[dict[int, float]]], metric: str) -> str:
-    """A Markdown table: the last and the best value of each name, over its runs (mean +- deviation).
+def summary(curves: Curves, metric: str) -> str:
+    """Format a Markdown table of last and best values: mean and standard deviation over the runs of a name.
 
-    The best of a loss is its lowest value, as MMEngine's CheckpointHook has it, of other metrics the highest.
+    The best value of a loss is the lowest, as in MMEngine's CheckpointHook; of other metrics it is the
+    highest.
+
+    Args:
+        curves (dict): Name -> curves of its runs, see `read_curve`.
+        metric (str): Name of the metric.
+
+    Returns:
+        str: The table.
     """
     best_of = min if 'loss' in metric else max
 
-    def told(values: list[float]) -> str:
+    def average(values: list[float]) -> str:
         return f'{mean(values):.2f}' + (f' ± {stdev(values):.2f}' if len(values) > 1 else '')
 
     rows = [f'| | runs | iterations | {metric}, last | best |', '|---|---|---|---|---|']
@@ -67,12 +78,17 @@ def summary(curves: dict[str, list[dict[int, float]]], metric: str) -> str:
             [pick(run) for run in runs]
             for pick in (lambda run: run[max(run)], lambda run: best_of(run.values()))
         )
-        rows.append(f'| {name} | {len(runs)} | {max(map(max, runs))} | {told(last)} | {told(best)} |')
+        rows.append(f'| {name} | {len(runs)} | {max(map(max, runs))} | {average(last)} | {average(best)} |')
     return '\n'.join(rows)
 
 
-def draw(panels: dict[str, dict[str, list[dict[int, float]]]], out: Path) -> None:
-    """Draw a panel for each metric with a curve for each name."""
+def draw(panels: Panels, out: Path) -> None:
+    """Draw a panel for each metric with a curve for each name.
+
+    Args:
+        panels (dict): Metric -> name -> curves of its runs, see `read_curve`.
+        out (Path): Picture to write.
+    """
     columns = 1 if len(panels) == 1 else 2
     rows = -(-len(panels) // columns)
     figure, grid = plt.subplots(
@@ -87,8 +103,8 @@ def draw(panels: dict[str, dict[str, list[dict[int, float]]]], out: Path) -> Non
     plt.close(figure)
 
 
-def _panel(axes: plt.Axes, curves: dict[str, list[dict[int, float]]], metric: str) -> None:
-    # ten colors; the curves after them are dashed, then dotted
+def _panel(axes: plt.Axes, curves: Curves, metric: str) -> None:
+    # after ten colors, curves are dashed, then dotted
     axes.set_prop_cycle(cycler(linestyle=['-', '--', ':']) * plt.rcParams['axes.prop_cycle'])
     for name, runs in curves.items():
         steps = sorted(set.intersection(*map(set, runs)))
@@ -104,7 +120,7 @@ def _panel(axes: plt.Axes, curves: dict[str, list[dict[int, float]]], metric: st
             )
     axes.set(xlabel='iteration', ylabel=metric)
     axes.grid(alpha=0.3)
-    axes.legend(loc='center left', bbox_to_anchor=(1, 0.5))  # beside the curves, not over them
+    axes.legend(loc='center left', bbox_to_anchor=(1, 0.5))  # beside the curves
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -112,11 +128,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('out', type=Path, help='picture to write')
+    parser.add_argument('out', type=Path, help='picture to write, *.png')
     parser.add_argument('runs', nargs='+', metavar='NAME=WORK_DIR')
     parser.add_argument('--metric', nargs='+', default=['mIoU'])
     args = parser.parse_args(arguments)
-    panels = {metric: defaultdict(list) for metric in args.metric}
+    panels: Panels = {metric: {} for metric in args.metric}
     for run in args.runs:
         name, equals, folder = run.partition('=')
         if not equals:
@@ -124,16 +140,17 @@ def main(arguments: list[str] | None = None) -> None:
         missing = []
         for metric, curves in panels.items():
             try:
-                curves[name].append(read_curve(Path(folder), metric))
+                curve = read_curve(Path(folder), metric)
             except ValueError as error:
                 missing.append(error)
+            else:
+                curves.setdefault(name, []).append(curve)
         if len(missing) == len(panels):
             parser.error(str(missing[0]))
     for metric, curves in panels.items():
-        panels[metric] = {name: runs for name, runs in curves.items() if runs}
-        if not panels[metric]:
+        if not curves:
             parser.error(f'no run logs {metric}')
-        print(summary(panels[metric], metric))
+        print(summary(curves, metric))
     draw(panels, args.out)
     print(f'curves: {args.out}')
 

@@ -1,13 +1,13 @@
-"""Compare trained models on their validation set: a table of IoUs, and one picture with a column a model.
+"""Compare trained models on their validation set: a table of IoUs, and a picture with a column per model.
 
-Usage: python tools/contact_sheet.py OUT.png NAME=CONFIG,CHECKPOINT[,MINUTES] [NAME=...] [--num 8]
+    python tools/contact_sheet.py OUT.png NAME=CONFIG,CHECKPOINT[,MINUTES] [NAME=...] [--num 8]
 
-The picture's rows are validation images; its columns are the image, the truth and each model's prediction.
-It is drawn by hand because MMSegmentation's SegLocalVisualizer draws one sample of one model at a time, with
-the label blended over the image, and has no titles, legend or grid.
+The rows of the picture are validation images. Its columns are the image, the ground truth and the prediction
+of each model.
 """
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,23 +19,25 @@ from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmseg.apis import init_model
+from mmseg.datasets import BaseSegDataset
+from mmseg.evaluation import IoUMetric
 from mmseg.registry import DATASETS
-from PIL import Image, ImageDraw, ImageFont
+from mmseg.structures import SegDataSample
+from sheet import IGNORE_INDEX, contact_sheet
 
 from allspark_mmseg.engine import use_safe_loading
-
-IGNORE_INDEX = 255
-IGNORE_COLOR = (200, 200, 200)
-CELL_WIDTH = 176
-GAP = 8
-TEXT_SIZE = 14
-LINE_HEIGHT = 18
-SWATCH = 14
 
 
 @dataclass
 class Entry:
-    """One model to compare: its name, files, and how long it trained (minutes; None: not told)."""
+    """One model to compare.
+
+    Attributes:
+        name (str): Name in the table and the picture.
+        config (Path): Config file.
+        checkpoint (Path): Checkpoint file.
+        minutes (float, optional): Training time.
+    """
 
     name: str
     config: Path
@@ -45,7 +47,13 @@ class Entry:
 
 @dataclass
 class Result:
-    """What one model gave: IoU of each class (C,) in percent, and label maps (H, W) of the images to show."""
+    """Result of one model.
+
+    Attributes:
+        entry (Entry): The model.
+        iou (np.ndarray): IoU of each class in percent, ``(C,)``; NaN for classes that do not occur.
+        predictions (list[np.ndarray]): Label maps ``(H, W)`` of the images to show.
+    """
 
     entry: Entry
     iou: np.ndarray
@@ -53,16 +61,22 @@ class Result:
 
     @property
     def mean_iou(self) -> float:
-        """Mean over the classes that occur, in percent."""
+        """Mean IoU in percent over the classes that occur."""
         return float(np.nanmean(self.iou))
 
 
 def parse_entry(text: str) -> Entry:
-    """Read ``NAME=CONFIG,CHECKPOINT[,MINUTES]``; the paths hold no comma.
+    """Parse ``NAME=CONFIG,CHECKPOINT[,MINUTES]``. The paths must not contain a comma.
+
+    Args:
+        text (str): The argument.
+
+    Returns:
+        Entry: The model.
 
     Raises:
         ValueError: ``text`` does not have this form.
-        FileNotFoundError: there is no such config or checkpoint file.
+        FileNotFoundError: The config or the checkpoint does not exist.
     """
     name, _, rest = text.partition('=')
     parts = rest.split(',')
@@ -82,96 +96,103 @@ def parse_entry(text: str) -> Entry:
     return Entry(name, Path(parts[0]), Path(parts[1]), minutes)
 
 
-def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
-    """Count pixels by true class (rows) and predicted class (columns); truth 255 is left out.
+def build_val_dataset(config_file: Path) -> BaseSegDataset:
+    """Build the data set of the config's ``val_dataloader``; its samples contain the ground truth.
 
     Args:
-        truth: (H, W) class indices, or 255 = ignore.
-        prediction: (H, W) class indices.
-        num_classes: number of classes C.
+        config_file (Path): The config.
 
     Returns:
-        (C, C) int64.
+        BaseSegDataset: The data set.
 
     Raises:
-        ValueError: the shapes differ, or a label is not in [0, C).
-    """
-    if truth.shape != prediction.shape:
-        raise ValueError(f'the truth is {truth.shape}, the prediction {prediction.shape}; expected one shape')
-    valid = truth != IGNORE_INDEX
-    truth, prediction = truth[valid].astype(np.int64), prediction[valid].astype(np.int64)
-    for kind, labels in (('truth', truth), ('prediction', prediction)):
-        if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
-            raise ValueError(
-                f'the {kind} holds labels from {labels.min()} to {labels.max()}; expected 0 to '
-                f'{num_classes - 1} (and {IGNORE_INDEX} = ignore in the truth)'
-            )
-    counts = np.bincount(num_classes * truth + prediction, minlength=num_classes**2)
-    return counts.reshape(num_classes, num_classes)
-
-
-def class_iou(confusion: np.ndarray) -> np.ndarray:
-    """IoU of each class in percent, (C,), from a (C, C) confusion matrix; NaN where a class never occurs."""
-    intersection = np.diag(confusion)
-    union = confusion.sum(0) + confusion.sum(1) - intersection
-    return 100 * np.divide(intersection, union, out=np.full(len(union), np.nan), where=union > 0)
-
-
-def build_val_dataset(config_file: Path):
-    """Build the dataset of the config's ``val_dataloader``; its samples carry the truth.
-
-    Raises:
-        KeyError: the config has no ``val_dataloader``.
+        KeyError: The config has no ``val_dataloader``.
     """
     config = Config.fromfile(config_file)
     if not config.get('val_dataloader'):
-        raise KeyError(f'{config_file} has no val_dataloader; expected one whose dataset has masks')
+        raise KeyError(f'{config_file} has no val_dataloader; expected one whose data set has masks')
     init_default_scope(config.get('default_scope', 'mmseg'))
     return DATASETS.build(config.val_dataloader.dataset)
 
 
-def evaluate(entry: Entry, dataset, shown: list[int], device: str) -> Result:
-    """Run one model over the whole dataset, as MMSegmentation's validation loop does.
-
-    The samples are the dataset's own, not `inference_model`'s, so that truth and prediction are those
-    that IoUMetric compares.
+def check_labels(sample: SegDataSample, num_classes: int) -> None:
+    """Check that ground truth and prediction contain only classes; `IoUMetric` does not count other labels.
 
     Args:
-        entry: the model.
-        dataset: what `build_val_dataset` gives.
-        shown: indices of the images whose predictions are kept.
-        device: where to run the model, such as ``cpu`` or ``cuda``.
+        sample (SegDataSample): With ``gt_sem_seg`` and ``pred_sem_seg``.
+        num_classes (int): Number of classes C.
 
     Raises:
-        ValueError: an image's truth or prediction holds labels that are no class of the dataset.
+        ValueError: A label is outside [0, C) and not ignored, or the two shapes differ.
     """
-    num_classes = len(dataset.metainfo['classes'])
+    truth, prediction = sample.gt_sem_seg.data, sample.pred_sem_seg.data
+    if truth.shape != prediction.shape:
+        raise ValueError(
+            f'the ground truth is {tuple(truth.shape)}, the prediction {tuple(prediction.shape)}; expected '
+            'equal shapes'
+        )
+    valid = truth != IGNORE_INDEX
+    for kind, labels in (('ground truth', truth[valid]), ('prediction', prediction[valid])):
+        if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
+            raise ValueError(
+                f'the {kind} contains labels from {labels.min()} to {labels.max()}; expected 0 to '
+                f'{num_classes - 1} (and {IGNORE_INDEX}, ignored, in the ground truth)'
+            )
+
+
+def class_iou(metric: IoUMetric) -> np.ndarray:
+    """Return the IoU of each class in percent ``(C,)`` over all samples that ``metric`` processed."""
+    areas = [sum(area) for area in zip(*metric.results, strict=True)]
+    return 100 * IoUMetric.total_area_to_metrics(*areas)['IoU']
+
+
+def evaluate(entry: Entry, dataset: BaseSegDataset, shown: Sequence[int], device: str) -> Result:
+    """Run one model on the whole data set, as MMSegmentation's validation loop does.
+
+    The samples come from the data set and not from ``inference_model``, so that ground truth and prediction
+    are those of the validation loop.
+
+    Args:
+        entry (Entry): The model.
+        dataset (BaseSegDataset): The validation set.
+        shown (Sequence[int]): Indices of the images whose predictions are kept.
+        device (str): Where to run the model, for example ``'cpu'`` or ``'cuda'``.
+
+    Returns:
+        Result: IoUs and predictions.
+
+    Raises:
+        ValueError: Ground truth or prediction contains labels that are not classes of the data set.
+    """
     model = init_model(str(entry.config), str(entry.checkpoint), device=device)
-    confusion = np.zeros((num_classes, num_classes), np.int64)
+    metric = IoUMetric(ignore_index=IGNORE_INDEX)
+    metric.dataset_meta = dataset.metainfo
     kept = {}
     for index in range(len(dataset)):
         with torch.no_grad():
             (sample,) = model.val_step(pseudo_collate([dataset[index]]))
-        truth, prediction = (
-            labels.data.squeeze(0).cpu().numpy() for labels in (sample.gt_sem_seg, sample.pred_sem_seg)
-        )
         try:
-            confusion += confusion_matrix(truth, prediction, num_classes)
+            check_labels(sample, len(dataset.metainfo['classes']))
         except ValueError as error:
             raise ValueError(f'{entry.name}, image {sample.img_path}: {error}') from error
+        metric.process({}, [sample.to_dict()])
         if index in shown:
-            kept[index] = prediction
-    return Result(entry, class_iou(confusion), [kept[index] for index in shown])
+            kept[index] = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
+    return Result(entry, class_iou(metric), [kept[index] for index in shown])
 
 
-def check_same_data(entries: list[Entry], datasets: list) -> None:
+def check_same_data(entries: Sequence[Entry], datasets: Sequence[BaseSegDataset]) -> None:
     """Check that all models validate on the same images and classes.
 
+    Args:
+        entries (Sequence[Entry]): The models.
+        datasets (Sequence[BaseSegDataset]): Their validation sets.
+
     Raises:
-        ValueError: two do not, and so cannot be compared.
+        ValueError: Two validation sets differ.
     """
 
-    def contents(dataset):
+    def contents(dataset: BaseSegDataset) -> tuple[list[str], list[str]]:
         paths = [dataset.get_data_info(index)['img_path'] for index in range(len(dataset))]
         return paths, list(dataset.metainfo['classes'])
 
@@ -183,8 +204,10 @@ def check_same_data(entries: list[Entry], datasets: list) -> None:
             )
 
 
-def sheet_rows(dataset, shown: list[int], results: list[Result]) -> list[list[np.ndarray]]:
-    """Rows of the picture: image (H, W, 3) uint8 RGB, truth (H, W), each model's prediction (H, W)."""
+def sheet_rows(
+    dataset: BaseSegDataset, shown: Sequence[int], results: Sequence[Result]
+) -> list[list[np.ndarray]]:
+    """Return the cells: image ``(H, W, 3)`` uint8 RGB, ground truth and predictions ``(H, W)``."""
     rows = []
     for index, *predictions in zip(shown, *(result.predictions for result in results), strict=True):
         image = mmcv.imread(dataset.get_data_info(index)['img_path'], channel_order='rgb')
@@ -193,12 +216,12 @@ def sheet_rows(dataset, shown: list[int], results: list[Result]) -> list[list[np
     return rows
 
 
-def iou_table(results: list[Result], classes: list[str]) -> str:
-    """Table of IoU in percent, a row a class and a column a model, then the means and the minutes told."""
+def iou_table(results: Sequence[Result], classes: Sequence[str]) -> str:
+    """Format the IoUs in percent, one row per class and one column per model, then means and minutes."""
     first_width = max(len(name) for name in [*classes, 'minutes'])
     widths = [max(8, len(result.entry.name)) for result in results]
 
-    def line(head: str, values) -> str:
+    def line(head: str, values: Sequence[str]) -> str:
         cells = (f'{value:>{width}}' for value, width in zip(values, widths, strict=True))
         return '  '.join([f'{head:<{first_width}}', *cells])
 
@@ -213,102 +236,29 @@ def iou_table(results: list[Result], classes: list[str]) -> str:
 
 
 def column_title(result: Result) -> str:
-    """Name, and below it mIoU in percent and, where told, minutes of training."""
+    """Return the name of a model and, in a second line, its mIoU in percent and its minutes of training."""
     title = f'{result.entry.name}\nmIoU {result.mean_iou:.1f} %'
     return title if result.entry.minutes is None else f'{title}, {result.entry.minutes:.1f} min'
 
 
-def draw_cell(cell: np.ndarray, colors: np.ndarray) -> Image.Image:
-    """Enlarge or shrink an RGB image (H, W, 3) or a label map (H, W) to the width of a column.
-
-    ``colors`` is (256, 3) uint8, a color for every label. Label maps keep hard edges.
-    """
-    is_labels = cell.ndim == 2
-    picture = Image.fromarray(colors[cell] if is_labels else cell)
-    height = round(CELL_WIDTH * cell.shape[0] / cell.shape[1])
-    how = Image.Resampling.NEAREST if is_labels else Image.Resampling.BICUBIC
-    return picture.resize((CELL_WIDTH, height), how)
-
-
-def legend_places(names: list[str], font, width: int) -> list[tuple[int, int]]:
-    """Left and top of each legend entry, relative to the legend, wrapped to ``width`` pixels."""
-    places = []
-    left = top = 0
-    for name in names:
-        entry_width = SWATCH + 5 + round(font.getlength(name)) + 2 * GAP
-        if left and left + entry_width > width:
-            left, top = 0, top + LINE_HEIGHT + 4
-        places.append((left, top))
-        left += entry_width
-    return places
-
-
-def contact_sheet(
-    rows: list[list[np.ndarray]], titles: list[str], classes: list[str], palette
-) -> Image.Image:
-    """Draw images and label maps in a grid with titles above and, below, a legend of the classes shown.
-
-    Args:
-        rows: cells of each row: RGB images (H, W, 3) uint8 or label maps (H, W) of class indices, 255 =
-            ignored, drawn light gray.
-        titles: a title a column, of one or two lines.
-        classes: names of the C classes, C <= 255.
-        palette: (C, 3) RGB colors in [0, 255].
-
-    Returns:
-        The sheet, RGB; every image is 176 pixels wide, whatever its size.
-
-    Raises:
-        ValueError: there are no rows, or a row has another number of cells than there are titles.
-    """
-    lengths = sorted({len(row) for row in rows})
-    if lengths != [len(titles)]:
-        raise ValueError(f'the rows have {lengths or "no"} cells; expected {len(titles)}, one a title')
-    colors = np.full((256, 3), IGNORE_COLOR, np.uint8)
-    colors[: len(classes)] = palette
-    shown = sorted(
-        {int(label) for row in rows for cell in row if cell.ndim == 2 for label in np.unique(cell)}
-    )
-    names = ['(ignored)' if label == IGNORE_INDEX else classes[label] for label in shown]
-    cells = [[draw_cell(cell, colors) for cell in row] for row in rows]
-    font = ImageFont.load_default(TEXT_SIZE)
-    lines = [line for title in titles for line in title.split('\n')]
-    column_width = max([CELL_WIDTH, *(round(font.getlength(line)) for line in lines)]) + GAP
-    width = GAP + len(titles) * column_width
-    places = legend_places(names, font, width - 2 * GAP)
-    head = 2 * LINE_HEIGHT + 2 * GAP
-    foot = 2 * GAP + (places[-1][1] + LINE_HEIGHT if places else 0)
-    heights = [max(cell.height for cell in row) + GAP for row in cells]
-    sheet = Image.new('RGB', (width, head + sum(heights) + foot), 'white')
-    draw = ImageDraw.Draw(sheet)
-    for column, title in enumerate(titles):
-        draw.multiline_text((GAP + column * column_width, GAP), title, 'black', font)
-    top = head
-    for row, height in zip(cells, heights, strict=True):
-        for column, cell in enumerate(row):
-            sheet.paste(cell, (GAP + column * column_width, top))
-        top += height
-    for (left, below), label, name in zip(places, shown, names, strict=True):
-        x, y = GAP + left, top + GAP + below
-        draw.rectangle((x, y, x + SWATCH, y + SWATCH), tuple(colors[label].tolist()), 'black')
-        draw.text((x + SWATCH + 5, y - 2), name, 'black', font)
-    return sheet
-
-
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read and check the command line."""
+    """Parse and check the command line."""
     parser = argparse.ArgumentParser(
-        description='Compare models on their validation set: IoUs and a picture.'
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('out', type=Path, help='PNG file to write')
     parser.add_argument(
         'models',
         nargs='+',
         metavar='NAME=CONFIG,CHECKPOINT[,MINUTES]',
-        help='a model to compare; MINUTES, how long it trained, is only printed',
+        help='model to compare; MINUTES (training time) is only printed',
     )
-    parser.add_argument('--num', type=int, default=8, help='validation images to show, evenly chosen')
-    parser.add_argument('--device', default=get_device(), help='where to run the models')
+    parser.add_argument(
+        '--num', type=int, default=8, help='validation images to show, evenly spaced (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--device', default=get_device(), help='where to run the models (default: %(default)s)'
+    )
     args = parser.parse_args(arguments)
     if args.num < 1:
         parser.error(f'--num is {args.num}; expected 1 or more')
@@ -322,13 +272,13 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Compare the models of the command line: print the table, write the picture."""
+    """Compare models: print the table and write the picture."""
     args = parse_args(arguments)
     use_safe_loading()
     datasets = [build_val_dataset(entry.config) for entry in args.models]
     check_same_data(args.models, datasets)
     first = datasets[0]
-    # unique: linspace repeats some when there are fewer images than asked for
+    # linspace repeats indices if there are fewer images than --num
     shown = np.unique(np.linspace(0, len(first) - 1, args.num).round().astype(int)).tolist()
     results = [
         evaluate(entry, dataset, shown, args.device)

@@ -1,42 +1,49 @@
-"""ViT and DeiT classifiers' state dicts in the names of MMSegmentation's ``VisionTransformer``."""
+"""Converts ViT and DeiT classifiers to the names of MMSegmentation's ``VisionTransformer``."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from .layout import check_layout, depth_in, layer_layout, size_in
+from ..backbones import VisionTransformer
+from .state_dicts import build_on_meta, check_state, depth_in, size_in, to_ours
 
-# MMPretrain's name | the official (timm's) -> MMSegmentation's; relative to the backbone
-_RULES = [
-    (r'(cls_token|pos_embed)', '{0}'),
-    (r'patch_embed\.proj(?:ection)?\.(weight|bias)', 'patch_embed.projection.{0}'),
-    (r'(?:layers|blocks)\.(\d+)\.(?:ln|norm)([12])\.(weight|bias)', 'layers.{0}.ln{1}.{2}'),
-    # the rows of qkv are (q, k, v), head, channel on both sides
-    (r'(?:layers|blocks)\.(\d+)\.attn\.qkv\.(weight|bias)', 'layers.{0}.attn.attn.in_proj_{1}'),
-    (r'(?:layers|blocks)\.(\d+)\.attn\.proj\.(weight|bias)', 'layers.{0}.attn.attn.out_proj.{1}'),
-    (r'layers\.(\d+)\.ffn\.layers\.(0\.0|1)\.(weight|bias)', 'layers.{0}.ffn.layers.{1}.{2}'),
-    (r'blocks\.(\d+)\.mlp\.fc1\.(weight|bias)', 'layers.{0}.ffn.layers.0.0.{1}'),
-    (r'blocks\.(\d+)\.mlp\.fc2\.(weight|bias)', 'layers.{0}.ffn.layers.1.{1}'),
-]
-# the classifier, and the norm before it, which the segmentation network does not have
+# MMPretrain's names | timm's (official) names -> MMSegmentation's; relative to the backbone.
+# The rows of qkv are ordered (q, k, v), head, channel on both sides.
+_RULES = (
+    ('cls_token', 'cls_token'),
+    ('pos_embed', 'pos_embed'),
+    ('patch_embed.projection.{x}', 'patch_embed.projection.{x}'),
+    ('layers.{i}.ln{n}.{x}', 'layers.{i}.ln{n}.{x}'),
+    ('layers.{i}.attn.qkv.{x}', 'layers.{i}.attn.attn.in_proj_{x}'),
+    ('layers.{i}.attn.proj.{x}', 'layers.{i}.attn.attn.out_proj.{x}'),
+    ('layers.{i}.ffn.layers.{x}', 'layers.{i}.ffn.layers.{x}'),
+    ('patch_embed.proj.{x}', 'patch_embed.projection.{x}'),
+    ('blocks.{i}.norm{n}.{x}', 'layers.{i}.ln{n}.{x}'),
+    ('blocks.{i}.attn.qkv.{x}', 'layers.{i}.attn.attn.in_proj_{x}'),
+    ('blocks.{i}.attn.proj.{x}', 'layers.{i}.attn.attn.out_proj.{x}'),
+    ('blocks.{i}.mlp.fc1.{x}', 'layers.{i}.ffn.layers.0.0.{x}'),
+    ('blocks.{i}.mlp.fc2.{x}', 'layers.{i}.ffn.layers.1.{x}'),
+)
+# the classifier and the norm before it, which the segmentation network does not have
 _UNUSED = re.compile(r'head\..+|(?:ln1|norm)\.(?:weight|bias)')
 _ADVICE = (
-    "Give an ImageNet classifier's file without distillation token: "
+    'Use the file of an ImageNet classifier without distillation token: '
     "OpenMMLab's deit-base_pt-16xb64_in1k_*.pth, or the official deit_base_patch16_224-*.pth."
 )
 
 
 @dataclass(frozen=True)
 class ViTSizes:
-    """Sizes of a plain vision transformer, and with them all keys of MMSegmentation's state dict.
+    """Sizes of a plain vision transformer.
 
-    Args:
-        width: channels of a token.
-        depth: number of layers.
-        hidden: width of the feed-forward part.
-        patch: side of a patch, in pixels.
-        positions: tokens of the trained grid, with the class token.
+    Attributes:
+        width (int): Channels of a token.
+        depth (int): Number of layers.
+        hidden (int): Width of the feed-forward network, a multiple of ``width``.
+        patch (int): Side of a patch in pixels.
+        positions (int): Tokens of the pre-trained grid, including the class token.
     """
 
     width: int
@@ -46,8 +53,8 @@ class ViTSizes:
     positions: int
 
     @classmethod
-    def from_state_dict(cls, state: dict[str, Tensor]) -> 'ViTSizes':
-        """Read the sizes off a state dict of MMSegmentation's keys; one that its keys do not tell is 0."""
+    def from_state_dict(cls, state: Mapping[str, Tensor]) -> 'ViTSizes':
+        """Read the sizes off a state dict with MMSegmentation's keys."""
         return cls(
             width=size_in(state, 'cls_token', 2),
             depth=depth_in(state, r'layers\.(\d{1,3})\.'),
@@ -60,51 +67,37 @@ class ViTSizes:
         side = round((self.positions - 1) ** 0.5)
         return f'ViT of width {self.width} and depth {self.depth}, {side} x {side} patches of {self.patch}'
 
-    def layout(self) -> dict[str, tuple[int, ...]]:
-        """Every key of MMSegmentation's with its shape."""
-        width, hidden = self.width, self.hidden
-        shapes = {
-            'cls_token': (1, 1, width),
-            'pos_embed': (1, self.positions, width),
-            **layer_layout('patch_embed.projection', width, 3, self.patch, self.patch),
-        }
-        for index in range(self.depth):
-            layer = f'layers.{index}'
-            shapes |= {
-                **layer_layout(f'{layer}.ln1', width),
-                f'{layer}.attn.attn.in_proj_weight': (3 * width, width),
-                f'{layer}.attn.attn.in_proj_bias': (3 * width,),
-                **layer_layout(f'{layer}.attn.attn.out_proj', width, width),
-                **layer_layout(f'{layer}.ln2', width),
-                **layer_layout(f'{layer}.ffn.layers.0.0', hidden, width),
-                **layer_layout(f'{layer}.ffn.layers.1', width, hidden),
-            }
-        return shapes
+    def build(self) -> VisionTransformer:
+        """Build the network. Its number of heads is arbitrary; keys and shapes do not depend on it."""
+        return VisionTransformer(
+            img_size=(self.patch, self.patch * max(1, self.positions - 1)),
+            patch_size=self.patch,
+            patch_bias=True,
+            embed_dims=self.width,
+            num_layers=self.depth,
+            num_heads=1,
+            mlp_ratio=max(1, self.hidden // self.width),
+        )
 
 
-def _renamed(key: str) -> str:
-    for pattern, template in _RULES:
-        if match := re.fullmatch(pattern, key):
-            return template.format(*match.groups())
-    return key  # check_layout tells that it is unknown
-
-
-def convert_deit(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Convert the state dict of a classifier, checked to be complete.
+def convert_deit(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Convert the complete state dict of a classifier.
 
     Args:
-        state: MMPretrain's or official key -> tensor, the backbone's with or without a ``backbone.`` prefix.
+        state (Mapping[str, Tensor]): MMPretrain's or official keys, with or without a ``backbone.`` prefix.
 
     Returns:
-        tuple: the backbone's state dict in MMSegmentation's keys, and the keys dropped.
+        tuple[dict[str, Tensor], list[str]]: The backbone in MMSegmentation's keys, and the dropped keys.
 
     Raises:
-        ValueError: a key is missing, unknown, or has another shape than the others imply.
+        ValueError: A key is missing or unexpected, or has another shape than in the network.
     """
     bare = {key: key.removeprefix('backbone.') for key in state}
     dropped = [key for key, name in bare.items() if _UNUSED.fullmatch(name)]
-    converted = {_renamed(name): state[key] for key, name in bare.items() if key not in dropped}
-    check_layout(
-        converted, ViTSizes.from_state_dict(converted).layout(), 'a plain ViT or DeiT classifier', _ADVICE
-    )
+    # a key without a rule keeps its name; check_state reports it
+    converted = {
+        to_ours(name, _RULES) or name: state[key] for key, name in bare.items() if key not in dropped
+    }
+    expected = build_on_meta(ViTSizes.from_state_dict(converted).build).state_dict()
+    check_state(converted, expected, 'a plain ViT or DeiT classifier', _ADVICE)
     return converted, dropped

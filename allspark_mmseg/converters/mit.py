@@ -1,30 +1,31 @@
-"""NVlabs' Mix Vision Transformer (SegFormer's backbone) in MMSegmentation's names."""
+"""Converts Mix Vision Transformers (the backbone of SegFormer) between NVlabs' and MMSegmentation's names."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .layout import check_layout, depth_in, layer_layout, size_in
+from ..backbones import MixVisionTransformer
+from .state_dicts import build_on_meta, check_state, depth_in, size_in, to_official, to_ours
 
-# official -> MMSegmentation, relative to the backbone; {s} is the official stage (1..4), {t} = {s} - 1
-_RULES = [
-    (r'patch_embed(\d)\.proj\.(.+)', 'layers.{t}.0.projection.{1}'),
-    (r'patch_embed(\d)\.norm\.(.+)', 'layers.{t}.0.norm.{1}'),
-    (r'norm(\d)\.(.+)', 'layers.{t}.2.{1}'),
-    (r'block(\d)\.(\d+)\.(norm[12])\.(.+)', 'layers.{t}.1.{1}.{2}.{3}'),
-    (r'block(\d)\.(\d+)\.attn\.(sr|norm)\.(.+)', 'layers.{t}.1.{1}.attn.{2}.{3}'),
-    (r'block(\d)\.(\d+)\.attn\.(?:q|kv)\.(weight|bias)', 'layers.{t}.1.{1}.attn.attn.in_proj_{2}'),
-    (r'block(\d)\.(\d+)\.attn\.proj\.(.+)', 'layers.{t}.1.{1}.attn.attn.out_proj.{2}'),
-    (r'block(\d)\.(\d+)\.mlp\.fc1\.(.+)', 'layers.{t}.1.{1}.ffn.layers.0.{2}'),
-    (r'block(\d)\.(\d+)\.mlp\.dwconv\.dwconv\.(.+)', 'layers.{t}.1.{1}.ffn.layers.1.{2}'),
-    (r'block(\d)\.(\d+)\.mlp\.fc2\.(.+)', 'layers.{t}.1.{1}.ffn.layers.4.{2}'),
-]
-_QUERY = re.compile(r'block\d\.\d+\.attn\.q\.(weight|bias)')
-_KEY_VALUE = re.compile(r'block\d\.\d+\.attn\.kv\.(weight|bias)')
-_MLP_WEIGHT = ('fc1.weight', 'fc2.weight')
-_REDUCTIONS = (8, 4, 2, 1)
+# relative to the backbone; query and key-value are joined as "qkv"
+_RULES = (
+    ('patch_embed{s+1}.proj.{x}', 'layers.{s}.0.projection.{x}'),
+    ('patch_embed{s+1}.norm.{x}', 'layers.{s}.0.norm.{x}'),
+    ('block{s+1}.{i}.norm{n}.{x}', 'layers.{s}.1.{i}.norm{n}.{x}'),
+    ('block{s+1}.{i}.attn.qkv.{x}', 'layers.{s}.1.{i}.attn.attn.in_proj_{x}'),
+    ('block{s+1}.{i}.attn.proj.{x}', 'layers.{s}.1.{i}.attn.attn.out_proj.{x}'),
+    ('block{s+1}.{i}.attn.sr.{x}', 'layers.{s}.1.{i}.attn.sr.{x}'),
+    ('block{s+1}.{i}.attn.norm.{x}', 'layers.{s}.1.{i}.attn.norm.{x}'),
+    ('block{s+1}.{i}.mlp.fc1.{x}', 'layers.{s}.1.{i}.ffn.layers.0.{x}'),
+    ('block{s+1}.{i}.mlp.dwconv.dwconv.{x}', 'layers.{s}.1.{i}.ffn.layers.1.{x}'),
+    ('block{s+1}.{i}.mlp.fc2.{x}', 'layers.{s}.1.{i}.ffn.layers.4.{x}'),
+    ('norm{s+1}.{x}', 'layers.{s}.2.{x}'),
+)
+_QUERY, _KEY_VALUE, _JOINED = '.attn.q.', '.attn.kv.', '.attn.qkv.'
+_MLP_WEIGHT = ('fc1.weight', 'fc2.weight')  # 1x1 convolutions in MMSegmentation
 _VARIANTS = {
     'MiT-B0': ((2, 2, 2, 2), (32, 64, 160, 256)),
     'MiT-B1': ((2, 2, 2, 2), (64, 128, 320, 512)),
@@ -37,27 +38,27 @@ _VARIANTS = {
 
 @dataclass(frozen=True)
 class MiT:
-    """Sizes of a Mix Vision Transformer, and with them all keys of its official state dict.
+    """Sizes of a Mix Vision Transformer.
 
-    Args:
-        depths: blocks of each stage.
-        widths: channels of each stage.
+    Attributes:
+        depths (tuple[int, ...]): Blocks of each stage.
+        widths (tuple[int, ...]): Channels of each stage.
     """
 
     depths: tuple[int, ...]
     widths: tuple[int, ...]
 
     @classmethod
-    def from_state_dict(cls, state: dict[str, Tensor]) -> 'MiT':
-        """Read the sizes off a state dict of official keys; one that its keys do not tell is 0."""
+    def from_state_dict(cls, state: Mapping[str, Tensor]) -> 'MiT':
+        """Read the sizes off a state dict with official keys."""
         return cls(
             tuple(depth_in(state, rf'block{s}\.(\d{{1,3}})\.') for s in (1, 2, 3, 4)),
             tuple(size_in(state, f'patch_embed{s}.proj.weight') for s in (1, 2, 3, 4)),
         )
 
     @classmethod
-    def from_mmseg_state(cls, state: dict[str, Tensor]) -> 'MiT':
-        """Read the sizes off a state dict of MMSegmentation's keys; one that its keys do not tell is 0."""
+    def from_mmseg_state(cls, state: Mapping[str, Tensor]) -> 'MiT':
+        """Read the sizes off a state dict with MMSegmentation's keys."""
         return cls(
             tuple(depth_in(state, rf'layers\.{t}\.1\.(\d{{1,3}})\.') for t in range(4)),
             tuple(size_in(state, f'layers.{t}.0.projection.weight') for t in range(4)),
@@ -68,113 +69,101 @@ class MiT:
         known = [name for name, variant in _VARIANTS.items() if variant == sizes]
         return known[0] if known else f'MiT of depths {self.depths} and widths {self.widths}'
 
-    def layout(self) -> dict[str, tuple[int, ...]]:
-        """Every official key, in the official order, with its shape."""
-        shapes = {}
-        for s, (above, width) in enumerate(zip((3, *self.widths), self.widths, strict=False), 1):
-            kernel = 7 if s == 1 else 3
-            shapes |= layer_layout(f'patch_embed{s}.proj', width, above, kernel, kernel)
-            shapes |= layer_layout(f'patch_embed{s}.norm', width)
-        for s, (depth, width, reduction) in enumerate(
-            zip(self.depths, self.widths, _REDUCTIONS, strict=True), 1
-        ):
-            for i in range(depth):
-                shapes |= _block_layout(f'block{s}.{i}', width, reduction)
-            shapes |= layer_layout(f'norm{s}', width)
-        return shapes
+    def build(self) -> MixVisionTransformer:
+        """Build the network. Its number of heads is arbitrary; keys and shapes do not depend on it."""
+        return MixVisionTransformer(embed_dims=1, num_layers=list(self.depths), num_heads=list(self.widths))
 
 
-def _block_layout(block: str, width: int, reduction: int) -> dict[str, tuple[int, ...]]:
-    hidden = 4 * width
-    attention = {
-        **layer_layout(f'{block}.attn.q', width, width),
-        **layer_layout(f'{block}.attn.kv', 2 * width, width),
-        **layer_layout(f'{block}.attn.proj', width, width),
-    }
-    if reduction > 1:
-        attention |= layer_layout(f'{block}.attn.sr', width, width, reduction, reduction)
-        attention |= layer_layout(f'{block}.attn.norm', width)
-    return {
-        **layer_layout(f'{block}.norm1', width),
-        **attention,
-        **layer_layout(f'{block}.norm2', width),
-        **layer_layout(f'{block}.mlp.fc1', hidden, width),
-        **layer_layout(f'{block}.mlp.dwconv.dwconv', hidden, 1, 3, 3),
-        **layer_layout(f'{block}.mlp.fc2', width, hidden),
-    }
+def mit_to_mmseg(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Convert an official state dict for MMSegmentation's ``MixVisionTransformer``.
 
-
-def mit_name(key: str) -> str:
-    """MMSegmentation's name for an official key of the MiT; query and key-value share one.
-
-    Raises:
-        KeyError: a key that no official MiT has.
-    """
-    for pattern, template in _RULES:
-        if match := re.fullmatch(pattern, key):
-            stage, *rest = match.groups()
-            return template.format(None, *rest, t=int(stage) - 1)
-    raise KeyError(f'{key!r} is not a key of an official MiT backbone (patch_embed*, block*, norm*)')
-
-
-def mit_to_mmseg(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename an official MiT state dict for MMSegmentation's ``MixVisionTransformer``.
-
-    Query and key-value projections are concatenated, the MLP's linear layers become 1x1 convolutions.
+    Query and key-value projections are concatenated. The linear layers of the MLP become 1x1 convolutions.
 
     Args:
-        state: official key -> tensor, without a ``backbone.`` prefix and without the classifier.
+        state (Mapping[str, Tensor]): Official keys, without a ``backbone.`` prefix and without the
+            classifier.
 
     Returns:
-        dict: MMSegmentation's key -> tensor.
+        dict[str, Tensor]: MMSegmentation's keys.
 
     Raises:
-        KeyError: a key that no official MiT has.
+        KeyError: A key does not belong to an official MiT.
     """
     converted = {}
     for key, value in state.items():
-        if _QUERY.fullmatch(key):
-            key_value = state[key.replace('.attn.q.', '.attn.kv.')]
-            converted[mit_name(key)] = torch.cat([value, key_value])
-        elif not _KEY_VALUE.fullmatch(key):
-            converted[mit_name(key)] = value[:, :, None, None] if key.endswith(_MLP_WEIGHT) else value
+        if _KEY_VALUE in key:
+            continue
+        if _QUERY in key:
+            value = torch.cat([value, state[key.replace(_QUERY, _KEY_VALUE)]])
+        elif key.endswith(_MLP_WEIGHT):
+            value = value[:, :, None, None]
+        name = to_ours(key.replace(_QUERY, _JOINED), _RULES)
+        if name is None:
+            raise KeyError(f'{key!r} is not a key of an official MiT backbone (patch_embed*, block*, norm*)')
+        converted[name] = value
     return converted
 
 
-def mit_value(key: str, value: Tensor) -> Tensor:
-    """What belongs under an official key, taken from the tensor under MMSegmentation's name for it.
+def mmseg_to_mit(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Convert a state dict of MMSegmentation's ``MixVisionTransformer``; the inverse of `mit_to_mmseg`.
 
     Args:
-        key: official, see ``MiT.layout``.
-        value: the tensor called ``mit_name(key)``.
+        state (Mapping[str, Tensor]): All of MMSegmentation's keys, in the order of the network.
 
     Returns:
-        Tensor: in the official shape.
-    """
-    if _QUERY.fullmatch(key):
-        return value[: len(value) // 3].clone()  # a view would take the whole projection into the file
-    if _KEY_VALUE.fullmatch(key):
-        return value[len(value) // 3 :].clone()
-    return value.flatten(1) if key.endswith(_MLP_WEIGHT) else value
-
-
-def convert_imagenet(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Convert the state dict of an ImageNet classifier with a MiT, checked to be complete.
-
-    Args:
-        state: official key -> tensor, without a prefix; the classifier's own (``head.*``) are dropped.
-
-    Returns:
-        tuple: the backbone's state dict in MMSegmentation's keys, and the keys dropped.
+        dict[str, Tensor]: Official keys, in the official order.
 
     Raises:
-        ValueError: a key is missing, unknown, or has another shape than the others imply.
+        KeyError: A key does not belong to a MiT.
+    """
+    official = {}
+    for key, value in state.items():
+        name = to_official(key, _RULES)
+        if _JOINED in name:
+            width = len(value) // 3
+            # copies, because a view would store the whole projection in the file
+            official[name.replace(_JOINED, _QUERY)] = value[:width].clone()
+            official[name.replace(_JOINED, _KEY_VALUE)] = value[width:].clone()
+        else:
+            official[name] = value.flatten(1) if name.endswith(_MLP_WEIGHT) else value
+    return _in_official_order(official)
+
+
+def _in_official_order(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """All patch embeddings precede the stages; the weight and the bias of a layer are neighbors."""
+    layers = {name: index for index, name in enumerate(dict.fromkeys(map(_layer, state)))}
+
+    def place(key: str) -> tuple[int, int]:
+        stage = re.match(r'(?:block|norm)(\d)', key)
+        return int(stage[1]) if stage else 0, layers[_layer(key)]
+
+    return {key: state[key] for key in sorted(state, key=place)}
+
+
+def _layer(key: str) -> str:
+    return key.rpartition('.')[0]
+
+
+def convert_imagenet(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Convert the complete state dict of an ImageNet classifier with a MiT.
+
+    Args:
+        state (Mapping[str, Tensor]): Official keys without a prefix. The classifier (``head.*``) is dropped.
+
+    Returns:
+        tuple[dict[str, Tensor], list[str]]: The backbone in MMSegmentation's keys, and the dropped keys.
+
+    Raises:
+        ValueError: A key is missing or unexpected, or has another shape than in the network.
     """
     dropped = [key for key in state if key.startswith('head.')]
     backbone = {key: value for key, value in state.items() if key not in dropped}
-    what = 'an official MiT backbone'
-    advice = (
-        "Give an ImageNet classifier's file (mit_b0.pth to mit_b5.pth); AllSpark's are for allspark2mmseg.py."
+    expected = mmseg_to_mit(build_on_meta(MiT.from_state_dict(backbone).build).state_dict())
+    check_state(
+        backbone,
+        expected,
+        'an official MiT backbone',
+        "Use the file of an ImageNet classifier (mit_b0.pth to mit_b5.pth). AllSpark's files are for "
+        'allspark2mmseg.py.',
     )
-    check_layout(backbone, MiT.from_state_dict(backbone).layout(), what, advice)
     return mit_to_mmseg(backbone), dropped

@@ -1,155 +1,131 @@
-"""UniMatch's CNNs (v1; also FixMatch, supervised) in the names of ``EncoderDecoder(DeepLabV3PlusHead)``."""
+"""Converts UniMatch's CNNs (v1; also FixMatch, supervised) to ``EncoderDecoder(DeepLabV3PlusHead)``."""
 
-import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from mmseg.models.backbones import ResNet
+from torch import Tensor, nn
 
-from .layout import check_layout, depth_in, size_in
+from ..backbones import Xception65
+from ..heads import DeepLabV3PlusHead
+from .state_dicts import Rules, build_on_meta, check_state, depth_in, official_names, prefixed, size_in
 
-# official key -> our key and the shape of both
-Keys = dict[str, tuple[str, tuple[int, ...]]]
+# official key -> our key, and its tensor on the meta device
+Keys = dict[str, tuple[str, Tensor]]
 
 _RESNETS = {'ResNet-50': (3, 4, 6, 3), 'ResNet-101': (3, 4, 23, 3), 'ResNet-152': (3, 8, 36, 3)}
-_STATISTICS = ('running_mean', 'running_var')
+_XCEPTION = 'Xception-65'
 _COUNTER = 'num_batches_tracked'
-_BUFFERS = (*_STATISTICS, _COUNTER)
-_OF_A_MODEL = ('backbone.', 'head.', 'reduce.', 'fuse.', 'classifier.')
-# what ImageNet files hold beyond the backbone: the classifier, and counters of a batch norm of their own
+_MODEL_PREFIXES = ('backbone.', 'head.', 'reduce.', 'fuse.', 'classifier.')
+# what the ImageNet files contain besides the backbone: the classifier, and counters of another batch norm
 _CLASSIFIER, _BOOKKEEPING = 'fc.', ('itr', 'tmp', 'track')
 _ADVICE = (
-    'Give a model of UniMatch (v1), its FixMatch or its supervised baseline, or the ImageNet file of such a '
-    "model's backbone."
+    'Use a model of UniMatch (v1), of its FixMatch or of its supervised baseline, or the ImageNet weights of '
+    'its backbone.'
 )
 
 
-def _conv_norm(conv: str, norm: str, our_conv: str, our_norm: str, *weight: int) -> Keys:
-    """Keys of a convolution without bias, whose weight has the given shape, and of its batch norm."""
-    keys = {f'{conv}.weight': (f'{our_conv}.weight', weight)}
-    for kind in ('weight', 'bias', *_STATISTICS):
-        keys[f'{norm}.{kind}'] = f'{our_norm}.{kind}', weight[:1]
-    return keys | {f'{norm}.{_COUNTER}': (f'{our_norm}.{_COUNTER}', ())}
+def _conv_module(conv: str, norm: str, ours: str) -> Rules:
+    """Rules for a convolution and its batch norm, which are a ``ConvModule`` here."""
+    return (f'{conv}.{{x}}', f'{ours}.conv.{{x}}'), (f'{norm}.{{x}}', f'{ours}.bn.{{x}}')
 
 
-def _conv_module(conv: str, norm: str, module: str, *weight: int) -> Keys:
-    """The same, ours in a ``ConvModule``."""
-    return _conv_norm(conv, norm, f'{module}.conv', f'{module}.bn', *weight)
+def _separable(official: str, ours: str) -> Rules:
+    """Rules for a depthwise separable convolution."""
+    return (
+        *_conv_module(f'{official}.depthwise', f'{official}.bn1', f'{ours}.depthwise_conv'),
+        *_conv_module(f'{official}.pointwise', f'{official}.bn2', f'{ours}.pointwise_conv'),
+    )
 
 
-def _separable(official: str, ours: str, above: int, width: int) -> Keys:
-    return {
-        **_conv_module(f'{official}.depthwise', f'{official}.bn1', f'{ours}.depthwise_conv', above, 1, 3, 3),
-        **_conv_module(
-            f'{official}.pointwise', f'{official}.bn2', f'{ours}.pointwise_conv', width, above, 1, 1
-        ),
-    }
-
-
-def _resnet_keys(depths: tuple[int, ...]) -> Keys:
-    keys = {
-        **_conv_norm('conv1.0', 'conv1.1', 'stem.0', 'stem.1', 64, 3, 3, 3),
-        **_conv_norm('conv1.3', 'conv1.4', 'stem.3', 'stem.4', 64, 64, 3, 3),
-        **_conv_norm('conv1.6', 'bn1', 'stem.6', 'stem.7', 128, 64, 3, 3),
-    }
-    above = 128
-    for stage, depth in enumerate(depths):
-        width = 64 * 2**stage
-        for index in range(depth):
-            block = f'layer{stage + 1}.{index}'
-            shapes = (width, above, 1, 1), (width, width, 3, 3), (4 * width, width, 1, 1)
-            for i, shape in enumerate(shapes, 1):
-                names = f'{block}.conv{i}', f'{block}.bn{i}'
-                keys |= _conv_norm(*names, *names, *shape)
-            if index == 0:
-                names = f'{block}.downsample.0', f'{block}.downsample.1'
-                keys |= _conv_norm(*names, *names, 4 * width, above, 1, 1)
-            above = 4 * width
-    return keys
-
-
-def _xception_keys() -> Keys:
-    keys = {
-        **_conv_module('conv1', 'bn1', 'stem.0', 32, 3, 3, 3),
-        **_conv_module('conv2', 'bn2', 'stem.1', 64, 32, 3, 3),
-    }
-    above = 64
-    widths = [(128,) * 3, (256,) * 3, *[(728,) * 3] * 17, (728, 1024, 1024)]
-    for index, block_widths in enumerate(widths):
-        official, ours = f'block{index + 1}', f'blocks.{index}'
-        if block_widths[-1] != above:
-            shape = block_widths[-1], above, 1, 1
-            keys |= _conv_module(f'{official}.skip', f'{official}.skipbn', f'{ours}.skip', *shape)
-        for i, width in enumerate(block_widths):
-            keys |= _separable(f'{official}.sepconv{i + 1}', f'{ours}.convs.{i}', above, width)
-            above = width
-    for i, width in enumerate((1536, 1536, 2048)):
-        keys |= _separable(f'conv{i + 3}', f'exit_flow.{i}', above, width)
-        above = width
-    return keys
-
-
-def _head_keys(num_classes: int) -> Keys:
-    keys = {}
-    for i, kernel in enumerate((1, 3, 3, 3)):
-        names = f'head.b{i}.0', f'head.b{i}.1', f'aspp_modules.{i}'
-        keys |= _conv_module(*names, 256, 2048, kernel, kernel)
-    return {
-        **keys,
-        **_conv_module('head.b4.gap.1', 'head.b4.gap.2', 'image_pool.1', 256, 2048, 1, 1),
-        **_conv_module('head.project.0', 'head.project.1', 'bottleneck', 256, 5 * 256, 1, 1),
-        **_conv_module('reduce.0', 'reduce.1', 'c1_bottleneck', 48, 256, 1, 1),
-        **_conv_module('fuse.0', 'fuse.1', 'fuse.0', 256, 48 + 256, 3, 3),
-        **_conv_module('fuse.3', 'fuse.4', 'fuse.1', 256, 256, 3, 3),
-        'classifier.weight': ('conv_seg.weight', (num_classes, 256, 1, 1)),
-        'classifier.bias': ('conv_seg.bias', (num_classes,)),
-    }
+_RESNET_RULES: Rules = (
+    ('bn1.{x}', 'stem.7.{x}'),
+    ('conv1.{i}.{x}', 'stem.{i}.{x}'),
+    ('layer{i}.{x}', 'layer{i}.{x}'),
+)
+_XCEPTION_RULES: Rules = (
+    *_conv_module('conv1', 'bn1', 'stem.0'),
+    *_conv_module('conv2', 'bn2', 'stem.1'),
+    *_conv_module('block{i+1}.skip', 'block{i+1}.skipbn', 'blocks.{i}.skip'),
+    *_separable('block{i+1}.sepconv{n+1}', 'blocks.{i}.convs.{n}'),
+    *_separable('conv{i+3}', 'exit_flow.{i}'),
+)
+_HEAD_RULES: Rules = (
+    *_conv_module('head.b{i}.0', 'head.b{i}.1', 'aspp_modules.{i}'),
+    *_conv_module('head.b4.gap.1', 'head.b4.gap.2', 'image_pool.1'),
+    *_conv_module('head.project.0', 'head.project.1', 'bottleneck'),
+    *_conv_module('reduce.0', 'reduce.1', 'c1_bottleneck'),
+    *_conv_module('fuse.0', 'fuse.1', 'fuse.0'),
+    *_conv_module('fuse.3', 'fuse.4', 'fuse.1'),
+    ('classifier.{x}', 'conv_seg.{x}'),
+)
 
 
 @dataclass(frozen=True)
 class UniMatchBackbone:
-    """One of UniMatch's backbones, and with it all keys of its state dict.
+    """A backbone of UniMatch.
 
-    Args:
-        name: ``Xception-65``, ``ResNet-50``, ``ResNet-101`` or ``ResNet-152``.
+    Attributes:
+        name (str): ``Xception-65``, ``ResNet-50``, ``ResNet-101`` or ``ResNet-152``.
     """
 
     name: str
 
     @classmethod
-    def from_state_dict(cls, state: dict[str, Tensor], prefix: str = '') -> 'UniMatchBackbone':
-        """Tell the backbone by its keys, which begin with ``prefix``, also where some are missing."""
-        if any(re.match(rf'{prefix}block\d', key) for key in state):  # blocks.0 is a transformer's
-            return cls('Xception-65')
-        found = [depth_in(state, rf'{prefix}layer{stage}\.(\d{{1,3}})\.') for stage in (1, 2, 3, 4)]
+    def from_state_dict(cls, state: Mapping[str, Tensor], prefix: str = '') -> 'UniMatchBackbone':
+        """Recognize the backbone by its official keys, even if some are missing.
+
+        Args:
+            state (Mapping[str, Tensor]): The state dict.
+            prefix (str): Prefix of the backbone's keys.
+
+        Returns:
+            UniMatchBackbone: The backbone. Unknown keys give a ResNet.
+        """
+        if any(re.match(rf'{prefix}block\d', key) for key in state):  # blocks.0 belongs to a transformer
+            return cls(_XCEPTION)
+        depths = [depth_in(state, rf'{prefix}layer{stage}\.(\d{{1,3}})\.') for stage in (1, 2, 3, 4)]
         fitting = (
             name
-            for name, depths in _RESNETS.items()
-            if all(depth <= known for depth, known in zip(found, depths, strict=True))
+            for name, known in _RESNETS.items()
+            if all(depth <= most for depth, most in zip(depths, known, strict=True))
         )
         return cls(next(fitting, 'ResNet-152'))
 
+    @property
+    def rules(self) -> Rules:
+        """Rules for the keys, relative to the backbone."""
+        return _XCEPTION_RULES if self.name == _XCEPTION else _RESNET_RULES
+
+    def build(self) -> nn.Module:
+        """Build the backbone."""
+        if self.name == _XCEPTION:
+            return Xception65()
+        depth = int(self.name.removeprefix('ResNet-'))
+        return ResNet(depth, deep_stem=True, stem_channels=128, norm_cfg=dict(type='BN'))
+
     def keys(self) -> Keys:
-        """Every official key, in the official order, with ours and the shape."""
-        return _xception_keys() if self.name == 'Xception-65' else _resnet_keys(_RESNETS[self.name])
+        """Return all official keys with the keys and tensors of our backbone."""
+        return _keys(self)
 
 
 @dataclass(frozen=True)
 class UniMatchNetwork:
-    """A DeepLabv3+ of UniMatch (v1), and with it all keys of its state dict.
+    """A DeepLabv3+ of UniMatch (v1).
 
-    Args:
-        backbone: one of its backbones.
-        num_classes: number of classes K.
+    Attributes:
+        backbone (UniMatchBackbone): The backbone.
+        num_classes (int): Number of classes K.
     """
 
     backbone: UniMatchBackbone
     num_classes: int
 
     @classmethod
-    def from_state_dict(cls, state: dict[str, Tensor]) -> 'UniMatchNetwork':
-        """Tell the network by a state dict of official keys; a number of classes it does not tell is 0."""
+    def from_state_dict(cls, state: Mapping[str, Tensor]) -> 'UniMatchNetwork':
+        """Recognize the network by a state dict with official keys."""
         return cls(UniMatchBackbone.from_state_dict(state, 'backbone.'), size_in(state, 'classifier.weight'))
 
     def __str__(self) -> str:
@@ -158,70 +134,92 @@ class UniMatchNetwork:
 
     @property
     def num_parameters(self) -> int:
-        """Number of trained values: without the statistics of the batch norms."""
-        return sum(math.prod(shape) for key, (_, shape) in self.keys().items() if not key.endswith(_BUFFERS))
+        """Number of trained values, without the statistics of the batch norms."""
+        return sum(parameter.numel() for parameter in build_on_meta(self.build).parameters())
+
+    @property
+    def rules(self) -> Rules:
+        """Rules for the keys."""
+        return (
+            *prefixed(self.backbone.rules, 'backbone.', 'backbone.'),
+            *prefixed(_HEAD_RULES, '', 'decode_head.'),
+        )
+
+    def build(self) -> nn.Module:
+        """Build backbone and head."""
+        head = DeepLabV3PlusHead(num_classes=self.num_classes, norm_cfg=dict(type='BN'))
+        return nn.ModuleDict({'backbone': self.backbone.build(), 'decode_head': head})
 
     def keys(self) -> Keys:
-        """Every official key, in the official order, with ours and the shape."""
-        backbone, head = self.backbone.keys(), _head_keys(self.num_classes)
-        return {
-            **{f'backbone.{key}': (f'backbone.{our}', shape) for key, (our, shape) in backbone.items()},
-            **{key: (f'decode_head.{our}', shape) for key, (our, shape) in head.items()},
-        }
+        """Return all official keys with the keys and tensors of our network."""
+        return _keys(self)
 
 
-def is_backbone(state: dict[str, Tensor]) -> bool:
-    """Whether official keys are those of a backbone alone, not of a segmentation model."""
-    return not any(key.startswith(_OF_A_MODEL) for key in state)
+def _keys(network: UniMatchBackbone | UniMatchNetwork) -> Keys:
+    ours = build_on_meta(network.build).state_dict()
+    return {name: (key, ours[key]) for name, key in official_names(ours, network.rules).items()}
 
 
-def _renamed(state: dict[str, Tensor], keys: Keys, what: str) -> dict[str, Tensor]:
-    check_layout(state, {key: shape for key, (_, shape) in keys.items()}, what, _ADVICE)
-    return {our: state[key] for key, (our, _) in keys.items()}
+def is_backbone(state: Mapping[str, Tensor]) -> bool:
+    """Return whether official keys are those of a backbone alone, not of a segmentation model."""
+    return not any(key.startswith(_MODEL_PREFIXES) for key in state)
 
 
-def convert_unimatch(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Convert the state dict of a CNN of UniMatch (v1), checked to be complete.
+def _convert(
+    state: Mapping[str, Tensor], network: UniMatchBackbone | UniMatchNetwork, source: str
+) -> dict[str, Tensor]:
+    keys = network.keys()
+    check_state(state, {official: value for official, (_, value) in keys.items()}, source, _ADVICE)
+    return {keys[official][0]: value for official, value in state.items()}
 
-    The result has every key of our model and no other, so it loads strictly.
+
+def convert_unimatch(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Convert the complete state dict of a CNN of UniMatch (v1).
+
+    The result has exactly the keys of our model, so it loads strictly.
 
     Args:
-        state: official key -> tensor, without a ``module.`` prefix.
+        state (Mapping[str, Tensor]): Official keys, without a ``module.`` prefix.
 
     Returns:
-        dict: the keys of an ``EncoderDecoder`` (``backbone.*``, ``decode_head.*``) with a
-        ``DeepLabV3PlusHead`` and either MMSegmentation's ``ResNet`` (``deep_stem``, ``stem_channels=128``)
-        or ``Xception65``.
+        dict[str, Tensor]: The keys of an ``EncoderDecoder`` (``backbone.*``, ``decode_head.*``) with a
+        ``DeepLabV3PlusHead`` and either MMSegmentation's ``ResNet`` (``deep_stem``, ``stem_channels=128``) or
+        ``Xception65``.
 
     Raises:
-        ValueError: a key is missing, unknown, or has another shape than the network's.
+        ValueError: A key is missing or unexpected, or has another shape than in the network.
     """
     network = UniMatchNetwork.from_state_dict(state)
-    return _renamed(state, network.keys(), f"UniMatch's DeepLabv3+ on {network.backbone.name}")
+    return _convert(state, network, f"UniMatch's DeepLabv3+ on {network.backbone.name}")
 
 
-def convert_unimatch_imagenet(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Convert the ImageNet weights with which UniMatch starts, checked to be complete.
+def convert_unimatch_imagenet(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Convert the complete ImageNet weights from which UniMatch starts.
 
-    The classifier (``fc.*``) and the counters of a batch norm of their time are dropped; counters that
-    PyTorch's batch norm has and the file lacks become 0, which nothing reads.
+    The classifier (``fc.*``) and the counters of another batch norm are dropped. Counters of PyTorch's batch
+    norm that the file lacks become 0; nothing reads them.
 
     Args:
-        state: official key -> tensor, without a prefix.
+        state (Mapping[str, Tensor]): Official keys without a prefix.
 
     Returns:
-        tuple: the backbone's state dict in our keys, and the official keys dropped.
+        tuple[dict[str, Tensor], list[str]]: The backbone in our keys, and the dropped official keys.
 
     Raises:
-        ValueError: a key is missing, unknown, or has another shape than the network's.
+        ValueError: A key is missing or unexpected, or has another shape than in the network.
     """
     backbone = UniMatchBackbone.from_state_dict(state)
-    keys = backbone.keys()
+    names = backbone.keys()
     dropped = [
         key
         for key in state
-        if key not in keys and (key.startswith(_CLASSIFIER) or any(word in key for word in _BOOKKEEPING))
+        if key not in names and (key.startswith(_CLASSIFIER) or any(word in key for word in _BOOKKEEPING))
     ]
-    counters = {key: torch.tensor(0) for key in keys if key.endswith(_COUNTER)}
-    kept = counters | {key: value for key, value in state.items() if key not in dropped}
-    return _renamed(kept, keys, f"UniMatch's {backbone.name}"), dropped
+    kept = {}
+    for key, value in state.items():
+        if key not in dropped:
+            kept[key] = value
+        counter = f'{key.removesuffix("running_var")}{_COUNTER}'
+        if key.endswith('.running_var') and counter in names and counter not in state:
+            kept[counter] = torch.tensor(0)
+    return _convert(kept, backbone, f"UniMatch's {backbone.name}"), dropped

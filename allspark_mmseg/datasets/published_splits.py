@@ -1,9 +1,9 @@
 """The published split lists of Pascal VOC, Cityscapes and COCO: their digests, and the rules behind some.
 
-The lists are those of the AllSpark repository (arXiv:2403.01818), which but for pascal/1_2 are UniMatch's
-(arXiv:2208.09910). None is part of this package: ``tools/dataset_converters/make_splits.py`` makes those
-that follow a rule from the data set and takes the others from a copy of such a repository; a digest decides
-whether a list is the published one.
+The lists are those of the AllSpark repository (arXiv:2403.01818). All but ``voc/1_2`` are also in the
+UniMatch repository (arXiv:2208.09910). This package contains none of them.
+``tools/dataset_converters/make_splits.py`` computes the lists that follow a rule from the data set and copies
+the others from one of these repositories. A digest decides whether a list is the published one.
 """
 
 import hashlib
@@ -17,55 +17,55 @@ from typing import NamedTuple
 REFERENCES = ('https://github.com/xmed-lab/AllSpark', 'https://github.com/LiheYoung/UniMatch')
 TOOL = 'python tools/dataset_converters/make_splits.py'
 DEFAULT_OUT = 'data/splits'
-# Folder of the lists -> subcommand of the tool.
-SUBCOMMANDS = {'pascal': 'voc', 'cityscapes': 'cityscapes', 'coco': 'coco'}
-PASCAL_NO_RULE = ('u2pl_1_4', '92', '183', '366', '732')
+DATASETS = ('voc', 'cityscapes', 'coco')  # folders of the lists, and subcommands of the tool
+VOC_WITHOUT_RULE = ('u2pl_1_4', '92', '183', '366', '732')
 
 
 class Published(NamedTuple):
-    """What is known of a published list.
+    """A published list.
 
     Attributes:
-        lines: Number of images.
-        digest: sha256 (64 digits) of the file or, where only that is known, its git blob id (40 digits).
+        lines (int): Number of images.
+        digest (str): The sha256 of the file (64 digits). Where only the git blob id is known, that id (40
+            digits).
     """
 
     lines: int
     digest: str
 
 
-# Path below splits/, lines, digest. The line counts next to a git blob id are inferred.
+# path below data/splits, number of lines, digest; the line counts beside a git blob id are inferred
 LISTS = {
     path: Published(int(lines), digest)
     for path, lines, digest in map(
         str.split,
         """
-        pascal/train_aug.txt 10582 f04ab664c71f84950a3a1fd28544b6851500c81a9aff890c4b9279639a32152c
-        pascal/val.txt 1449 df002e3a730c57678f63aa3e46a4c827a4066f1dc1814e24d0e8b215075e0c6c
-        pascal/1_16/labeled.txt 662 0f5e114e6504c8afec6523db91f05503f120d1365cf505e6f4ef99f316d5873b
-        pascal/1_16/unlabeled.txt 9920 29b30bf7adb5d39e642c57e3a3f4f26f9d4fb8f145098c430a597ef99160e36f
-        pascal/1_8/labeled.txt 1323 c5ea9bb095158a137e4c1db739b07d54a89af697de24ffd9e576493a4189653f
-        pascal/1_8/unlabeled.txt 9259 5246f6e0bec70363a5b898e0d685d37b0afcfab4a71c010e7026555294d9eca9
-        pascal/1_4/labeled.txt 2646 a4573ca0fa8f97c4013dba5f8b233e77a1a8dc7877539b1eb18c8206d37227d0
-        pascal/1_4/unlabeled.txt 7936 832ccd3a7971b1ed79e77f606a6736fa58d85f88aaf2eb88c856b27af74c847b
-        pascal/1_2/labeled.txt 5291 839f771c6211affd6bc940c662610e6ae58c1e1564794843fe6ac4b4aa491c90
-        pascal/1_2/unlabeled.txt 5291 6f4cb4b910fb8b3eb9a7f9513f862dd7525036071ee0e505046d4b9c62fa3156
-        pascal/1464/labeled.txt 1464 b20486876df309c57c8230e957b2957fff5392ff5cb11f225e8453ed6c50ba3e
-        pascal/1464/unlabeled.txt 9118 3ba331d08fee0751486a8be3f9f269f9efc09faa82a32a703bbb7deda4d66544
-        pascal/u2pl_1_16/labeled.txt 662 a58cf5eda18c8e060c8fef0233b388b488e62e5903076fed90b5bd34cf6735d3
-        pascal/u2pl_1_16/unlabeled.txt 9920 4f038ee0eef3dc96863906821f2eb78c430941d9151ad78366fdbcc0b9e3aa8f
-        pascal/u2pl_1_8/labeled.txt 1323 cebe5f2fda695dd72ff3336d6bfef95967c903fe4d404d9827a42c5fbc1dfd8a
-        pascal/u2pl_1_8/unlabeled.txt 9259 fc4708a91ce72d15c1bf3515334abcc09d604f83f5110c12a5548af126e6f768
-        pascal/u2pl_1_4/labeled.txt 2646 b740bcf1ac91477ff0df913594ea70a00ced359a007a4050cac487f136470fa4
-        pascal/u2pl_1_4/unlabeled.txt 7936 43652ae8048ee32a75df1e27dd56147ad606d65a3721ac056294d6c7fb08ee06
-        pascal/92/labeled.txt 92 8a02aa6a1253178b105bd25b36f0a27daeedf6b3959f399aa47d24783f3a8306
-        pascal/92/unlabeled.txt 10490 a3eb5ef8d2ae547f131bfa60b8111d21700d458b545741336633d5aa209254d5
-        pascal/183/labeled.txt 183 de3f4680391cb15324402dae17ac0919933d0d9004c11a641c924f3f67147f9f
-        pascal/183/unlabeled.txt 10399 39aa3fd2997799c57c7d68d1ab342e2ebf53224ab10c1766a9fcd1554afbfd6a
-        pascal/366/labeled.txt 366 74f6bd1e459a8b46fc204529d70b603769f8a45aef4553df8a5c04b5698e77b7
-        pascal/366/unlabeled.txt 10216 591c593546d1dbb65bd4d08ae99fabc1e9958d614c8079c8961422b8b7df7433
-        pascal/732/labeled.txt 732 02c8ec5b62e27364f5bc91eb95bccf54debaa721e9d31c50c07507aea258fd0f
-        pascal/732/unlabeled.txt 9850 8ddf828ec616b551447dc402c2c53eb7d0044697a0b6bacd6190ee843ffbf340
+        voc/train_aug.txt 10582 f04ab664c71f84950a3a1fd28544b6851500c81a9aff890c4b9279639a32152c
+        voc/val.txt 1449 df002e3a730c57678f63aa3e46a4c827a4066f1dc1814e24d0e8b215075e0c6c
+        voc/1_16/labeled.txt 662 0f5e114e6504c8afec6523db91f05503f120d1365cf505e6f4ef99f316d5873b
+        voc/1_16/unlabeled.txt 9920 29b30bf7adb5d39e642c57e3a3f4f26f9d4fb8f145098c430a597ef99160e36f
+        voc/1_8/labeled.txt 1323 c5ea9bb095158a137e4c1db739b07d54a89af697de24ffd9e576493a4189653f
+        voc/1_8/unlabeled.txt 9259 5246f6e0bec70363a5b898e0d685d37b0afcfab4a71c010e7026555294d9eca9
+        voc/1_4/labeled.txt 2646 a4573ca0fa8f97c4013dba5f8b233e77a1a8dc7877539b1eb18c8206d37227d0
+        voc/1_4/unlabeled.txt 7936 832ccd3a7971b1ed79e77f606a6736fa58d85f88aaf2eb88c856b27af74c847b
+        voc/1_2/labeled.txt 5291 839f771c6211affd6bc940c662610e6ae58c1e1564794843fe6ac4b4aa491c90
+        voc/1_2/unlabeled.txt 5291 6f4cb4b910fb8b3eb9a7f9513f862dd7525036071ee0e505046d4b9c62fa3156
+        voc/1464/labeled.txt 1464 b20486876df309c57c8230e957b2957fff5392ff5cb11f225e8453ed6c50ba3e
+        voc/1464/unlabeled.txt 9118 3ba331d08fee0751486a8be3f9f269f9efc09faa82a32a703bbb7deda4d66544
+        voc/u2pl_1_16/labeled.txt 662 a58cf5eda18c8e060c8fef0233b388b488e62e5903076fed90b5bd34cf6735d3
+        voc/u2pl_1_16/unlabeled.txt 9920 4f038ee0eef3dc96863906821f2eb78c430941d9151ad78366fdbcc0b9e3aa8f
+        voc/u2pl_1_8/labeled.txt 1323 cebe5f2fda695dd72ff3336d6bfef95967c903fe4d404d9827a42c5fbc1dfd8a
+        voc/u2pl_1_8/unlabeled.txt 9259 fc4708a91ce72d15c1bf3515334abcc09d604f83f5110c12a5548af126e6f768
+        voc/u2pl_1_4/labeled.txt 2646 b740bcf1ac91477ff0df913594ea70a00ced359a007a4050cac487f136470fa4
+        voc/u2pl_1_4/unlabeled.txt 7936 43652ae8048ee32a75df1e27dd56147ad606d65a3721ac056294d6c7fb08ee06
+        voc/92/labeled.txt 92 8a02aa6a1253178b105bd25b36f0a27daeedf6b3959f399aa47d24783f3a8306
+        voc/92/unlabeled.txt 10490 a3eb5ef8d2ae547f131bfa60b8111d21700d458b545741336633d5aa209254d5
+        voc/183/labeled.txt 183 de3f4680391cb15324402dae17ac0919933d0d9004c11a641c924f3f67147f9f
+        voc/183/unlabeled.txt 10399 39aa3fd2997799c57c7d68d1ab342e2ebf53224ab10c1766a9fcd1554afbfd6a
+        voc/366/labeled.txt 366 74f6bd1e459a8b46fc204529d70b603769f8a45aef4553df8a5c04b5698e77b7
+        voc/366/unlabeled.txt 10216 591c593546d1dbb65bd4d08ae99fabc1e9958d614c8079c8961422b8b7df7433
+        voc/732/labeled.txt 732 02c8ec5b62e27364f5bc91eb95bccf54debaa721e9d31c50c07507aea258fd0f
+        voc/732/unlabeled.txt 9850 8ddf828ec616b551447dc402c2c53eb7d0044697a0b6bacd6190ee843ffbf340
         cityscapes/val.txt 500 cf5aa35c0e4446bc684b61b6be88e22299ef7b1851852b53fc6a34794f161544
         cityscapes/1_30/labeled.txt 100 b11041fef70476fb5564af0ef006a8013622da9cf49c7faf4182f3e26eb32742
         cityscapes/1_30/unlabeled.txt 2875 1b8a9b7bb4f9f6f06a3dffe766efe8b10a14a0137637af1738bbb417a5c85dbe
@@ -92,19 +92,19 @@ LISTS = {
         """.strip().splitlines(),
     )
 }
-# sha256 of the sorted lines, each with a newline, of the lists whose order follows no known rule.
+# sha256 of the sorted lines, each with a newline, for the lists whose order follows no known rule
 SORTED_SHA256 = {
-    'pascal/1464/unlabeled.txt': 'd30e7e63f7d108b69c21c22bb59c93f0b6d7f89f6065f7e56b2b5a068d4651e7',
-    'pascal/u2pl_1_16/unlabeled.txt': 'f12ebc287c8f1380e53d39023c00ba78eccf1ba7e6341217ee63c77062b0271c',
-    'pascal/u2pl_1_8/unlabeled.txt': 'a6eee0a07e48a33287a2c811ff18f75104ab4840a637ffcf635ff7805f864db6',
-    'pascal/u2pl_1_4/unlabeled.txt': '05d218d1ee0045d6be408beea93e844f09b26db27a7aa0530a9d74a51b2982b3',
+    'voc/1464/unlabeled.txt': 'd30e7e63f7d108b69c21c22bb59c93f0b6d7f89f6065f7e56b2b5a068d4651e7',
+    'voc/u2pl_1_16/unlabeled.txt': 'f12ebc287c8f1380e53d39023c00ba78eccf1ba7e6341217ee63c77062b0271c',
+    'voc/u2pl_1_8/unlabeled.txt': 'a6eee0a07e48a33287a2c811ff18f75104ab4840a637ffcf635ff7805f864db6',
+    'voc/u2pl_1_4/unlabeled.txt': '05d218d1ee0045d6be408beea93e844f09b26db27a7aa0530a9d74a51b2982b3',
 }
 
 
 def needs_reference(path: str) -> bool:
-    """Whether the list ``path`` of `LISTS` cannot be made from the data set alone."""
+    """Return whether the list ``path`` of `LISTS` cannot be computed from the data set alone."""
     dataset, folder = path.split('/')[:2]
-    return dataset != 'pascal' or folder in PASCAL_NO_RULE
+    return dataset != 'voc' or folder in VOC_WITHOUT_RULE
 
 
 def _digest(content: bytes, like: str) -> str:
@@ -114,7 +114,7 @@ def _digest(content: bytes, like: str) -> str:
 
 
 def is_published(path: str, content: bytes) -> bool:
-    """Whether ``content`` is, byte for byte, the published list ``path``."""
+    """Return whether ``content`` equals the published list ``path`` byte for byte."""
     expected = LISTS[path].digest
     return _digest(content, expected) == expected
 
@@ -123,11 +123,13 @@ def verify(path: str, content: bytes) -> str:
     """Compare a list with the published one.
 
     Args:
-        path: A key of `LISTS`.
-        content: The file.
+        path (str): A key of `LISTS`.
+        content (bytes): The file.
 
     Returns:
-        What was found: that a digest is equal or, for a list of `SORTED_SHA256`, that only the images are.
+        str: ``'sha256 equal'`` or ``'git blob id equal'``. For a list of `SORTED_SHA256` that has the
+            published
+        images in another order: ``'same images, another order'``.
 
     Raises:
         ValueError: The list is not the published one.
@@ -138,7 +140,7 @@ def verify(path: str, content: bytes) -> str:
         return f'{kind} equal'
     ordered = b''.join(line + b'\n' for line in sorted(content.splitlines()))
     if hashlib.sha256(ordered).hexdigest() == SORTED_SHA256.get(path):
-        return 'same images, order of its own'
+        return 'same images, another order'
     raise ValueError(
         f'expected {lines} lines with {kind} {expected}, found {len(content.splitlines())} lines with '
         f'{_digest(content, expected)}'
@@ -146,64 +148,74 @@ def verify(path: str, content: bytes) -> str:
 
 
 def encode(path: str, lines: Sequence[str]) -> bytes:
-    """Write ``lines`` as the file ``path``: some published lists end with a newline, some do not."""
-    without = '\n'.join(lines).encode()
-    return without if is_published(path, without) else without + b'\n'
+    """Encode ``lines`` as the file ``path``. Some published lists end with a newline, others do not."""
+    without_newline = '\n'.join(lines).encode()
+    return without_newline if is_published(path, without_newline) else without_newline + b'\n'
 
 
 def voc_line(name: str) -> str:
-    """Line of the Pascal lists for an image id such as ``'2007_000032'``."""
+    """Return the line of the Pascal VOC lists for an image id such as ``'2007_000032'``."""
     return f'JPEGImages/{name}.jpg SegmentationClass/{name}.png'
 
 
 def every(lines: Sequence[str], step: int) -> tuple[list[str], list[str]]:
-    """Lines 0, ``step``, 2 ``step``, ... are labeled; the others, in their order, are not."""
+    """Return lines 0, ``step``, 2 ``step``, ... (labeled), and the others in order (unlabeled)."""
     return list(lines[::step]), [line for index, line in enumerate(lines) if index % step]
 
 
 def interleave(first: Sequence[str], second: Sequence[str]) -> list[str]:
-    """``first[0], second[0], first[1], ...``; ``first`` is as long as ``second`` or longer by one."""
+    """Return ``first[0], second[0], first[1], ...``.
+
+    Args:
+        first (Sequence[str]): As long as ``second``, or longer by one.
+        second (Sequence[str]): The other lines.
+
+    Returns:
+        list[str]: All lines.
+    """
     lines = [''] * (len(first) + len(second))
     lines[::2], lines[1::2] = first, second
     return lines
 
 
 def u2pl_sample(lines: Sequence[str], count: int) -> list[str]:
-    """Draw ``count`` lines as the lists named after U2PL (arXiv:2203.03884) did, in the order drawn."""
+    """Draw ``count`` lines in the way of the lists named after U2PL (arXiv:2203.03884)."""
     return random.Random(5).sample(lines, count)
 
 
 def derive(known: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Make every list that follows by a rule from published ones.
+    """Compute every list that follows by a rule from published ones.
 
     Args:
-        known: Path in `LISTS` -> lines of the list, exactly as published.
+        known (Mapping): Maps paths of `LISTS` to the lines of the list, exactly as published.
 
     Returns:
-        The same for the lists that follow from them. Those of `SORTED_SHA256` are sorted, the others have
-        the published order.
+        dict[str, list[str]]: The same mapping for the lists that follow. Lists of `SORTED_SHA256` are sorted,
+        the others have the published order.
     """
-    made = {}
+    derived: dict[str, list[str]] = {}
 
     def add(folder: str, labeled: list[str], unlabeled: list[str]) -> None:
-        made[f'{folder}/labeled.txt'], made[f'{folder}/unlabeled.txt'] = labeled, unlabeled
+        derived[f'{folder}/labeled.txt'], derived[f'{folder}/unlabeled.txt'] = labeled, unlabeled
 
-    if train_aug := known.get('pascal/train_aug.txt'):
+    if train_aug := known.get('voc/train_aug.txt'):
         for step in (16, 8, 4, 2):
-            add(f'pascal/1_{step}', *every(train_aug, step))
-        for folder, labeled in _pascal_high_quality(known).items():
-            add(f'pascal/{folder}', labeled, sorted(set(train_aug) - set(labeled)))
-    halves = [known.get(f'cityscapes/1_2/{part}.txt') for part in ('labeled', 'unlabeled')]
-    if all(halves):
+            add(f'voc/1_{step}', *every(train_aug, step))
+        for folder, labeled in _voc_high_quality(known).items():
+            add(f'voc/{folder}', labeled, sorted(set(train_aug) - set(labeled)))
+    labeled_half = known.get('cityscapes/1_2/labeled.txt')
+    unlabeled_half = known.get('cityscapes/1_2/unlabeled.txt')
+    if labeled_half and unlabeled_half:
         for step in (16, 8, 4):
-            add(f'cityscapes/1_{step}', *every(interleave(*halves), step))
-    if known.get('coco/1_32/labeled.txt'):
-        made['coco/1_512/labeled.txt'] = every(known['coco/1_32/labeled.txt'], 16)[0]
-    return made
+            add(f'cityscapes/1_{step}', *every(interleave(labeled_half, unlabeled_half), step))
+    if coco := known.get('coco/1_32/labeled.txt'):
+        derived['coco/1_512/labeled.txt'] = every(coco, 16)[0]
+    return derived
 
 
-def _pascal_high_quality(known: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    train = known.get('pascal/1464/labeled.txt')
+def _voc_high_quality(known: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Labeled lines of the splits that label images of VOC's own train set first."""
+    train = known.get('voc/1464/labeled.txt')
     if not train:
         return {}
     labeled = {
@@ -211,22 +223,22 @@ def _pascal_high_quality(known: Mapping[str, Sequence[str]]) -> dict[str, list[s
         'u2pl_1_16': u2pl_sample(train, 662),
         'u2pl_1_8': u2pl_sample(train, 1323),
     }
-    if others := known.get('pascal/1464/unlabeled.txt'):
+    if others := known.get('voc/1464/unlabeled.txt'):
         labeled['u2pl_1_4'] = u2pl_sample(others, 2646 - 1464) + list(train)
     return labeled
 
 
 def command_for(ann_file: str, data_root: str) -> str | None:
-    """Tell the shell command, for the repository's folder, that makes a missing split list.
+    """Return the shell command that creates a missing split list, to be run in the folder of this repository.
 
     Args:
-        ann_file: Path of the list.
-        data_root: Folder of the data set that the list names files of.
+        ann_file (str): Path of the list.
+        data_root (str): Folder of the data set.
 
     Returns:
-        The command; None unless ``ann_file`` is ``.../splits/`` followed by a key of `LISTS`.
+        str, optional: The command. None if ``ann_file`` is not ``.../splits/`` followed by a key of `LISTS`.
     """
-    if '://' in ann_file:  # the tool writes to disks only
+    if '://' in ann_file:  # the tool writes local files only
         return None
     parts = Path(os.path.abspath(ann_file)).parts
     for depth in (2, 3):
@@ -235,7 +247,7 @@ def command_for(ann_file: str, data_root: str) -> str | None:
             break
     else:
         return None
-    command = [*TOOL.split(), SUBCOMMANDS[parts[-depth]], '--data-root', data_root]
+    command = [*TOOL.split(), parts[-depth], '--data-root', data_root]
     if needs_reference(path):
         command += ['--reference', REFERENCES[0]]
     out = Path(*parts[:-depth])

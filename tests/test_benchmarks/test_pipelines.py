@@ -69,7 +69,7 @@ def test_same_colors_for_the_same_draws(files, name, amount):
     assert np.abs(expected.astype(int) - np.array(image)).max() > 1
 
 
-def test_draws_of_the_plain_side():
+def test_the_plain_side_draws_with_the_published_probabilities():
     rng = random.Random(0)
     draws = [dict(plain_pipeline.draw_color(rng)) for _ in range(3000)]
     for name, share in (('hue', 0.8), ('contrast', 0.8), ('grayscale', 0.2), ('blur', 0.5)):
@@ -82,7 +82,7 @@ def test_draws_of_the_plain_side():
 
 
 @pytest.mark.parametrize('labeled', [True, False])
-def test_both_sides_yield_the_same_kind(files, labeled):
+def test_both_sides_yield_the_same_shapes_and_types(files, labeled):
     paths = files * 3
     masks = paths if labeled else [(image, None) for image, _ in paths]
     sides = [
@@ -97,7 +97,7 @@ def test_both_sides_yield_the_same_kind(files, labeled):
             assert set(mask.unique().tolist()) <= ({*range(7), 255} if labeled else {0, 255})
 
 
-def test_both_sides_normalize_alike(files, monkeypatch):
+def test_both_sides_normalize_equally(files, monkeypatch):
     # without scaling, cropping, flipping and color the two sides have nothing left to draw
     draws = plain_pipeline.Geometry(60, 40, 0, 0, False)
     monkeypatch.setattr(plain_pipeline, 'draw_geometry', lambda *arguments: draws)

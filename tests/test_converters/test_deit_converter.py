@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from allspark_mmseg.backbones import VisionTransformer
 
-from .conftest import assert_same_bits, layer, load_state, state_of
+from ..helpers.official_states import assert_same_bits, layer, load_state, state_of
 
 WIDTH, DEPTH, HEADS, HIDDEN, PATCH, GRID = 12, 3, 3, 48, 8, 4
 
@@ -36,8 +36,8 @@ def in_openmmlabs_names(state: dict) -> dict:
     found = {}
     for key, value in state.items():
         key = {'norm.weight': 'ln1.weight', 'norm.bias': 'ln1.bias'}.get(key, key)
-        for official, theirs in words.items():
-            key = key.replace(official, theirs)
+        for official, openmmlab in words.items():
+            key = key.replace(official, openmmlab)
         found[f'head.layers.{key}' if key.startswith('head.') else f'backbone.{key}'] = value
     return found
 
@@ -82,11 +82,11 @@ def official() -> dict:
         lambda state: {f'module.{key}': value for key, value in in_openmmlabs_names(state).items()},
     ],
 )
-def test_the_output_is_the_described_networks(convert, tmp_path, official, wrap):
+def test_the_output_equals_the_described_network(convert, tmp_path, official, wrap):
     torch.save(wrap(official), tmp_path / 'deit.pth')
-    told = convert('deit2mmseg', tmp_path / 'deit.pth', tmp_path / 'ours.pth')
-    assert 'ViT of width 12 and depth 3, 4 x 4 patches of 8; not converted' in told
-    assert 'head.' in told
+    printed = convert('deit2mmseg', tmp_path / 'deit.pth', tmp_path / 'ours.pth')
+    assert 'ViT of width 12 and depth 3, 4 x 4 patches of 8; not converted' in printed
+    assert 'head.' in printed
     backbone = VisionTransformer(
         img_size=GRID * PATCH,
         patch_size=PATCH,
@@ -107,7 +107,7 @@ def test_the_output_is_the_described_networks(convert, tmp_path, official, wrap)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_both_sources_give_the_same_file(convert, tmp_path, official):
+def test_both_sources_give_the_same_weights(convert, tmp_path, official):
     for name, state in dict(official=official, openmmlab=in_openmmlabs_names(official)).items():
         torch.save(state, tmp_path / f'{name}.pth')
         convert('deit2mmseg', tmp_path / f'{name}.pth', tmp_path / f'{name}_mmseg.pth')
@@ -115,16 +115,16 @@ def test_both_sources_give_the_same_file(convert, tmp_path, official):
 
 
 @pytest.mark.parametrize(
-    'change, told',
+    'change, printed',
     [
-        (lambda state: state.pop('blocks.1.attn.qkv.bias'), r'missing: layers.1.attn.attn.in_proj_bias'),
-        (lambda state: state.update(dist_token=torch.zeros(1, 1, WIDTH)), 'unknown: dist_token'),
-        (lambda state: state.update(cls_token=torch.zeros(1, 1, 5)), 'of another shape'),
+        (lambda state: state.pop('blocks.1.attn.qkv.bias'), 'missing key: layers.1.attn.attn.in_proj_bias'),
+        (lambda state: state.update(dist_token=torch.zeros(1, 1, WIDTH)), 'unexpected key: dist_token'),
+        (lambda state: state.update(cls_token=torch.zeros(1, 1, 5)), 'wrongly shaped'),
     ],
 )
-def test_other_files_are_refused(convert, tmp_path, official, change, told):
+def test_other_files_are_refused(convert, tmp_path, official, change, printed):
     change(official)
     torch.save(official, tmp_path / 'deit.pth')
     refused = convert('deit2mmseg', tmp_path / 'deit.pth', tmp_path / 'ours.pth', refused=True)
-    assert told in refused and 'without distillation token' in refused
+    assert printed in refused and 'without distillation token' in refused
     assert not (tmp_path / 'ours.pth').exists()

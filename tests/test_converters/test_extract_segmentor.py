@@ -1,4 +1,4 @@
-"""What a run has trained, as a plain MMSegmentation model."""
+"""The student or the teacher of a run becomes a plain MMSegmentation model."""
 
 import pytest
 import torch
@@ -24,11 +24,11 @@ def run(tmp_path) -> tuple:
 
 @torch.no_grad()
 @pytest.mark.parametrize('who', ['student', 'teacher'])
-def test_the_plain_model_predicts_as_the_one_taken(convert, tmp_path, run, who):
+def test_the_extracted_model_predicts_the_same(convert, tmp_path, run, who):
     model, path = run
     options = ['--teacher'] if who == 'teacher' else []
-    told = convert('extract_segmentor', path, tmp_path / 'plain.pth', *options)
-    assert f'the {who}, 4 classes' in told
+    printed = convert('extract_segmentor', path, tmp_path / 'plain.pth', *options)
+    assert f'the {who}, 4 classes' in printed
     stored = torch.load(tmp_path / 'plain.pth', weights_only=True)
     assert stored.keys() == {'meta', 'state_dict'} and stored['meta'] == dict(
         dataset_meta=META['dataset_meta']
@@ -43,20 +43,20 @@ def test_the_plain_model_predicts_as_the_one_taken(convert, tmp_path, run, who):
 
 
 @pytest.mark.parametrize(
-    'keep, options, told',
+    'keep, options, printed',
     [
         (
             lambda key: key.startswith('student.'),
             ['--teacher'],
-            'The run had no teacher; leave out --teacher',
+            'The run has no teacher; omit --teacher',
         ),
-        (lambda key: not key.startswith('student.'), [], 'It is no semi-supervised run'),
+        (lambda key: not key.startswith('student.'), [], 'not a checkpoint of a semi-supervised run'),
     ],
 )
-def test_what_is_not_there_is_told(convert, tmp_path, run, keep, options, told):
+def test_a_missing_segmentor_is_refused(convert, tmp_path, run, keep, options, printed):
     state = {key: value for key, value in run[0].state_dict().items() if keep(key)}
     torch.save(dict(state_dict=state), tmp_path / 'other.pth')
     refused = convert(
         'extract_segmentor', tmp_path / 'other.pth', tmp_path / 'plain.pth', *options, refused=True
     )
-    assert told in refused and not (tmp_path / 'plain.pth').exists()
+    assert printed in refused and not (tmp_path / 'plain.pth').exists()

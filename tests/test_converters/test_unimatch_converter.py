@@ -16,14 +16,14 @@ from allspark_mmseg.converters import convert_unimatch, convert_unimatch_imagene
 from allspark_mmseg.converters.unimatch import UniMatchBackbone, UniMatchNetwork
 from allspark_mmseg.engine import StartupCheckHook
 
+from ..helpers.deeplab_configs import config_of
 from ..helpers.golden import strip_prefix
+from ..helpers.official_states import assert_same_bits, load_state, official_file
 from ..helpers.reference_deeplab import reference_state
-from ..test_unimatch_networks import config_of
-from .conftest import assert_same_bits, load_state, official_file
 
 TOOL = 'unimatch2mmseg'
 NETWORKS = {'resnet50': 'ResNet-50', 'resnet101': 'ResNet-101', 'xception': 'Xception-65'}
-ADVICE = 'Give a model of UniMatch (v1)'
+ADVICE = 'Use a model of UniMatch (v1)'
 
 
 @pytest.fixture
@@ -48,23 +48,24 @@ def build(name: str, **options):
 
 
 @pytest.mark.parametrize('name', NETWORKS)
-def test_keys_are_the_references(golden, name):
+def test_keys_and_shapes_equal_the_reference(golden, name):
     vectors = golden(f'unimatch_{name}_forward')
     shapes = [tuple(json.loads(shape)) for shape in vectors['shapes']]
     expected = list(zip(vectors['keys'].tolist(), shapes, strict=True))
     network = UniMatchNetwork(UniMatchBackbone(NETWORKS[name]), vectors['logits_mean'].shape[1])
-    assert [(key, shape) for key, (_, shape) in network.keys().items()] == expected
+    shapes_here = {key: tuple(value.shape) for key, (_, value) in network.keys().items()}
+    assert list(shapes_here.items()) == expected
 
 
 @pytest.mark.parametrize('name, millions', [('resnet50', 40.47), ('resnet101', 59.46), ('xception', 54.71)])
-def test_every_key_has_its_own_place(convert, tmp_path, name, millions):
+def test_every_key_is_converted_once(convert, tmp_path, name, millions):
     state = reference_state(name, 7)
     others = dict(epoch=79, previous_best=np.float64(78.125), optimizer={'state': {}})
     source = official_file(tmp_path / 'best.pth', state, **others)
-    told = convert(TOOL, source, tmp_path / 'ours.pth')
-    assert f'DeepLabv3+, {NETWORKS[name]}, 7 classes, {millions} M parameters' in told
-    assert 'epoch 79, previous_best 78.125' in told
-    assert f'{tmp_path / "ours.pth"}: {len(state)} tensors' in told
+    printed = convert(TOOL, source, tmp_path / 'ours.pth')
+    assert f'DeepLabv3+, {NETWORKS[name]}, 7 classes, {millions} M parameters' in printed
+    assert 'epoch 79, previous_best 78.125' in printed
+    assert f'{tmp_path / "ours.pth"}: {len(state)} tensors' in printed
     ours = load_state(tmp_path / 'ours.pth')
     assert_same_bits(ours, convert_unimatch(state))
     # the value of each official key is its number, so none is lost and none is there twice
@@ -82,7 +83,7 @@ def test_every_key_has_its_own_place(convert, tmp_path, name, millions):
     ],
     ids=['bare', 'state_dict', 'model', 'module'],
 )
-def test_every_wrapping_reads_alike(convert, tmp_path, official, wrap):
+def test_every_wrapping_gives_the_same_result(convert, tmp_path, official, wrap):
     torch.save(wrap(official), tmp_path / 'best.pth')
     convert(TOOL, tmp_path / 'best.pth', tmp_path / 'new' / 'ours.pth')
     assert [path.name for path in (tmp_path / 'new').iterdir()] == ['ours.pth']
@@ -90,7 +91,7 @@ def test_every_wrapping_reads_alike(convert, tmp_path, official, wrap):
 
 
 @pytest.mark.parametrize('kind', ['EncoderDecoder', 'allspark_mmseg.SelfTraining'])
-def test_every_segmentor_takes_a_converted_checkpoint(convert, tmp_path, official, kind):
+def test_every_segmentor_loads_a_converted_checkpoint(convert, tmp_path, official, kind):
     convert(TOOL, official_file(tmp_path / 'best.pth', official), tmp_path / 'ours.pth')
     checkpoint = torch.load(tmp_path / 'ours.pth', weights_only=True)
     segmentor = config_of('resnet50', 7).model
@@ -107,11 +108,10 @@ def test_every_segmentor_takes_a_converted_checkpoint(convert, tmp_path, officia
 @pytest.mark.parametrize('name', NETWORKS)
 def test_imagenet_weights_fill_the_backbone(convert, tmp_path, name, counters):
     torch.save(imagenet(name, counters=counters), tmp_path / 'official.pth')
-    told = convert(TOOL, tmp_path / 'official.pth', tmp_path / 'ours.pth')
-    assert (
-        f'ImageNet weights, {NETWORKS[name]}; not converted, {5 if name == "xception" else 2} key(s)' in told
-    )
-    assert 'fc.weight, fc.bias' in told
+    printed = convert(TOOL, tmp_path / 'official.pth', tmp_path / 'ours.pth')
+    dropped = 5 if name == 'xception' else 2
+    assert f'ImageNet weights, {NETWORKS[name]}; not converted, {dropped} key(s)' in printed
+    assert 'fc.weight, fc.bias' in printed
     backbone = build(name, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'ours.pth'))).backbone
     for parameter in backbone.parameters():
         torch.nn.init.constant_(parameter, torch.nan)
@@ -133,29 +133,31 @@ def edited(state: dict, *, drop: str = '\0', add: dict | None = None) -> dict:
     [
         (
             dict(add={'decoder.x': torch.zeros(2)}),
-            'DeepLabv3+ on ResNet-50. 1 key(s) unknown: decoder.x. Give',
+            'DeepLabv3+ on ResNet-50, found 1 unexpected key: decoder.x. Use',
         ),
-        (dict(drop='fuse.3.'), '1 key(s) missing: fuse.3.weight.'),
-        (dict(drop='backbone.layer3.5.'), '18 key(s) missing: backbone.layer3.5.conv1.weight'),
-        (dict(drop='backbone.conv1.0.'), '1 key(s) missing: backbone.conv1.0.weight.'),
-        (dict(drop='head.b4.gap.2.num'), '1 key(s) missing: head.b4.gap.2.num_batches_tracked.'),
-        (dict(drop='classifier.weight'), '1 key(s) missing: classifier.weight.'),
+        (dict(drop='fuse.3.'), '1 missing key: fuse.3.weight.'),
+        (dict(drop='backbone.layer3.5.'), '18 missing keys: backbone.layer3.5.conv1.weight'),
+        (dict(drop='backbone.conv1.0.'), '1 missing key: backbone.conv1.0.weight.'),
+        (dict(drop='head.b4.gap.2.num'), '1 missing key: head.b4.gap.2.num_batches_tracked.'),
+        (dict(drop='classifier.weight'), '1 missing key: classifier.weight.'),
         (
             dict(add={'classifier.bias': torch.zeros(6)}),
-            '1 key(s) of another shape: classifier.bias (6,) instead of (7,).',
+            '1 wrongly shaped key: classifier.bias (6,) instead of (7,).',
         ),
         (
             dict(add={'reduce.0.weight': torch.zeros(64, 256, 1, 1)}),
-            '1 key(s) of another shape: reduce.0.weight (64, 256, 1, 1) instead of (48, 256, 1, 1).',
+            '1 wrongly shaped key: reduce.0.weight (64, 256, 1, 1) instead of (48, 256, 1, 1).',
         ),
     ],
     ids=['unknown', 'layer', 'block', 'stem', 'counter', 'classifier', 'classes', 'width'],
 )
 def test_an_incomplete_or_foreign_file_is_refused(convert, tmp_path, official, edit, message):
     source = official_file(tmp_path / 'best.pth', edited(official, **edit))
-    told = convert(TOOL, source, tmp_path / 'ours.pth', refused=True)
-    assert told.startswith(f"{source}: this is no complete state dict of UniMatch's DeepLabv3+ on ResNet-50.")
-    assert message in told and ADVICE in told, told
+    printed = convert(TOOL, source, tmp_path / 'ours.pth', refused=True)
+    assert printed.startswith(
+        f"{source}: expected the complete state dict of UniMatch's DeepLabv3+ on ResNet-50, found"
+    )
+    assert message in printed and ADVICE in printed, printed
     assert list(tmp_path.iterdir()) == [source]
 
 
@@ -166,14 +168,16 @@ def test_another_network_is_refused(convert, tmp_path):
         'head.scratch.layer1_rn.weight': torch.zeros(3),
     }
     source = official_file(tmp_path / 'best.pth', state)
-    told = convert(TOOL, source, tmp_path / 'ours.pth', refused=True)
-    assert f'on ResNet-50. 2 key(s) unknown: {", ".join(state)};' in told
+    printed = convert(TOOL, source, tmp_path / 'ours.pth', refused=True)
+    assert f'on ResNet-50, found 2 unexpected keys: {", ".join(state)};' in printed
 
 
 def test_an_incomplete_imagenet_file_is_refused(convert, tmp_path):
     for name, key in (('resnet101', 'layer3.22.conv2.weight'), ('xception', 'block20.skip.weight')):
         torch.save(edited(imagenet(name), drop=key, add={'x.y': torch.zeros(1)}), tmp_path / 'official.pth')
-        told = convert(TOOL, tmp_path / 'official.pth', tmp_path / 'ours.pth', refused=True)
-        assert f"of UniMatch's {NETWORKS[name]}. 1 key(s) unknown: x.y; 1 key(s) missing: {key}." in told
-        with pytest.raises(ValueError, match=f'missing: {key}'):
+        printed = convert(TOOL, tmp_path / 'official.pth', tmp_path / 'ours.pth', refused=True)
+        assert (
+            f"of UniMatch's {NETWORKS[name]}, found 1 unexpected key: x.y; 1 missing key: {key}." in printed
+        )
+        with pytest.raises(ValueError, match=f'missing key: {key}'):
             convert_unimatch_imagenet(edited(imagenet(name), drop=key))

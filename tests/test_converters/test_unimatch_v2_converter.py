@@ -11,84 +11,24 @@ from mmseg.registry import MODELS
 from allspark_mmseg.converters.unimatch_v2 import DINOv2Sizes, UniMatchV2Network
 from allspark_mmseg.engine import StartupCheckHook
 
-from .conftest import assert_same_bits, layer, load_state, official_file, state_of
+from ..helpers.official_states import (
+    TINY,
+    UNUSED,
+    assert_same_bits,
+    dinov2_spec,
+    load_state,
+    official_file,
+    state_of,
+    unimatch_v2_segmentor,
+    unimatch_v2_spec,
+)
 
 TOOL = 'unimatch_v2_to_mmseg'
-UNUSED = 'head.scratch.refinenet4.resConfUnit1.'
-TINY = dict(width=24, depth=4)
-HEAD = dict(channels=8, levels=(6, 9, 10, 12), classes=5)
 OFFICIAL_SIZES = {
     'small': (dict(width=384, depth=12), dict(channels=64, levels=(48, 96, 192, 384), classes=21)),
     'base': (dict(width=768, depth=12), dict(channels=128, levels=(96, 192, 384, 768), classes=21)),
     'large': (dict(width=1024, depth=24), dict(channels=256, levels=(256, 512, 1024, 1024), classes=21)),
 }
-
-
-def dinov2_spec(width: int, depth: int, *, swiglu: bool = False) -> dict[str, tuple]:
-    """Keys and shapes of an official DINOv2, in order, by the reference's description."""
-    spec = [('cls_token', (1, 1, width)), ('pos_embed', (1, 1370, width)), ('mask_token', (1, width))]
-    spec += layer('patch_embed.proj', width, 3, 14, 14)
-    for i in range(depth):
-        b = f'blocks.{i}'
-        spec += layer(f'{b}.norm1', width) + layer(f'{b}.attn.qkv', 3 * width, width)
-        spec += layer(f'{b}.attn.proj', width, width) + [(f'{b}.ls1.gamma', (width,))]
-        spec += layer(f'{b}.norm2', width)
-        if swiglu:
-            hidden = (int(4 * width * 2 / 3) + 7) // 8 * 8
-            spec += layer(f'{b}.mlp.w12', 2 * hidden, width) + layer(f'{b}.mlp.w3', width, hidden)
-        else:
-            spec += layer(f'{b}.mlp.fc1', 4 * width, width) + layer(f'{b}.mlp.fc2', width, 4 * width)
-        spec += [(f'{b}.ls2.gamma', (width,))]
-    return dict(spec + layer('norm', width))
-
-
-def dpt_spec(width: int, *, channels: int, levels: tuple[int, ...], classes: int) -> dict[str, tuple]:
-    """Keys and shapes of UniMatch V2's decoder, in order."""
-    spec = []
-    for i, level in enumerate(levels):
-        spec += layer(f'projects.{i}', level, width, 1, 1)
-    for i, kernel in {0: 4, 1: 2, 3: 3}.items():
-        spec += layer(f'resize_layers.{i}', levels[i], levels[i], kernel, kernel)
-    spec += [(f'scratch.layer{i}_rn.weight', (channels, level, 3, 3)) for i, level in enumerate(levels, 1)]
-    for i in (1, 2, 3, 4):
-        block = f'scratch.refinenet{i}'
-        spec += layer(f'{block}.out_conv', channels, channels, 1, 1)
-        for unit in (1, 2):
-            for conv in (1, 2):
-                spec += layer(f'{block}.resConfUnit{unit}.conv{conv}', channels, channels, 3, 3)
-    spec += layer('scratch.output_conv.0', channels, channels, 3, 3)
-    return dict(spec + layer('scratch.output_conv.2', classes, channels, 1, 1))
-
-
-def unimatch_v2_spec(backbone: dict = TINY, head: dict = HEAD) -> dict[str, tuple]:
-    """Keys and shapes of an official UniMatch V2 model, in order."""
-    parts = {'backbone.': dinov2_spec(**backbone), 'head.': dpt_spec(backbone['width'], **head)}
-    return {prefix + key: shape for prefix, part in parts.items() for key, shape in part.items()}
-
-
-def segmentor(backbone: dict = TINY, head: dict = HEAD) -> dict:
-    """Config of the network with an official state of these sizes."""
-    arch = dict(
-        embed_dims=backbone['width'],
-        depth=backbone['depth'],
-        num_heads=3,
-        out_indices=(0, 1, 2, 3),
-        ffn='swiglu' if backbone.get('swiglu') else 'mlp',
-    )
-    return dict(
-        type='allspark_mmseg.ExtendedEncoderDecoder',
-        data_preprocessor=dict(type='SegDataPreProcessor'),
-        backbone=dict(type='allspark_mmseg.DINOv2', arch=arch),
-        decode_head=dict(
-            type='allspark_mmseg.DINOv2DPTHead',
-            in_channels=[backbone['width']] * 4,
-            channels=head['channels'],
-            post_process_channels=head['levels'],
-            num_classes=head['classes'],
-            loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
-        ),
-        test_cfg=dict(mode='whole', size_multiple=14),
-    )
 
 
 @pytest.fixture
@@ -132,7 +72,7 @@ def assert_converted(state: dict, official: dict):
 
 
 @pytest.mark.parametrize('name', ['small', 'base'])
-def test_documented_keys_are_the_references(golden, name):
+def test_keys_and_shapes_equal_the_reference(golden, name):
     vectors = golden(f'unimatch_v2_dinov2_{name}_forward')
     shapes = [tuple(json.loads(shape)) for shape in vectors['shapes']]
     expected = list(zip(vectors['keys'].tolist(), shapes, strict=True))
@@ -141,54 +81,54 @@ def test_documented_keys_are_the_references(golden, name):
     network = UniMatchV2Network(
         DINOv2Sizes(**backbone), head['channels'], head['levels'], num_classes=head['classes']
     )
-    assert list(network.layout().items()) == expected
+    assert {key: tuple(value.shape) for key, value in network.official_state().items()} == dict(expected)
 
 
-def test_student_and_teacher(convert, tmp_path, official, ema):
+def test_student_and_teacher_are_converted(convert, tmp_path, official, ema):
     teacher = {f'module.{key}': value for key, value in ema.items()}
     others = dict(epoch=59, previous_best=86.5, best_epoch_ema=57, previous_best_ema=86.25, optimizer={})
     source = official_file(tmp_path / 'best.pth', official, model_ema=teacher, **others)
-    told = convert(TOOL, source, tmp_path / 'student.pth')
-    assert 'student of UniMatch V2, DINOv2 of width 24 and depth 4, DPT of 8, 5 classes' in told
-    assert 'epoch 59, previous_best 86.5, best_epoch_ema 57, previous_best_ema 86.25' in told
-    dropped = told.split('never used: ')[1].split('\n')[0].split(', ')
+    printed = convert(TOOL, source, tmp_path / 'student.pth')
+    assert 'student of UniMatch V2, DINOv2 of width 24 and depth 4, DPT of 8, 5 classes' in printed
+    assert 'epoch 59, previous_best 86.5, best_epoch_ema 57, previous_best_ema 86.25' in printed
+    dropped = printed.split('never used: ')[1].split('\n')[0].split(', ')
     assert dropped == [key for key in official if key.startswith(UNUSED)] and len(dropped) == 4
     assert_converted(load_state(tmp_path / 'student.pth'), official)
 
     assert 'EMA teacher of UniMatch V2' in convert(TOOL, '--ema', source, tmp_path / 'teacher.pth')
     assert_converted(load_state(tmp_path / 'teacher.pth'), ema)
-    # a teacher saved without the wrapper of distributed training reads alike
+    # a teacher saved without the wrapper of distributed training gives the same
     source = official_file(tmp_path / 'latest.pth', official, model_ema=ema)
     convert(TOOL, '--ema', source, tmp_path / 'again.pth')
     assert_same_bits(load_state(tmp_path / 'again.pth'), load_state(tmp_path / 'teacher.pth'))
 
 
 @pytest.mark.parametrize('wrap', [lambda state: state, lambda state: {'state_dict': state}])
-def test_a_bare_state_reads_alike(convert, tmp_path, official, wrap):
+def test_every_wrapping_gives_the_same_result(convert, tmp_path, official, wrap):
     torch.save(wrap(official), tmp_path / 'best.pth')
     convert(TOOL, tmp_path / 'best.pth', tmp_path / 'ours.pth')
     assert_converted(load_state(tmp_path / 'ours.pth'), official)
 
 
 @pytest.mark.parametrize('model_ema', [None, {}, {'decay': 0.996}])
-def test_a_missing_teacher_is_named(convert, tmp_path, official, model_ema):
+def test_a_missing_teacher_is_refused(convert, tmp_path, official, model_ema):
     others = {} if model_ema is None else dict(model_ema=model_ema)
     source = official_file(tmp_path / 'best.pth', official, epoch=3, **others)
-    told = convert(TOOL, '--ema', source, tmp_path / 'ours.pth', refused=True)
-    expected = 'this is no complete state dict' if model_ema == {} else "no state dict under 'model_ema'"
-    assert expected in told and not (tmp_path / 'ours.pth').exists(), told
+    printed = convert(TOOL, '--ema', source, tmp_path / 'ours.pth', refused=True)
+    expected = 'expected the complete state dict' if model_ema == {} else "the EMA teacher under 'model_ema'"
+    assert expected in printed and not (tmp_path / 'ours.pth').exists(), printed
     if model_ema is None:
-        assert 'it has weights, epoch. Leave --ema away' in told
+        assert 'found only weights, epoch. Omit --ema.' in printed
 
 
 @pytest.mark.parametrize('swiglu', [False, True])
 @pytest.mark.parametrize('method', [None, 'allspark_mmseg.SelfTraining'])
-def test_every_segmentor_takes_its_checkpoint(convert, tmp_path, swiglu, method):
+def test_every_segmentor_loads_its_checkpoint(convert, tmp_path, swiglu, method):
     sizes = dict(TINY, swiglu=swiglu)
     official = state_of(unimatch_v2_spec(sizes))
     convert(TOOL, official_file(tmp_path / 'best.pth', official), tmp_path / 'ours.pth')
     checkpoint = torch.load(tmp_path / 'ours.pth', weights_only=True)
-    config = segmentor(sizes)
+    config = unimatch_v2_segmentor(sizes)
     model = MODELS.build(dict(type=method, segmentor=config) if method else config)
     runner = SimpleNamespace(model=model, _load_from='ours.pth', _resume=False)
     StartupCheckHook().after_load_checkpoint(runner, checkpoint)
@@ -200,8 +140,8 @@ def test_every_segmentor_takes_its_checkpoint(convert, tmp_path, swiglu, method)
 def test_dinov2_s_own_weights_are_checked(convert, tmp_path, wrap):
     weights = state_of(dinov2_spec(**TINY))
     torch.save(wrap(weights), tmp_path / 'dinov2_pretrain.pth')
-    told = convert(TOOL, tmp_path / 'dinov2_pretrain.pth', tmp_path / 'ours.pth')
-    assert 'dinov2_pretrain.pth: DINOv2 of width 24 and depth 4\n' in told
+    printed = convert(TOOL, tmp_path / 'dinov2_pretrain.pth', tmp_path / 'ours.pth')
+    assert 'dinov2_pretrain.pth: DINOv2 of width 24 and depth 4\n' in printed
     assert_same_bits(load_state(tmp_path / 'ours.pth'), weights)
 
 
@@ -215,7 +155,7 @@ def test_initializing_fills_the_backbone(convert, tmp_path, converted):
         convert(TOOL, path, tmp_path / 'ours.pth')
         path = tmp_path / 'ours.pth'
     init_cfg = dict(type='Pretrained', checkpoint=str(path))
-    backbone = MODELS.build(dict(segmentor()['backbone'], init_cfg=init_cfg))
+    backbone = MODELS.build(dict(unimatch_v2_segmentor()['backbone'], init_cfg=init_cfg))
     for value in backbone.state_dict().values():
         value.fill_(torch.nan)
     backbone.init_weights()
@@ -228,15 +168,15 @@ def test_initializing_fills_the_backbone(convert, tmp_path, converted):
     'sizes, name',
     [((384, 12), 'ViT-S/14'), ((768, 12), 'ViT-B/14'), ((1024, 24), 'ViT-L/14'), ((1536, 40), 'ViT-g/14')],
 )
-def test_the_variant_is_told(sizes, name):
+def test_the_variant_is_named(sizes, name):
     with torch.device('meta'):
         weights = {key: torch.empty(shape) for key, shape in dinov2_spec(*sizes).items()}
     assert str(DINOv2Sizes.from_state_dict(weights)) == f'DINOv2 {name}'
 
 
-def test_a_plain_mmseg_checkpoint_of_the_result(convert, tmp_path, official):
+def test_mmengine_loads_the_result_strictly(convert, tmp_path, official):
     convert(TOOL, official_file(tmp_path / 'best.pth', official), tmp_path / 'ours.pth')
-    model = MODELS.build(segmentor())
+    model = MODELS.build(unimatch_v2_segmentor())
     load_checkpoint(model, str(tmp_path / 'ours.pth'), strict=True)
     assert_converted(model.state_dict(), official)
 
@@ -249,15 +189,15 @@ def edited(state: dict, *, drop: tuple[str, ...] = (), add: dict | None = None) 
 @pytest.mark.parametrize(
     'edit, messages',
     [
-        (dict(add={'head.extra': torch.zeros(2)}), ['1 key(s) unknown: head.extra.']),
-        (dict(add={'neck.x': torch.zeros(2)}), ['1 key(s) unknown: neck.x.']),
+        (dict(add={'head.extra': torch.zeros(2)}), ['1 unexpected key: head.extra.']),
+        (dict(add={'neck.x': torch.zeros(2)}), ['1 unexpected key: neck.x.']),
         (
             dict(drop=('backbone.blocks.1.mlp.fc1.bias',)),
-            ['1 key(s) missing: backbone.blocks.1.mlp.fc1.bias. Give the file'],
+            ['1 missing key: backbone.blocks.1.mlp.fc1.bias. Use the file'],
         ),
-        (dict(drop=('backbone.mask_token',)), ['1 key(s) missing: backbone.mask_token.']),
-        (dict(drop=(UNUSED,)), [f'4 key(s) missing: {UNUSED}conv1.weight']),
-        (dict(drop=('head.',)), ['missing: head.projects.0.weight', 'or weights of DINOv2 alone']),
+        (dict(drop=('backbone.mask_token',)), ['1 missing key: backbone.mask_token.']),
+        (dict(drop=(UNUSED,)), [f'4 missing keys: {UNUSED}conv1.weight']),
+        (dict(drop=('head.',)), ['missing keys: head.projects.0.weight', 'or weights of DINOv2 alone']),
         (
             dict(add={'backbone.pos_embed': torch.zeros(1, 257, 24)}),
             ['backbone.pos_embed (1, 257, 24) instead of (1, 1370, 24)'],
@@ -271,14 +211,16 @@ def edited(state: dict, *, drop: tuple[str, ...] = (), add: dict | None = None) 
 )
 def test_an_incomplete_or_foreign_file_is_refused(convert, tmp_path, official, edit, messages):
     source = official_file(tmp_path / 'best.pth', edited(official, **edit))
-    told = convert(TOOL, source, tmp_path / 'ours.pth', refused=True)
-    assert told.startswith(f'{source}: this is no complete state dict of an official UniMatch V2 model')
-    assert all(message in told for message in messages), told
+    printed = convert(TOOL, source, tmp_path / 'ours.pth', refused=True)
+    assert printed.startswith(
+        f'{source}: expected the complete state dict of an official UniMatch V2 model, found'
+    )
+    assert all(message in printed for message in messages), printed
     assert list(tmp_path.iterdir()) == [source]
 
 
 def test_dinov2_with_registers_is_refused(convert, tmp_path):
     weights = state_of(dinov2_spec(**TINY)) | {'register_tokens': torch.zeros(1, 4, 24)}
     torch.save(weights, tmp_path / 'reg4.pth')
-    told = convert(TOOL, tmp_path / 'reg4.pth', tmp_path / 'ours.pth', refused=True)
-    assert '1 key(s) unknown: register_tokens' in told and 'without "reg4"' in told
+    printed = convert(TOOL, tmp_path / 'reg4.pth', tmp_path / 'ours.pth', refused=True)
+    assert '1 unexpected key: register_tokens' in printed and 'without "reg4"' in printed

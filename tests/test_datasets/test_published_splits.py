@@ -1,9 +1,7 @@
-"""The published split lists: the table, the rules, and the command that a missing list is answered with."""
+"""The published split lists: the table, the rules, and the command that makes a missing list."""
 
 import hashlib
-import os
 import shlex
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,24 +9,22 @@ from hypothesis import strategies as st
 
 from allspark_mmseg.datasets import ImageListDataset
 from allspark_mmseg.datasets import published_splits as splits
-from tests.helpers.configs import ROOT
-
-PUBLISHED = Path(os.environ.get('ALLSPARK_SPLITS', ROOT.parent / 'shared' / 'data' / 'splits'))
+from tests.helpers.split_lists import PUBLISHED, published_lists
 
 
 @pytest.fixture(scope='module')
-def published():
-    """Path in the table -> content, of the lists that are there."""
+def published() -> dict[str, bytes]:
+    """Key of ``LISTS`` -> content, for the published lists on this machine."""
     if not PUBLISHED.is_dir():
         pytest.skip(f'published lists not found: {PUBLISHED} (set ALLSPARK_SPLITS to their folder)')
-    return {p: (PUBLISHED / p).read_bytes() for p in splits.LISTS if (PUBLISHED / p).is_file()}
+    return published_lists()
 
 
-def test_the_table_is_complete_and_its_numbers_fit():
+def test_the_table_is_complete_and_consistent():
     assert len(splits.LISTS) == 49
     for path, (lines, digest) in splits.LISTS.items():
         assert lines > 0 and len(digest) in (40, 64) and set(digest) <= set('0123456789abcdef'), path
-    total = {'pascal': 10582, 'cityscapes': 2975, 'coco': 118287}
+    total = {'voc': 10582, 'cityscapes': 2975, 'coco': 118287}
     for path in splits.LISTS:
         if path.endswith('/labeled.txt'):
             other = path.replace('/labeled', '/unlabeled')
@@ -37,7 +33,7 @@ def test_the_table_is_complete_and_its_numbers_fit():
     assert set(splits.SORTED_SHA256) < set(splits.LISTS)
 
 
-def test_published_lists_have_the_numbers_of_the_table(published):
+def test_published_lists_have_the_digests_of_the_table(published):
     for path, content in published.items():
         assert len(content.splitlines()) == splits.LISTS[path].lines, path
         assert splits.verify(path, content) == 'sha256 equal', path
@@ -45,10 +41,10 @@ def test_published_lists_have_the_numbers_of_the_table(published):
         assert len(splits.LISTS[path].digest) == 40, path
 
 
-def test_images_of_lists_without_order_have_the_numbers_of_the_table(published):
+def test_sorted_lists_have_the_digests_of_the_table(published):
     for path in splits.SORTED_SHA256:
         lines = sorted(published[path].decode().splitlines())
-        assert splits.verify(path, splits.encode(path, lines)) == 'same images, order of its own'
+        assert splits.verify(path, splits.encode(path, lines)) == 'same images, another order'
         with pytest.raises(ValueError, match='expected'):
             splits.verify(path, splits.encode(path, lines[1:]))
 
@@ -62,15 +58,15 @@ def test_rules_reproduce_the_published_lists(published):
         assert (check == 'sha256 equal') == (path not in splits.SORTED_SHA256), path
 
 
-def test_what_follows_from_nothing_is_nothing():
+def test_nothing_is_derived_from_nothing():
     assert splits.derive({}) == {}
-    assert set(splits.derive({'pascal/train_aug.txt': ['a'] * 32})) == {
-        f'pascal/1_{step}/{part}.txt' for step in (2, 4, 8, 16) for part in ('labeled', 'unlabeled')
+    assert set(splits.derive({'voc/train_aug.txt': ['a'] * 32})) == {
+        f'voc/1_{step}/{part}.txt' for step in (2, 4, 8, 16) for part in ('labeled', 'unlabeled')
     }
 
 
 @given(st.integers(0, 70), st.integers(1, 20))
-def test_every_step_th_line_and_the_rest(number, step):
+def test_every_step_th_line_is_labeled_and_the_rest_is_not(number, step):
     lines = [f'{index:03d}' for index in range(number)]
     labeled, unlabeled = splits.every(lines, step)
     assert sorted(labeled + unlabeled) == lines and unlabeled == sorted(unlabeled)
@@ -78,18 +74,18 @@ def test_every_step_th_line_and_the_rest(number, step):
 
 
 @given(st.integers(0, 30), st.integers(0, 1))
-def test_interleaving_undoes_taking_every_second(number, odd):
+def test_interleave_is_the_inverse_of_every_second(number, odd):
     lines = [str(index) for index in range(2 * number + odd)]
     assert splits.interleave(*splits.every(lines, 2)) == lines
 
 
-def test_a_sample_starts_with_the_smaller_one():
+def test_a_large_sample_starts_with_the_small_one():
     lines = [str(index) for index in range(1464)]
     large, small = splits.u2pl_sample(lines, 1323), splits.u2pl_sample(lines, 662)
     assert large[:662] == small and len(set(large)) == 1323
 
 
-def test_git_blob_ids(monkeypatch):
+def test_a_list_is_verified_by_its_git_blob_id(monkeypatch):
     # `printf 'hello\n' | git hash-object --stdin`
     entry = splits.Published(1, 'ce013625030ba8dba906f756967f9e9ca394464a')
     monkeypatch.setitem(splits.LISTS, 'coco/train.txt', entry)
@@ -101,7 +97,7 @@ def test_git_blob_ids(monkeypatch):
         splits.verify('coco/train.txt', b'hello\nagain\n')
 
 
-def test_the_published_final_newline(monkeypatch):
+def test_the_final_newline_is_the_published_one(monkeypatch):
     entry = splits.Published(2, hashlib.sha256(b'a\nb').hexdigest())
     monkeypatch.setitem(splits.LISTS, 'coco/val.txt', entry)
     assert splits.encode('coco/val.txt', ['a', 'b']) == b'a\nb'
@@ -114,23 +110,23 @@ VOC, ALLSPARK = 'python tools/dataset_converters/make_splits.py voc', 'https://g
 @pytest.mark.parametrize(
     'ann_file, command',
     [
-        ('data/splits/pascal/1_16/labeled.txt', f'{VOC} --data-root data/VOC'),
-        ('configs/a/../../data/splits/pascal/val.txt', f'{VOC} --data-root data/VOC'),
-        ('data/splits/pascal/u2pl_1_8/unlabeled.txt', f'{VOC} --data-root data/VOC'),
-        ('data/splits/pascal/u2pl_1_4/labeled.txt', f'{VOC} --data-root data/VOC --reference {ALLSPARK}'),
-        ('data/splits/pascal/92/labeled.txt', f'{VOC} --data-root data/VOC --reference {ALLSPARK}'),
+        ('data/splits/voc/1_16/labeled.txt', f'{VOC} --data-root data/VOC'),
+        ('configs/a/../../data/splits/voc/val.txt', f'{VOC} --data-root data/VOC'),
+        ('data/splits/voc/u2pl_1_8/unlabeled.txt', f'{VOC} --data-root data/VOC'),
+        ('data/splits/voc/u2pl_1_4/labeled.txt', f'{VOC} --data-root data/VOC --reference {ALLSPARK}'),
+        ('data/splits/voc/92/labeled.txt', f'{VOC} --data-root data/VOC --reference {ALLSPARK}'),
         (
             'data/splits/coco/val.txt',
             f'{VOC.replace("voc", "coco")} --data-root data/VOC --reference {ALLSPARK}',
         ),
-        ('/my lists/splits/pascal/val.txt', f"{VOC} --data-root data/VOC --out '/my lists/splits'"),
-        ('data/splits/pascal/1_3/labeled.txt', None),
-        ('data/pascal/val.txt', None),
+        ('/my lists/splits/voc/val.txt', f"{VOC} --data-root data/VOC --out '/my lists/splits'"),
+        ('data/splits/voc/1_3/labeled.txt', None),
+        ('data/voc/val.txt', None),
         ('splits/val.txt', None),
-        ('s3://bucket/splits/pascal/val.txt', None),
+        ('s3://bucket/splits/voc/val.txt', None),
     ],
 )
-def test_the_command_that_makes_a_list(ann_file, command):
+def test_the_command_for_a_list(ann_file, command):
     assert splits.command_for(ann_file, 'data/VOC') == command
 
 
@@ -141,8 +137,8 @@ def test_the_command_quotes_and_names_the_subcommand():
     ]
 
 
-def test_a_missing_benchmark_list_names_the_command(tmp_path):
+def test_the_error_for_a_missing_list_names_the_command(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'Make it with: python tools/\S+ voc --data-root \S+ --out'):
-        ImageListDataset(ann_file=f'{tmp_path}/splits/pascal/1_8/labeled.txt', data_root=str(tmp_path))
+        ImageListDataset(ann_file=f'{tmp_path}/splits/voc/1_8/labeled.txt', data_root=str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"data_prefix\['img_path'\]\.$"):
         ImageListDataset(ann_file='mine/labeled.txt', data_root=str(tmp_path))

@@ -1,14 +1,11 @@
 """Curves and tables from MMEngine's logs."""
 
 import json
-import sys
 from pathlib import Path
 
+import compare_runs
 import pytest
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'tools'))
-import compare_runs
 
 
 def write_log(folder: Path, start: str, *entries: dict) -> None:
@@ -37,7 +34,7 @@ def runs(tmp_path):
     return tmp_path
 
 
-def test_curves_are_told_by_iteration(runs):
+def test_curves_are_indexed_by_iteration(runs):
     assert compare_runs.read_curve(runs / 'a', 'mIoU') == {12: 20.0, 24: 30.0}
     assert compare_runs.read_curve(runs / 'b', 'mIoU') == {12: 24.0, 24: 22.0}
     assert compare_runs.read_curve(runs / 'by_iteration', 'mIoU') == {12: 9.0}
@@ -54,7 +51,7 @@ def test_the_table_has_mean_and_deviation_of_last_and_best(runs, capsys):
         assert len(picture.convert('RGB').getcolors(2**24)) > 50
 
 
-def test_several_metrics_are_several_panels(runs, capsys):
+def test_each_metric_has_its_own_panel(runs, capsys):
     write_log(
         runs / 'c', '1', {'epoch': 1, 'iter': 5, 'step': 5, 'loss': 3.0}, {'mIoU': 20.0, 'step': 1},
         {'epoch': 2, 'iter': 17, 'step': 17, 'loss': 1.0}, {'mIoU': 30.0, 'step': 2},
@@ -69,8 +66,8 @@ def test_several_metrics_are_several_panels(runs, capsys):
         assert picture.width > 2.5 * picture.height
 
 
-def test_what_is_missing_is_named(runs, capsys):
-    for arguments, told in (
+def test_missing_logs_and_metrics_are_reported(runs, capsys):
+    for arguments, message in (
         ([f'x={runs / "a"}', '--metric', 'teacher/mIoU'], 'no teacher/mIoU found; its logs have'),
         ([f'x={runs / "a"}', '--metric', 'mIoU', 'loss'], 'no run logs loss'),
         ([f'x={runs / "nowhere"}'], 'no */vis_data/scalars.json'),
@@ -78,4 +75,4 @@ def test_what_is_missing_is_named(runs, capsys):
     ):
         with pytest.raises(SystemExit):
             compare_runs.main([str(runs / 'out.png'), *arguments])
-        assert told in capsys.readouterr().err.replace('there is ', '')
+        assert message in capsys.readouterr().err.replace('there is ', '')

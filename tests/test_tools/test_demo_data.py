@@ -1,14 +1,12 @@
-"""The demo data generator: what it writes, that it repeats itself, and what it refuses to overwrite."""
+"""make_demo_data.py: contents, reproducibility, and what it refuses to overwrite."""
 
-import sys
 from pathlib import Path
 
 import cv2
+import demo_scenes
+import make_demo_data as demo
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parents[2] / 'tools' / 'dataset_converters'))
-import make_demo_data as demo
 
 pytest.importorskip('sklearn')
 
@@ -56,22 +54,22 @@ def test_same_arguments_give_the_same_bytes_and_another_seed_others(made, tmp_pa
 
 
 def test_train_and_val_share_no_handwritten_digit():
-    sources = demo.load_sources()
+    sources = demo_scenes.load_sources()
     train, val = (
-        {digit.tobytes() for of_class in sources[split] for digit in of_class} for split in demo.SPLITS
+        {digit.tobytes() for of_class in sources[split] for digit in of_class} for split in demo_scenes.SPLITS
     )
     assert len(train) + len(val) == 1797
     assert not train & val
 
 
-def test_what_the_top_digit_covers_is_its_own():
-    sources = demo.load_sources()['train']
+def test_the_top_digit_is_not_covered():
+    sources = demo_scenes.load_sources()['train']
     for seed in range(5):
-        _, label = demo.make_scene(np.random.default_rng(seed), sources, 97, 4)
+        _, label = demo_scenes.make_scene(np.random.default_rng(seed), sources, 97, 4)
         assert (label == 5).sum() > 30
 
 
-def test_second_run_does_nothing(made, capsys):
+def test_a_second_run_does_nothing(made, capsys):
     before = {path: path.stat().st_mtime_ns for path in made.rglob('*')}
     demo.main([str(made), *SMALL])
     assert 'nothing to do' in capsys.readouterr().out
@@ -82,7 +80,7 @@ def test_other_arguments_need_overwrite(tmp_path):
     out = tmp_path / 'data'
     few = [str(out), '--labeled', '1', '--unlabeled', '0', '--size', '32']
     demo.main([*few, '--val', '2'])
-    with pytest.raises(SystemExit, match=r'val = 2, asked for 1\).*--overwrite'):
+    with pytest.raises(SystemExit, match=r'val = 2, expected 1\).*--overwrite'):
         demo.main([*few, '--val', '1'])
     demo.main([*few, '--val', '1', '--overwrite'])
     assert len(list((out / 'images/val').iterdir())) == 1
@@ -104,7 +102,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, 'photograph', interrupt)
+    monkeypatch.setattr(demo_scenes, 'photograph', interrupt)
     with pytest.raises(KeyboardInterrupt):
         demo.main([str(tmp_path / 'data'), *SMALL])
     assert not list(tmp_path.iterdir())
@@ -117,6 +115,6 @@ def test_impossible_numbers_are_refused(tmp_path, option, capsys):
     assert f'{option[0]} is {option[1]}; expected' in capsys.readouterr().err
 
 
-def test_warns_when_a_class_is_missing(tmp_path, capsys):
+def test_a_missing_class_is_reported(tmp_path, capsys):
     demo.main([str(tmp_path / 'data'), '--labeled', '1', '--unlabeled', '0', '--val', '1', '--size', '32'])
     assert 'warning: the labeled part lacks' in capsys.readouterr().out

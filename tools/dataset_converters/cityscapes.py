@@ -1,15 +1,15 @@
-"""Make the label maps of Cityscapes' 19 classes from those of its 34 labels.
+"""Convert the label maps of Cityscapes from 34 label ids to the 19 classes.
 
-The 19 classes that are evaluated get 0 to 18, everything else 255, as the data set's own scripts (package
-cityscapesscripts) do it: a license plate, id -1, is stored as 255 if at all, and stays 255. Label maps of
-theirs that are there already are kept.
+    python tools/dataset_converters/cityscapes.py [--data-root data/cityscapes]
 
-Usage: python tools/dataset_converters/cityscapes.py [--data-root data/cityscapes]
+The 19 evaluated classes become 0 to 18, and all other labels 255, as in the data set's own scripts (package
+cityscapesscripts). License plates (id -1) are stored as 255, if at all, and stay 255. Existing label maps of
+these scripts are kept.
 
 Reads   gtFine/{train,val}/CITY/*_gtFine_labelIds.png
 Writes  gtFine/{train,val}/CITY/*_gtFine_labelTrainIds.png
 
-A run can be interrupted, see conversion.py.
+A run can be interrupted; see conversion.py.
 """
 
 import argparse
@@ -43,12 +43,18 @@ CLASSES = {  # label id -> name, in the order of the training ids 0 to 18
     33: 'bicycle',
 }
 IGNORED = 255
-# 34 labels and the license plate
+# the 34 labels and the license plate
 TABLE = dict.fromkeys([*range(34), 255], IGNORED) | {label: index for index, label in enumerate(CLASSES)}
 
 
 def find_jobs(args: argparse.Namespace) -> list[Job]:
-    """All label maps to write, of both splits.
+    """List all label maps of both splits.
+
+    Args:
+        args (Namespace): ``data_root``.
+
+    Returns:
+        list[Job]: The files to write.
 
     Raises:
         FileNotFoundError: There are no label ids, or they are missing for some polygons.
@@ -80,7 +86,7 @@ def find_jobs(args: argparse.Namespace) -> list[Job]:
 
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description="Make the label maps of Cityscapes' 19 classes.")
+    parser = argparse.ArgumentParser(description="Write the label maps of Cityscapes' 19 classes.")
     parser.add_argument(
         '--data-root',
         type=Path,

@@ -1,30 +1,32 @@
-"""Draw COCO 2017's instances as label maps of 81 classes, for the semi-supervised benchmark.
+"""Draw the instances of COCO 2017 as label maps of 81 classes, for the semi-supervised benchmark.
 
-Classes: 0 is the background; the 80 categories, in the order of their ids (1 to 90, with gaps), are 1 to 80.
-There is no ignored pixel, and an image without annotations is background all over.
+    python tools/dataset_converters/coco.py [--data-root data/coco]
 
-UniMatch and AllSpark train on masks that they offer as a download, without saying how they were drawn;
-PseudoSeg names DeepLab's conversion script, and that of VOC only; ReCo does not use COCO. Public loaders
-commonly draw crowd regions and show, where annotations overlap, the first in the file; others leave the
-crowds out and show the last. So the following is this tool's choice, and its masks may differ from the
-published ones:
+Classes: 0 is the background. The 80 categories, in the order of their ids (1 to 90, with gaps), are 1 to 80.
+No pixel is ignored. An image without annotations is all background.
 
-* Crowd regions ("iscrowd") get the label of their category: a semantic label does not need to tell
-  individuals apart. They lie below everything else, because they are outlined coarsely.
-* Above them, larger objects are drawn first, so that a small object in front of, or held by, a large one
-  stays visible. What counts is an object's own pixels, all parts together; equals keep the file's order.
+UniMatch and AllSpark train on masks that they offer as a download; they do not say how the masks were drawn.
+PseudoSeg names DeepLab's conversion script, but only that of VOC. ReCo does not use COCO. Public loaders
+differ: many draw crowd regions and show the first annotation where annotations overlap; others omit crowd
+regions and show the last one. The masks of this tool may therefore differ from the published ones. Its rules
+are:
 
-Usage: python tools/dataset_converters/coco.py [--data-root data/coco]
+* Crowd regions ("iscrowd") get the label of their category, because a semantic label does not separate
+  individuals. They are below all other annotations, because their outlines are coarse.
+* Above them, larger objects are drawn first, so that small objects in front of large ones stay visible. The
+size
+  is the number of pixels of all parts. Objects of equal size keep the order of the file.
 
 Reads   annotations/instances_{train,val}2017.json
 Writes  masks/000000000009.png, ...; for train2017 and val2017, whose image ids are distinct
 
-The training annotations take a few GB of memory. A run can be interrupted, see conversion.py.
+The training annotations need a few GB of memory. A run can be interrupted; see conversion.py.
 """
 
 import argparse
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +38,14 @@ DOWNLOAD = 'http://images.cocodataset.org/annotations/annotations_trainval2017.z
 
 
 class Region(NamedTuple):
-    """An annotation: its id, the label to draw, whether it is a crowd, and its polygons or run lengths."""
+    """An annotation.
+
+    Attributes:
+        annotation (int): Its id.
+        label (int): The label to draw.
+        crowd (bool): Whether it is a crowd region.
+        segmentation (list | dict): Polygons or run lengths.
+    """
 
     annotation: int
     label: int
@@ -44,8 +53,8 @@ class Region(NamedTuple):
     segmentation: list | dict
 
 
-def mask_api():
-    """Import pycocotools.
+def mask_api() -> ModuleType:
+    """Import ``pycocotools.mask``.
 
     Raises:
         ModuleNotFoundError: It is not installed.
@@ -54,22 +63,30 @@ def mask_api():
         from pycocotools import mask
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            'decoding the annotations of COCO needs the package pycocotools; run: pip install pycocotools'
+            'reading the annotations of COCO needs the package pycocotools; run: pip install pycocotools'
         ) from error
     return mask
 
 
 def run_lengths(segmentation: list | dict, height: int, width: int) -> dict:
-    """Polygons, or run lengths as a list or a string -> run lengths as pycocotools takes them.
+    """Convert polygons, or run lengths as a list or a string, to the run lengths of pycocotools.
+
+    Args:
+        segmentation (list | dict): Polygons or run lengths.
+        height (int): Height of the image in pixels.
+        width (int): Width of the image in pixels.
+
+    Returns:
+        dict: Compressed run lengths.
 
     Raises:
-        ValueError, KeyError, TypeError: They are malformed.
+        ValueError, KeyError, TypeError: The segmentation is malformed.
     """
     api = mask_api()
     if isinstance(segmentation, list):
-        # pycocotools takes four numbers for a box, and fails unclearly when there is no polygon.
+        # pycocotools reads four numbers as a box, and its error without polygons is unclear
         if not segmentation or any(len(polygon) < 6 or len(polygon) % 2 for polygon in segmentation):
-            raise ValueError('expected polygons of three or more corners, found others')
+            raise ValueError('expected polygons of three or more corners, found fewer')
         return api.merge(api.frPyObjects(segmentation, height, width))
     if list(segmentation['size']) != [height, width]:
         raise ValueError(f'expected run lengths of size {[height, width]}, found {segmentation["size"]}')
@@ -82,16 +99,16 @@ def run_lengths(segmentation: list | dict, height: int, width: int) -> dict:
 
 
 def draw(source: str, height: int, width: int, regions: list[Region]) -> np.ndarray:
-    """Draw the regions of one image, in the order that the module describes.
+    """Draw the regions of one image in the order that the module describes.
 
     Args:
-        source: file and image, for errors.
-        height: of the image, in pixels.
-        width: of the image, in pixels.
-        regions: its annotations in the order of the file.
+        source (str): File and image, for errors.
+        height (int): Height of the image in pixels.
+        width (int): Width of the image in pixels.
+        regions (list[Region]): Annotations of the image in the order of the file.
 
     Returns:
-        Labels (height, width), uint8.
+        np.ndarray: Labels ``(height, width)`` uint8.
 
     Raises:
         BadInputError: An annotation is malformed.
@@ -102,9 +119,9 @@ def draw(source: str, height: int, width: int, regions: list[Region]) -> np.ndar
         try:
             shape = run_lengths(region.segmentation, height, width)
             area, inside = int(api.area(shape)), api.decode(shape) > 0
-            # pycocotools leaves the pixels beyond too few run lengths as they were in memory.
+            # if run lengths are missing, pycocotools leaves the remaining pixels uninitialized
             if area != inside.sum():
-                raise ValueError(f'expected run lengths of {height * width} pixels together, found others')
+                raise ValueError(f'expected run lengths of {height * width} pixels together, found fewer')
             layers.append((not region.crowd, -area, inside, region.label))
         except (KeyError, TypeError, ValueError) as error:
             raise BadInputError(
@@ -118,11 +135,18 @@ def draw(source: str, height: int, width: int, regions: list[Region]) -> np.ndar
 
 
 def jobs_of(path: Path, masks: Path) -> list[Job]:
-    """One mask for each image of an annotation file.
+    """List the masks of an annotation file.
+
+    Args:
+        path (Path): The annotation file.
+        masks (Path): Folder of the masks.
+
+    Returns:
+        list[Job]: One job per image.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It holds something else than COCO's instances.
+        ValueError: It does not contain COCO's instances.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -135,7 +159,7 @@ def jobs_of(path: Path, masks: Path) -> list[Job]:
         if len(categories) != CATEGORIES:
             raise ValueError(f'{len(categories)} categories instead of {CATEGORIES}')
         labels = {category: label for label, category in enumerate(categories, start=1)}
-        regions = {image['id']: [] for image in content['images']}
+        regions: dict[int, list[Region]] = {image['id']: [] for image in content['images']}
         for annotation in content['annotations']:
             regions[annotation['image_id']].append(
                 Region(
@@ -161,8 +185,8 @@ def jobs_of(path: Path, masks: Path) -> list[Job]:
 
 
 def find_jobs(args: argparse.Namespace) -> list[Job]:
-    """All masks to write, of both splits."""
-    mask_api()  # reading the annotations takes a while: complain of a missing package before
+    """List the masks of both splits; ``args`` has ``data_root``."""
+    mask_api()  # report a missing package before reading the annotations, which takes a while
     jobs = []
     for split in SPLITS:
         path = args.data_root / 'annotations' / f'instances_{split}.json'
@@ -172,12 +196,14 @@ def find_jobs(args: argparse.Namespace) -> list[Job]:
 
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description="Draw COCO 2017's instances as label maps of 81 classes.")
+    parser = argparse.ArgumentParser(
+        description='Draw the instances of COCO 2017 as label maps of 81 classes.'
+    )
     parser.add_argument(
         '--data-root',
         type=Path,
         default=Path('data/coco'),
-        help='folder with annotations/instances_{train,val}2017.json; masks go to masks/ in it '
+        help='folder with annotations/instances_{train,val}2017.json; masks are written to its folder masks '
         '(default: %(default)s)',
     )
     command_line(parser, find_jobs)

@@ -1,8 +1,9 @@
-"""What the dataset converters share: they write many files at once, none by halves, and none twice.
+"""Shared part of the dataset converters: writes many files in parallel, atomically, and skips complete files.
 
-A file that is there and ends as its format ends is complete, because a new one gets its name only when it is
-whole; it is kept, whoever wrote it. Delete files to have them made anew. Two runs at a time must not share a
-folder: each removes the other's unfinished files (``.NAME.PID.partial``).
+An existing file that ends with the end marker of its format is complete, because files are renamed to their
+names only after they are written. Complete files are kept. Delete files to write them again. Two runs must
+not write to the same folder at the same time, because each removes the partial files of the other
+(``.NAME.PID.partial``).
 """
 
 import argparse
@@ -28,14 +29,17 @@ INTERRUPTED = 130  # exit status by the convention of shells
 
 
 class BadInputError(ValueError):
-    """A file of the data set cannot be converted; the message names it."""
+    """A file of the data set cannot be converted. The message names the file."""
 
 
 class Job(NamedTuple):
-    """One file to write: ``make(*arguments)`` gives its pixels, (H, W) or (H, W, 3) uint8, RGB.
+    """One file to write.
 
-    ``make`` runs in another process, so it is a function of a module. It raises `BadInputError` when its
-    input is at fault.
+    Attributes:
+        out (Path): The file.
+        make (Callable): Returns the pixels, ``(H, W)`` or RGB ``(H, W, 3)`` uint8. It runs in another
+            process, so it must be a function of a module. It raises `BadInputError` if its input is wrong.
+        arguments (tuple): Arguments of ``make``.
     """
 
     out: Path
@@ -46,12 +50,18 @@ class Job(NamedTuple):
 def read_image(path: Path) -> Image.Image:
     """Open and decode an image.
 
+    Args:
+        path (Path): The file.
+
+    Returns:
+        Image: The decoded image.
+
     Raises:
-        BadInputError: It is missing, cut off, or no image.
+        BadInputError: The file is missing, truncated, or not an image.
     """
     try:
         with Image.open(path) as image:
-            image.verify()  # the check sums of a PNG, which decoding does not read
+            image.verify()  # checks the checksums of a PNG, which decoding ignores
         with Image.open(path) as image:
             image.load()
         return image
@@ -65,17 +75,21 @@ def translate(path: Path, table: dict[int, int]) -> np.ndarray:
     """Read a label map and replace its values.
 
     Args:
-        path: image of one byte a pixel; a palette is ignored.
-        table: value in the file -> value in the result, both 0 to 255.
+        path (Path): Image of 8 bits per pixel; a palette is ignored.
+        table (dict[int, int]): Maps values in the file to values in the result, both 0 to 255.
+
+    Returns:
+        np.ndarray: ``(H, W)`` uint8.
 
     Raises:
-        BadInputError: It cannot be read, has more than one byte a pixel, or values that the table lacks.
+        BadInputError: The file cannot be read, does not have 8 bits per pixel, or has values that are not in
+            the table.
     """
     image = read_image(path)
     if image.mode not in ('L', 'P'):
         raise BadInputError(
-            f'{path}: expected a label map of one byte a pixel, found an image of mode {image.mode}; '
-            'is it colored, or of instances?'
+            f'{path}: expected a label map of 8 bits per pixel, found an image of mode {image.mode}; '
+            'does it contain colors or instances?'
         )
     labels = np.asarray(image)
     unknown = sorted(set(np.unique(labels).tolist()) - table.keys())
@@ -87,21 +101,26 @@ def translate(path: Path, table: dict[int, int]) -> np.ndarray:
 
 
 def is_complete(path: Path) -> bool:
-    """Whether the file is there and ends as its format ends."""
+    """Return whether the file exists and ends with the end marker of its format."""
     ending = ENDINGS[path.suffix]
     try:
         with path.open('rb') as file:
             file.seek(-len(ending), os.SEEK_END)
             return file.read() == ending
-    except OSError:  # not there, or shorter than the ending
+    except OSError:  # missing, or shorter than the marker
         return False
 
 
 def write_image(path: Path, pixels: np.ndarray) -> None:
-    """Write a PNG or JPEG under a temporary name beside ``path``, then rename it."""
+    """Write a PNG or JPEG file under a temporary name beside ``path``, then rename it.
+
+    Args:
+        path (Path): The file.
+        pixels (np.ndarray): ``(H, W)`` or RGB ``(H, W, 3)`` uint8.
+    """
     partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
     try:
-        # PNG takes no notice of the quality.
+        # PNG ignores the quality
         Image.fromarray(pixels).save(partial, FORMATS[path.suffix], quality=JPEG_QUALITY)
         os.replace(partial, path)
     finally:
@@ -118,28 +137,33 @@ def _convert(job: Job) -> str | None:
 
 
 def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _start_worker() -> None:
-    # Ctrl-C reaches the workers too, but it is the parent that ends the run: when the files at work are done.
+    # Ctrl-C also reaches the workers, but the parent ends the run, after the current files
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # Without this, the workers of a killed parent would wait for work for ever, and hold its memory.
+    # without this thread, the workers of a killed parent would wait forever and keep its memory
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def convert_all(jobs: list[Job], workers: int) -> tuple[int, int]:
     """Write the files that are not complete yet.
 
-    One bad input does not stop the others: all of them are named at the end.
+    A wrong input does not stop the others. All wrong inputs are reported at the end.
+
+    Args:
+        jobs (list[Job]): The files.
+        workers (int): Number of processes.
 
     Returns:
-        How many files were written, and how many were complete before.
+        tuple[int, int]: Number of written files, and of files that were complete before.
 
     Raises:
-        BadInputError: Some files could not be made; the message names up to 20 inputs.
+        BadInputError: Some files could not be made. The message names up to 20 inputs.
         OSError: A file could not be written.
     """
     todo = [job for job in jobs if not is_complete(job.out)]
@@ -171,23 +195,23 @@ def convert_all(jobs: list[Job], workers: int) -> tuple[int, int]:
 def command_line(
     parser: argparse.ArgumentParser, find_jobs: Callable[[argparse.Namespace], list[Job]]
 ) -> None:
-    """Read the command line, convert, and say what was done.
+    """Run the command line of a converter.
 
     Args:
-        parser: the tool's, with the option ``--data-root``; ``--workers`` is added.
-        find_jobs: gives the files to write, from the parsed arguments.
+        parser (ArgumentParser): Parser with the option ``--data-root``; ``--workers`` is added.
+        find_jobs (Callable): Returns the files to write for the parsed arguments.
 
     Raises:
-        SystemExit: Something is wrong with the input or the arguments, or the run was interrupted.
+        SystemExit: The input or the arguments are wrong, or the run was interrupted.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     parser.add_argument(
-        '--workers', type=int, default=cores, help='processes (default: all cores, %(default)s)'
+        '--workers', type=int, default=cores, help='number of processes (default: all cores, %(default)s)'
     )
     args = parser.parse_args()
     if args.workers < 1:
         parser.error(f'--workers is {args.workers}; expected 1 or more')
-    # Schedulers end a job with this signal; treat it as Ctrl-C, which leaves nothing half-written.
+    # schedulers end a job with this signal; handle it like Ctrl-C, which leaves no partial files
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         made, kept = convert_all(find_jobs(args), args.workers)
@@ -195,10 +219,12 @@ def command_line(
         raise SystemExit(f'error: {error}') from error
     except BrokenProcessPool as error:
         raise SystemExit(
-            'error: a worker process was killed, perhaps for its memory; run the same command again with '
-            f'fewer than --workers {args.workers}'
+            'error: a worker process was killed, perhaps because memory ran out; run the same command again '
+            f'with --workers below {args.workers}'
         ) from error
     except KeyboardInterrupt:
-        print('interrupted: no file is half-written; run the same command again to go on', file=sys.stderr)
+        print(
+            'interrupted: there are no partial files; run the same command again to continue', file=sys.stderr
+        )
         raise SystemExit(INTERRUPTED) from None
     print(f'{args.data_root}: {made} files written, {kept} were complete already')

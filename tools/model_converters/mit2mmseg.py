@@ -1,7 +1,7 @@
 """Convert NVlabs' ImageNet weights of a Mix Vision Transformer (mit_b0.pth to mit_b5.pth).
 
-The result is for ``backbone.init_cfg=dict(type='Pretrained', checkpoint=...)``; with ``--prefix backbone.``
-for ``load_from``, which then fills the backbone alone. Nothing that the file contains is executed.
+Use the result in ``backbone.init_cfg=dict(type='Pretrained', checkpoint=...)``. With ``--prefix backbone.``,
+use it in ``load_from``, which then fills only the backbone. No code in the file is executed.
 
     python tools/model_converters/mit2mmseg.py mit_b5.pth checkpoints/mit_b5.pth
 """
@@ -13,17 +13,26 @@ from allspark_mmseg.converters.mit import MiT, convert_imagenet
 
 
 def convert(state: dict, others: dict, arguments: argparse.Namespace) -> tuple[dict, str]:
-    """Convert, and describe what was found."""
+    """Convert a state dict.
+
+    Args:
+        state (dict[str, Tensor]): The state dict that was read.
+        others (dict): The other entries of the checkpoint.
+        arguments (Namespace): Options of the command line.
+
+    Returns:
+        tuple[dict, str]: The checkpoint to write, and a description of the source.
+    """
     converted, dropped = convert_imagenet(state)
-    told = f'; not converted, the classifier: {", ".join(dropped)}' if dropped else ''
+    unused = f'; not converted, the classifier: {", ".join(dropped)}' if dropped else ''
     checkpoint = as_checkpoint({arguments.prefix + key: value for key, value in converted.items()})
-    return checkpoint, f'{MiT.from_state_dict(state)}{told}'
+    return checkpoint, f'{MiT.from_state_dict(state)}{unused}'
 
 
 def main() -> None:
-    """Read the command line and convert."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description='Convert ImageNet weights of a Mix Vision Transformer.')
-    parser.add_argument('--prefix', default='', help='what the keys written begin with (default: nothing)')
+    parser.add_argument('--prefix', default='', help='prefix of the written keys (default: none)')
     run_converter(parser, convert, 'backbone.')
 
 

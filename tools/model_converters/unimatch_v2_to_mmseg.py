@@ -1,11 +1,12 @@
 """Convert a checkpoint of the official UniMatch V2 code, or DINOv2's weights, for this project's configs.
 
-Takes what UniMatch V2, its FixMatch or its supervised baseline wrote (best.pth, latest.pth, or a bare state
-dict), and writes the student, or with --ema its EMA teacher, of which the published numbers are. The result
-has the keys of an EncoderDecoder, which every semi-supervised segmentor loads as its student.
+The tool converts checkpoints of UniMatch V2, its FixMatch and its supervised baseline (best.pth, latest.pth,
+or a bare state dict). It writes the student, or with --ema the EMA teacher, whose results are the published
+ones. The result has the keys of an EncoderDecoder, which every semi-supervised segmentor loads as its
+student.
 
-Takes DINOv2's own weights too (dinov2_vits14_pretrain.pth or a larger one), checks them, and writes them for
-backbone.init_cfg=dict(type='Pretrained', checkpoint=...). Nothing that the file contains is executed.
+It also checks DINOv2's own weights (dinov2_vits14_pretrain.pth or a larger model) and writes them for
+backbone.init_cfg=dict(type='Pretrained', checkpoint=...). No code in the file is executed.
 
     python tools/model_converters/unimatch_v2_to_mmseg.py --ema best.pth checkpoints/unimatch_v2_voc.pth
     python tools/model_converters/unimatch_v2_to_mmseg.py dinov2_vits14_pretrain.pth checkpoints/dinov2_s.pth
@@ -30,38 +31,48 @@ EMA = 'model_ema'
 
 
 def convert(state: dict, others: dict, arguments: argparse.Namespace) -> tuple[dict, str]:
-    """Convert, and describe what was found."""
+    """Convert a state dict.
+
+    Args:
+        state (dict[str, Tensor]): The state dict that was read.
+        others (dict): The other entries of the checkpoint.
+        arguments (Namespace): Options of the command line.
+
+    Returns:
+        tuple[dict, str]: The checkpoint to write, and a description of the source.
+    """
     if arguments.ema:
         state = teacher(others)
     elif not any(key.startswith(PARTS) for key in state):
         return as_checkpoint(convert_dinov2(state)), str(DINOv2Sizes.from_state_dict(state))
     converted, dropped = convert_unimatch_v2(state)
-    told = progress(others, *PROGRESS)
-    told = (
-        f'{"EMA teacher" if arguments.ema else "student"} of {UniMatchV2Network.from_state_dict(state)}{told}'
-    )
-    return as_checkpoint(converted), f'{told}; not converted, as it is never used: {", ".join(dropped)}'
+    who = 'EMA teacher' if arguments.ema else 'student'
+    network = f'{UniMatchV2Network.from_state_dict(state)}{progress(others, *PROGRESS)}'
+    return as_checkpoint(converted), f'{who} of {network}; not converted, never used: {", ".join(dropped)}'
 
 
 def teacher(others: dict) -> dict[str, Tensor]:
-    """The EMA teacher's state dict among the other entries of a checkpoint.
+    """Return the EMA teacher's state dict.
+
+    Args:
+        others (dict): Entries of the checkpoint other than the student's weights.
 
     Raises:
-        ValueError: there is none.
+        ValueError: The checkpoint has no EMA teacher.
     """
-    found = others.get(EMA)
-    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+    state = others.get(EMA)
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(
-            f'--ema asks for the EMA teacher, but the file holds no state dict under {EMA!r}; it has '
-            f'{", ".join(["weights", *map(str, others)])}. Leave --ema away.'
+            f'--ema: expected the state dict of the EMA teacher under {EMA!r}, found only '
+            f'{", ".join(["weights", *map(str, others)])}. Omit --ema.'
         )
-    return {key.removeprefix('module.'): value.detach() for key, value in found.items()}
+    return {key.removeprefix('module.'): value.detach() for key, value in state.items()}
 
 
 def main() -> None:
-    """Read the command line and convert."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description='Convert an official UniMatch V2 checkpoint.')
-    parser.add_argument('--ema', action='store_true', help='write the EMA teacher, not the student')
+    parser.add_argument('--ema', action='store_true', help='write the EMA teacher instead of the student')
     run_converter(parser, convert)
 
 

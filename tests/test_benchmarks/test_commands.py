@@ -1,4 +1,4 @@
-"""The benchmark tool: every subcommand runs and writes all it should, and wrong options are told."""
+"""python -m benchmarks: every command runs and writes its results, and wrong options are refused."""
 
 import json
 import math
@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.__main__ import main
+from benchmarks.commands import COMMANDS
+from benchmarks.options import parse_args
 from tests.helpers.configs import ROOT
-
-sys.path.append(str(ROOT / 'tools'))
-import benchmark as tool
 
 TINY = ['--classes', '3', '--crop', '65', '--repeats', '1']
 NARROW = [*TINY, '--channels', '8', '--images', '1', '2']
@@ -23,13 +23,13 @@ KEYS = [
 
 
 def run(out, *arguments: str, peak: bool) -> tuple[list[dict], str]:
-    """Run the tool in a process of its own; return the results, checked, and what it printed."""
+    """Run a command in a process of its own, check the file it writes, and return results and output."""
     done = subprocess.run(
-        [sys.executable, tool.__file__, *arguments, '--json', str(out)],
+        [sys.executable, '-m', 'benchmarks', *arguments, '--json', str(out)],
         capture_output=True,
         text=True,
         cwd=out.parent,
-        env=os.environ | {'OMP_NUM_THREADS': '1'},
+        env=os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)},
     )
     assert done.returncode == 0, done.stderr
     report = json.loads(out.read_text())
@@ -50,8 +50,8 @@ def run(out, *arguments: str, peak: bool) -> tuple[list[dict], str]:
 
 def test_bottleneck_has_three_passes_by_default(tmp_path):
     results, printed = run(tmp_path / 'out.json', 'bottleneck', *NARROW, '--no-peak', peak=False)
-    told = ['dropout 0, fp32', 'dropout 0.1, fp32', 'dropout 0.1, ours bf16, reference fp32']
-    assert [result['name'].split('), ')[1] for result in results] == told
+    expected = ['dropout 0, fp32', 'dropout 0.1, fp32', 'dropout 0.1, ours bf16, reference fp32']
+    assert [result['name'].split('), ')[1] for result in results] == expected
     assert 'Largest difference of the two sides (fp32, dropout 0): output ' in printed
 
 
@@ -61,12 +61,12 @@ def test_bottleneck_with_given_options_has_one_pass_and_peak_memory(tmp_path):
     assert [result['name'] for result in results] == ['bottleneck voc (K=3, 1+2 x 65^2), dropout 0.2, bf16']
 
 
-def test_memory(tmp_path):
+def test_memory_has_one_case(tmp_path):
     results, _ = run(tmp_path / 'out.json', 'memory', *NARROW, '--no-peak', peak=False)
     assert len(results) == 1
 
 
-def test_step(tmp_path):
+def test_step_has_a_case_for_each_option(tmp_path):
     options = ['--images', '1', '1', '--amp', '--checkpointing', '--no-peak']
     results, _ = run(tmp_path / 'out.json', 'step', *TINY, *options, peak=False)
     assert [result['name'].split('), ')[1] for result in results] == [
@@ -78,14 +78,14 @@ def test_step(tmp_path):
     assert all('mit-b0' in result['name'] for result in results)
 
 
-def test_inference(tmp_path):
+def test_inference_reports_the_overhead(tmp_path):
     options = ['--backbone', 'mit-b0', '--no-peak']
     _, printed = run(tmp_path / 'out.json', 'inference', *TINY, *options, peak=False)
     assert '% to the time of the forward pass' in printed
 
 
-@pytest.mark.parametrize('own', [False, True], ids=['made up', 'own folder'])
-def test_data(tmp_path, own):
+@pytest.mark.parametrize('own', [False, True], ids=['generated', 'own folder'])
+def test_data_measures_both_views_and_leaves_no_files(tmp_path, own):
     options = ['--preset', 'camvid', '--crop', '65', '--repeats', '1', '--count', '3']
     if own:
         noise = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
@@ -95,7 +95,7 @@ def test_data(tmp_path, own):
         options += ['--images', str(tmp_path)]
     before = set(tmp_path.iterdir())
     results, printed = run(tmp_path / 'out.json', 'data', *options, peak=False)
-    assert len(results) == printed.count('images/s a worker') == 2
+    assert len(results) == printed.count('images/s per worker') == 2
     assert set(tmp_path.iterdir()) - before == {tmp_path / 'out.json'}
 
 
@@ -104,44 +104,42 @@ def test_data(tmp_path, own):
     [
         (['bottleneck', '--dropout', '1'], '--dropout is 1, expected a number in [0, 1).'),
         (['step', '--crop', '32'], '--crop is 32, expected at least 64'),
-        (['memory', '--repeats', '0'], "'0' found, expected a whole number of at least 1"),
-        (['data', '--images', 'nowhere'], '--images is nowhere, which is no folder'),
+        (['memory', '--repeats', '0'], "'0' found, expected an integer of at least 1"),
+        (['data', '--images', 'nowhere'], '--images is nowhere, expected a folder of images.'),
         (['inference', '--preset', 'kitti'], "invalid choice: 'kitti'"),
         (['bottleneck', '--device', 'cuda'], '--device is cuda, but PyTorch finds no CUDA device'),
     ],
 )
-def test_wrong_options_are_told(arguments, message, capsys, monkeypatch):
+def test_wrong_options_are_refused(arguments, message, capsys, monkeypatch):
     monkeypatch.setattr('torch.cuda.is_available', lambda: False)
     with pytest.raises(SystemExit) as stopped:
-        tool.main(arguments)
+        main(arguments)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
 
 
-def test_a_folder_without_images_is_told(tmp_path):
-    with pytest.raises(
-        SystemExit, match='which holds no .jpg or .png; give a folder of images'.replace('.', r'\.')
-    ):
-        tool.main(['data', '--images', str(tmp_path)])
+def test_a_folder_without_images_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match=r'expected a folder with \.jpg or \.png files, found none'):
+        main(['data', '--images', str(tmp_path)])
 
 
 def test_sides_that_differ_are_not_timed(monkeypatch):
-    monkeypatch.setattr(tool, 'TOLERANCE', -1.0)
+    monkeypatch.setattr('benchmarks.bottleneck.TOLERANCE', -1.0)
     with pytest.raises(SystemExit, match='ours and the reference differ'):
-        tool.main(['bottleneck', *NARROW, '--no-peak'])
+        main(['bottleneck', *NARROW, '--no-peak'])
 
 
-def test_a_side_that_fails_in_its_process_is_told(monkeypatch):
-    monkeypatch.setattr(tool, '__file__', str(ROOT / 'nothing.py'))
+def test_a_failure_in_the_memory_process_is_reported(monkeypatch):
+    monkeypatch.setattr('benchmarks.measure.MODULE', 'benchmarks.nothing')
     with pytest.raises(SystemExit, match='ours failed in the process that measures its memory'):
-        tool.main(['memory', *NARROW])
+        main(['memory', *NARROW])
 
 
-def test_presets_decide_sizes_and_backbone(monkeypatch):
-    options = tool.parse_args(['step', '--preset', 'coco', '--classes', '5'])
+def test_presets_set_sizes_and_backbone(monkeypatch):
+    options = parse_args(['step', '--preset', 'coco', '--classes', '5'], COMMANDS)
     assert (options.classes, options.crop, options.images) == (5, 513, (4, 4))
     assert options.backbone == 'mit-b2'
     monkeypatch.setattr('torch.cuda.is_available', lambda: True)
-    assert tool.parse_args(['step', '--preset', 'voc', '--device', 'cuda']).backbone == 'mit-b5'
-    options = tool.parse_args(['memory'])
+    assert parse_args(['step', '--preset', 'voc', '--device', 'cuda'], COMMANDS).backbone == 'mit-b5'
+    options = parse_args(['memory'], COMMANDS)
     assert (options.classes, options.channels, options.images[1], options.crop) == (81, 512, 4, 513)

@@ -1,0 +1,1 @@
+"""Benchmarks of this project's parts against straightforward implementations of the same formulas."""

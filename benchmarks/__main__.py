@@ -1,0 +1,53 @@
+"""Measure time and peak memory of this project's parts beside a straightforward implementation.
+
+    python -m benchmarks bottleneck --preset coco      # AllSpark's bottleneck, forward and backward pass
+    python -m benchmarks memory                        # the update of the semantic memory
+    python -m benchmarks step --preset voc --amp       # a training step
+    python -m benchmarks data --images data/VOC2012/JPEGImages      # the training pipelines, on one core
+    python -m benchmarks inference                     # the cost of the bottleneck in prediction
+
+The straightforward implementations are benchmarks/plain_*.py. For ``inference``, the other side is the same
+network without the bottleneck.
+"""
+
+import sys
+from itertools import islice
+
+import torch
+from mmengine.registry import init_default_scope
+
+from .commands import COMMANDS
+from .measure import measure, peak_of_this_process
+from .options import parse_args
+from .report import machine, table, write_json
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and report its results.
+
+    Args:
+        arguments (list[str], optional): The command line; by default that of the process.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = parse_args(arguments, COMMANDS)
+    init_default_scope('mmseg')
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    command = COMMANDS[options.command]
+    cases = command.cases(options)
+    if options.side:
+        case = next(islice(cases, options.case, None))
+        print(peak_of_this_process(getattr(case, options.side), options.device))
+        return
+    description = machine(options.device)
+    print(', '.join(f'{key} {value}' for key, value in description.items() if value is not None))
+    results = [measure(number, case, options, arguments) for number, case in enumerate(cases)]
+    print(table(results))
+    if command.remark:
+        print('\n'.join(map(command.remark, results)))
+    if options.json:
+        write_json(options.json, description, arguments, results)
+
+
+if __name__ == '__main__':
+    main()
