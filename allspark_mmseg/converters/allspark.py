@@ -171,7 +171,7 @@ class AllSparkNetwork:
         return nn.ModuleDict({'backbone': self.backbone.build(), 'decode_head': head})
 
     def mmseg_state(self) -> dict[str, Tensor]:
-        """Return our keys that have an official counterpart, with tensors on the meta device."""
+        """Return our state dict, on the meta device, without keys that have no official counterpart."""
         state = build_on_meta(self.build).state_dict()
         return {key: value for key, value in state.items() if key != _WRITTEN}
 
@@ -187,7 +187,7 @@ def _rename(state: Mapping[str, Tensor], rules: Rules, part: str) -> dict[str, T
 
 
 def bottleneck_to_mmseg(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the official bottleneck's keys (``map_in.0.weight``, ``attn.q_u.weight``, ...).
+    """Rename the state dict of the official bottleneck (``map_in.0.weight``, ``attn.q_u.weight``, ...).
 
     Raises:
         KeyError: A key does not belong to the official bottleneck.
@@ -196,7 +196,7 @@ def bottleneck_to_mmseg(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def decoder_to_mmseg(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the official all-MLP decoder's keys (``linear_c4.proj.weight``, ...) for ``AllMLPHead``.
+    """Rename the state dict of the official all-MLP decoder for ``AllMLPHead``.
 
     Raises:
         KeyError: A key does not belong to the official decoder.

@@ -72,7 +72,7 @@ def as_checkpoint(state: dict[str, Tensor]) -> dict:
 
 
 def summary(path: str | Path, state: dict[str, Tensor]) -> str:
-    """Return one line with the number of tensors and values of a file."""
+    """Return one line with the number of tensors and values of the state dict in a file."""
     count = sum(tensor.numel() for tensor in state.values())
     return f'{path}: {len(state)} tensors, {count / 1e6:.2f} M values'
 

@@ -84,7 +84,7 @@ def size_in(state: Mapping[str, Tensor], key: str, dim: int = 0) -> int:
 
 
 def strip_prefix(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the entries whose keys start with ``prefix``, without the prefix."""
+    """Return the entries of a state dict whose keys start with ``prefix``, without the prefix."""
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 

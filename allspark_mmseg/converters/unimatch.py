@@ -12,8 +12,8 @@ from ..backbones import Xception65
 from ..heads import DeepLabV3PlusHead
 from .state_dicts import Rules, build_on_meta, check_state, depth_in, official_names, prefixed, size_in
 
-# official key -> our key, and its tensor on the meta device
-Keys = dict[str, tuple[str, Tensor]]
+# official key -> our key and the shape of both
+Keys = dict[str, tuple[str, tuple[int, ...]]]
 
 _RESNETS = {'ResNet-50': (3, 4, 6, 3), 'ResNet-101': (3, 4, 23, 3), 'ResNet-152': (3, 8, 36, 3)}
 _XCEPTION = 'Xception-65'
@@ -107,7 +107,7 @@ class UniMatchBackbone:
         return ResNet(depth, deep_stem=True, stem_channels=128, norm_cfg=dict(type='BN'))
 
     def keys(self) -> Keys:
-        """Return all official keys with the keys and tensors of our backbone."""
+        """Return all official keys with our keys and the shapes."""
         return _keys(self)
 
 
@@ -151,26 +151,28 @@ class UniMatchNetwork:
         return nn.ModuleDict({'backbone': self.backbone.build(), 'decode_head': head})
 
     def keys(self) -> Keys:
-        """Return all official keys with the keys and tensors of our network."""
+        """Return all official keys with our keys and the shapes."""
         return _keys(self)
 
 
 def _keys(network: UniMatchBackbone | UniMatchNetwork) -> Keys:
     ours = build_on_meta(network.build).state_dict()
-    return {name: (key, ours[key]) for name, key in official_names(ours, network.rules).items()}
+    names = official_names(ours, network.rules)
+    return {official: (key, tuple(ours[key].shape)) for official, key in names.items()}
 
 
 def is_backbone(state: Mapping[str, Tensor]) -> bool:
-    """Return whether official keys are those of a backbone alone, not of a segmentation model."""
+    """Return whether a state dict is that of a backbone alone, not of a segmentation model."""
     return not any(key.startswith(_MODEL_PREFIXES) for key in state)
 
 
 def _convert(
     state: Mapping[str, Tensor], network: UniMatchBackbone | UniMatchNetwork, source: str
 ) -> dict[str, Tensor]:
-    keys = network.keys()
-    check_state(state, {official: value for official, (_, value) in keys.items()}, source, _ADVICE)
-    return {keys[official][0]: value for official, value in state.items()}
+    ours = build_on_meta(network.build).state_dict()
+    names = official_names(ours, network.rules)
+    check_state(state, {official: ours[key] for official, key in names.items()}, source, _ADVICE)
+    return {names[official]: value for official, value in state.items()}
 
 
 def convert_unimatch(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -200,7 +202,7 @@ def convert_unimatch_imagenet(state: Mapping[str, Tensor]) -> tuple[dict[str, Te
     norm that the file lacks become 0; nothing reads them.
 
     Args:
-        state (Mapping[str, Tensor]): Official keys without a prefix.
+        state (Mapping[str, Tensor]): State dict with official keys, without a prefix.
 
     Returns:
         tuple[dict[str, Tensor], list[str]]: The backbone in our keys, and the dropped official keys.

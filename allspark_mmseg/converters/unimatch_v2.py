@@ -133,7 +133,7 @@ class UniMatchV2Network:
         return official_names(build_on_meta(self.build).state_dict(), _RULES)
 
     def official_state(self) -> dict[str, Tensor]:
-        """Return all official keys with tensors of the right shape on the meta device."""
+        """Return the official state dict on the meta device."""
         ours = build_on_meta(self.build).state_dict()
         state = {official: ours[key] for official, key in official_names(ours, _RULES).items()}
         return state | {key.replace(_USED, _UNUSED): v for key, v in state.items() if key.startswith(_USED)}

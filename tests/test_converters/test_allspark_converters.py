@@ -9,15 +9,13 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.logging.history_buffer import HistoryBuffer
-from mmengine.structures import PixelData
 from mmseg.apis import init_model
 from mmseg.registry import MODELS
-from mmseg.structures import SegDataSample
 
 from allspark_mmseg.converters import allspark_to_mmseg
 from allspark_mmseg.engine import StartupCheckHook
 
-from ..helpers.allspark_reference import reference_network
+from ..helpers.allspark_reference import reference_network, train_four_steps
 from ..helpers.configs import ROOT
 from ..helpers.golden import assert_close_to_largest, strip_prefix
 from ..helpers.official_states import (
@@ -49,17 +47,6 @@ def build(kind: str, official: dict, crop: int = 65):
     return MODELS.build(segmentor if kind not in SEMI else dict(type=SEMI[kind], segmentor=segmentor))
 
 
-def first_step(model, vectors: dict) -> tuple:
-    """Losses and pseudo-label of the first recorded training step."""
-    pseudo = []
-    label = model.make_pseudo_labels
-    model.make_pseudo_labels = lambda *args: pseudo.append(label(*args)) or pseudo[-1]
-    inputs = dict(labeled=vectors['0.labeled'], weak=vectors['0.unlabeled'])
-    masks = vectors['0.mask'][:, None].long()
-    samples = [SegDataSample(gt_sem_seg=PixelData(data=mask)) for mask in masks]
-    return model.loss(inputs, dict(labeled=samples)), pseudo[0]
-
-
 @pytest.mark.parametrize('name', ['init', 'final'])
 def test_golden_checkpoints_convert_to_ours_and_back(golden, convert, tmp_path, name):
     vectors = golden('allspark_train')
@@ -77,7 +64,7 @@ def test_golden_checkpoints_convert_to_ours_and_back(golden, convert, tmp_path, 
             logits = model.encode_decode(image, metas)
         assert_close_to_largest(logits, vectors['eval.logits'], 5e-6, 'eval.logits')
     else:
-        losses, pseudo = first_step(model.train(), vectors)
+        _, losses, pseudo = next(train_four_steps(model.train(), vectors))
         loss = losses['sup.decode.loss_ce'] + losses['unsup.loss_ce']
         torch.testing.assert_close(loss, vectors['0.loss'], rtol=2e-6, atol=0)
         assert torch.equal(pseudo.label, vectors['0.pseudo'].long())

@@ -29,7 +29,7 @@ def test_code_in_a_file_is_not_executed(convert, tmp_path, tool, zipped):
     payload = {'model': state_of(allspark_spec()), 'epoch': Code(f'touch {tmp_path / "executed"}')}
     torch.save(payload, tmp_path / 'best.pth', _use_new_zipfile_serialization=zipped)
     printed = convert(tool, tmp_path / 'best.pth', tmp_path / 'out.pth', refused=True)
-    assert 'holds more than weights' in printed and 'system' in printed, printed
+    assert 'contains more than weights' in printed and 'system' in printed, printed
     assert [path.name for path in tmp_path.iterdir()] == ['best.pth']
 
 

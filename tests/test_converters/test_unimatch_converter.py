@@ -53,8 +53,7 @@ def test_keys_and_shapes_equal_the_reference(golden, name):
     shapes = [tuple(json.loads(shape)) for shape in vectors['shapes']]
     expected = list(zip(vectors['keys'].tolist(), shapes, strict=True))
     network = UniMatchNetwork(UniMatchBackbone(NETWORKS[name]), vectors['logits_mean'].shape[1])
-    shapes_here = {key: tuple(value.shape) for key, (_, value) in network.keys().items()}
-    assert list(shapes_here.items()) == expected
+    assert {key: shape for key, (_, shape) in network.keys().items()} == dict(expected)
 
 
 @pytest.mark.parametrize('name, millions', [('resnet50', 40.47), ('resnet101', 59.46), ('xception', 54.71)])
