@@ -33,7 +33,7 @@ class CutMix:
         prob: float = 0.5,
         area: tuple[float, float] = (0.02, 0.4),
         aspect: tuple[float, float] = (0.3, 1 / 0.3),
-    ):
+    ) -> None:
         require('CutMix', 'prob', prob, 0 <= prob <= 1, 'a probability in [0, 1]')
         require('CutMix', 'area', area, 0 <= area[0] <= area[1] <= 1, 'an ascending pair within [0, 1]')
         require('CutMix', 'aspect', aspect, 1e-6 <= aspect[0] <= aspect[1], 'an ascending pair above 0')
@@ -79,7 +79,7 @@ class HalfAreaBoxes:
         ValueError: ``prob`` is not in [0, 1].
     """
 
-    def __init__(self, prob: float = 1.0):
+    def __init__(self, prob: float = 1.0) -> None:
         require('HalfAreaBoxes', 'prob', prob, 0 <= prob <= 1, 'a probability in [0, 1]')
         self.prob = prob
 
@@ -113,7 +113,7 @@ class ClassMix:
         num_classes (int): Number of classes K.
     """
 
-    def __init__(self, num_classes: int):
+    def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
 
     def draw(self, labels: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ class Teacher(BaseAveragedModel):
         momentum: float = 0.004,
         warm_up: bool = True,
         buffers: str | Mapping[str, str] = 'average',
-    ):
+    ) -> None:
         expected = 'a share of the student in (0, 1], for example 0.004 for a decay of 0.996'
         require('Teacher', 'momentum', momentum, 0 < momentum <= 1, expected)
         policies = {'': 'average', **({'': buffers} if isinstance(buffers, str) else buffers)}

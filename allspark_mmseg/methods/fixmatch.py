@@ -1,6 +1,7 @@
 """FixMatch for segmentation, with CutMix, as UniMatch's authors describe it."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,8 +57,8 @@ class FixMatch(SemiSegmentor):
         cutmix: Mapping | None = None,
         mix_source: str = 'batch',
         ignore_padding: bool = True,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         check_threshold('FixMatch', threshold)
         check_mix_source('FixMatch', mix_source)
         super().__init__(segmentor, **kwargs)

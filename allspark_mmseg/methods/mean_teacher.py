@@ -1,5 +1,7 @@
 """Mean Teacher for segmentation."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -58,8 +60,8 @@ class MeanTeacher(SemiSegmentor):
         ignore_padding: bool = False,
         average_over: str = 'confident',
         ramp_up: int = 0,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         check_threshold('MeanTeacher', threshold)
         require('MeanTeacher', 'ramp_up', ramp_up, ramp_up >= 0, 'a number of steps of at least 0')
         known = average_over in ('confident', 'all')

@@ -1,5 +1,7 @@
 """Self-training with online pseudo-labels: the semi-supervised baseline of AllSpark."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -44,8 +46,8 @@ class SelfTraining(SemiSegmentor):
         unlabeled_view: str = 'weak',
         threshold: float = 0.0,
         ignore_padding: bool = False,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         check_threshold('SelfTraining', threshold)
         super().__init__(segmentor, **kwargs)
         self.unlabeled_view = unlabeled_view

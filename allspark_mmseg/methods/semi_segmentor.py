@@ -51,7 +51,7 @@ class SemiSegmentor(BaseSegmentor):
         init_cfg: dict | None = None,
         pretrained: None = None,
         train_cfg: None = None,
-    ):
+    ) -> None:
         name = type(self).__name__
         for key, value in (('pretrained', pretrained), ('train_cfg', train_cfg)):
             require(name, key, value, value is None, 'None, because it belongs in segmentor')
@@ -176,7 +176,7 @@ class SemiSegmentor(BaseSegmentor):
     def log_statistics(self, pseudo: PseudoLabel) -> dict[str, Tensor]:
         """Compute statistics of pseudo-labels, before any mixing, for the log.
 
-        ``pseudo.classes`` is the number of classes that have more than 0.1 % of the pixels.
+        They are scalars; ``pseudo.classes`` is the number of classes with more than 0.1 % of the pixels.
         """
         self.pseudo_share.copy_(pseudo.class_share())
         return {

@@ -124,7 +124,7 @@ def adopt_plain_state(state_dict: dict, prefix: str, teacher_steps: Tensor | Non
 
 
 def full_precision(logits: Tensor) -> Tensor:
-    """Convert logits of any shape to float32; float64 stays."""
+    """Convert logits (N, K, h, w) to float32; float64 stays."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 

@@ -1,6 +1,7 @@
 """UniMatch: two strong views of the image and a perturbation of the features."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -66,8 +67,8 @@ class UniMatch(SemiSegmentor):
         cutmix: Mapping | None = None,
         mix_source: str = 'batch',
         ignore_padding: bool = True,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         check_threshold('UniMatch', threshold)
         check_mix_source('UniMatch', mix_source)
         require('UniMatch', 'drop_rate', drop_rate, 0 <= drop_rate < 1, 'a probability in [0, 1)')

@@ -1,6 +1,7 @@
 """UniMatch V2: a teacher, and two strong views whose dropped channels complement each other."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,8 +67,8 @@ class UniMatchV2(SemiSegmentor):
         cutmix: Mapping | None = None,
         mix_source: str = 'batch',
         ignore_padding: bool = True,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         check_threshold('UniMatchV2', threshold)
         check_mix_source('UniMatchV2', mix_source)
         valid = 0 <= no_dropout_ratio <= 1

@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from ..helpers.golden import GOLDEN, strip_prefix
+from ..helpers.golden import load_rule, strip_prefix
 from ..helpers.tiny_models import build_model
 
 
@@ -39,11 +39,9 @@ def renamed_key(key: str, deep_stem: bool) -> str:
 
 @pytest.mark.parametrize('name', ['plain', 'deep_stem'])
 @torch.no_grad()
-def test_networks_match_the_release(golden, monkeypatch, name):
+def test_networks_match_the_release(golden, name):
     vectors = strip_prefix(golden('css'), f'network.{name}.')
-    monkeypatch.syspath_prepend(str(GOLDEN))
-    from rule_state import rule_state, rule_tensor
-
+    rule = load_rule()
     deep_stem = name == 'deep_stem'
     backbone = dict(type='ResNet', depth=101, contract_dilation=True)
     if deep_stem:
@@ -65,10 +63,12 @@ def test_networks_match_the_release(golden, monkeypatch, name):
         model = build_model(segmentor).eval()
     assert sum(parameter.numel() for parameter in model.parameters()) == vectors['parameters']
     model.backbone.maxpool.ceil_mode = deep_stem  # as released; MMSegmentation's rounds down
-    state = {renamed_key(key, deep_stem): torch.from_numpy(value) for key, value in rule_state(spec).items()}
+    state = {
+        renamed_key(key, deep_stem): torch.from_numpy(value) for key, value in rule.rule_state(spec).items()
+    }
     model.load_state_dict(state, strict=True, assign=True)
     size = tuple(vectors['image_size'].tolist())
-    features = model.extract_feat(torch.from_numpy(rule_tensor('image', (1, 3, *size))))
+    features = model.extract_feat(torch.from_numpy(rule.rule_tensor('image', (1, 3, *size))))
     logits, representations = model.decode_head.forward_with_representations(features)
     assert torch.equal(logits, model.decode_head(features))
     stages = [vectors['stages'][i].decode() for i in range(3)]

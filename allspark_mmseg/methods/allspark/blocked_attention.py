@@ -25,7 +25,7 @@ class _Dropout:
         seed (int): Of all blocks.
     """
 
-    def __init__(self, probability: float, seed: int):
+    def __init__(self, probability: float, seed: int) -> None:
         self.cut = round(probability * _DROPOUT_LEVELS)
         self.scale = _DROPOUT_LEVELS / (_DROPOUT_LEVELS - self.cut)
         self.seed = seed
@@ -47,7 +47,7 @@ class _Workspace:
         masks (bool): Whether the blocks have dropout masks.
     """
 
-    def __init__(self, query: Tensor, keys: int, masks: bool):
+    def __init__(self, query: Tensor, keys: int, masks: bool) -> None:
         self.blocks = query.new_empty(3 if masks else 2, _block_rows(query, keys), keys)
 
     def scores(self, rows: slice) -> Tensor:

@@ -83,7 +83,7 @@ class AllSparkBottleneck(BaseModule):
         grouping: str = 'logits',
         memory_sync: str = 'all',
         memory_init: str = 'noise',
-    ):
+    ) -> None:
         super().__init__()
         channels = in_channels if channels is None else channels
         height, width = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size

@@ -51,7 +51,7 @@ class ChannelAttention(nn.Module):
         ValueError: ``dropout`` is not in [0, 1).
     """
 
-    def __init__(self, channels: int, num_heads: int, dropout: float = 0.1):
+    def __init__(self, channels: int, num_heads: int, dropout: float = 0.1) -> None:
         super().__init__()
         require('AllSparkBottleneck', 'dropout', dropout, 0 <= dropout < 1, 'a probability in [0, 1)')
         wide = num_heads * channels

@@ -38,7 +38,15 @@ def fast_channel_attention(
 def softmax_attention(
     query: Tensor, source: Tensor, key_weight: Tensor, value_weight: Tensor, dropout: float = 0.0
 ) -> Tensor:
-    """Compute softmax(Q K^T), dropout, times V; arguments and result as in ``fast_channel_attention``."""
+    """Compute softmax(Q K^T), dropout, times V.
+
+    Args:
+        query (Tensor): (B, H, M, N) float, already scaled.
+        source, key_weight, value_weight, dropout: As in ``fast_channel_attention``.
+
+    Returns:
+        Tensor: (B, H, M, N).
+    """
     if len(source) < len(query):  # a shared source: the queries of all images become those of one
         joint = query.transpose(0, 1).flatten(1, 2)[None]
         attended = softmax_attention(joint, source, key_weight, value_weight, dropout)

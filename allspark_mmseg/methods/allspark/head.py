@@ -43,7 +43,7 @@ class AllSparkHead(BaseModule):
 
     def __init__(
         self, bottleneck: dict, decoder: dict, bottleneck_index: int = -1, init_cfg: dict | None = None
-    ):
+    ) -> None:
         super().__init__(init_cfg)
         self.decoder: BaseDecodeHead = MMSEG_MODELS.build(decoder)
         classes = self.decoder.num_classes

@@ -24,7 +24,7 @@ class MemoryWarmUpHook(Hook):
             given for iteration-based training, or the model is not an ``AllSpark``.
     """
 
-    def __init__(self, *, epochs: int | None = None, iters: int | None = None):
+    def __init__(self, *, epochs: int | None = None, iters: int | None = None) -> None:
         given = [number for number in (epochs, iters) if number is not None]
         if len(given) != 1 or given[0] < 0:
             raise ValueError(

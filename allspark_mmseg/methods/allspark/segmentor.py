@@ -1,6 +1,7 @@
 """AllSpark: self-training with a bottleneck that rebuilds labeled features from unlabeled ones."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,8 +62,8 @@ class AllSpark(SemiSegmentor):
         threshold: float = 0.0,
         ignore_padding: bool = False,
         pseudo_keys: str = 'batch',
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         check_threshold('AllSpark', threshold)
         known = pseudo_keys in ('batch', 'image')
         require('AllSpark', 'pseudo_keys', pseudo_keys, known, "'batch' or 'image'")

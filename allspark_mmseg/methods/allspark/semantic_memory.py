@@ -28,7 +28,7 @@ class SemanticMemory(nn.Module):
     pointer: Tensor
     written: Tensor
 
-    def __init__(self, num_classes: int, channels: int, num_tokens: int, *, init: str = 'noise'):
+    def __init__(self, num_classes: int, channels: int, num_tokens: int, *, init: str = 'noise') -> None:
         super().__init__()
         make = torch.randn if init == 'noise' else torch.zeros
         self.register_buffer('rows', make(num_classes, channels, num_tokens))

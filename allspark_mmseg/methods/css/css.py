@@ -1,6 +1,7 @@
 """CSS, "Space Engage": labels of the logit space and of the representation space correct each other."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -98,8 +99,8 @@ class CSS(SemiSegmentor):
         average_over: str = 'positive',
         teacher_statistics: str = 'labeled_and_weak',
         ignore_padding: bool = False,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         check_arguments(type(self).__name__, locals())
         defaults = dict(momentum=0.01, buffers='average' if teacher_statistics == 'student' else 'leave')
         super().__init__(segmentor, teacher=defaults | (teacher or {}), **dict(predict_on='teacher') | kwargs)

@@ -23,7 +23,7 @@ class ClassPrototypes(nn.Module):
     value: Tensor
     seen: Tensor
 
-    def __init__(self, num_classes: int, channels: int, momentum: float = 0.01):
+    def __init__(self, num_classes: int, channels: int, momentum: float = 0.01) -> None:
         super().__init__()
         self.momentum = momentum
         self.register_buffer('value', torch.zeros(num_classes, channels))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,8 +38,8 @@ class CSSBaseline(CSS):
         *,
         hard_threshold: float | None = 0.97,
         teacher_statistics: str = 'weak',
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             segmentor, hard_threshold=hard_threshold, teacher_statistics=teacher_statistics, **kwargs
         )
@@ -46,7 +47,7 @@ class CSSBaseline(CSS):
     def make_targets(
         self, logits: Tensor, representations: Tensor, size: Sequence[int], padding: Tensor | None
     ) -> tuple[Targets, dict[str, Tensor]]:
-        """Label by the classifier; arguments and results as in ``CSS``."""
+        """Label by the classifier: targets (N, 1, H, W); arguments as in ``CSS``."""
         pseudo = PseudoLabel.from_logits(self.resize_to_input(logits, size), self.threshold, padding)
         return Targets.from_pseudo_labels(pseudo), self.log_statistics(pseudo)
 
@@ -92,8 +93,8 @@ class CSSMix(CSS):
         *,
         similarity_temperature: float = 0.1,
         count_ignored: bool = False,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         check_arguments('CSSMix', dict(similarity_temperature=similarity_temperature))
         super().__init__(segmentor, **kwargs)
         _check_hard_reachable('CSSMix', self.hard_threshold, similarity_temperature, self.num_classes)
@@ -103,7 +104,7 @@ class CSSMix(CSS):
     def make_targets(
         self, logits: Tensor, representations: Tensor, size: Sequence[int], padding: Tensor | None
     ) -> tuple[Targets, dict[str, Tensor]]:
-        """Label the pixels on which both spaces agree; arguments and results as in ``CSS``."""
+        """Label the pixels on which both spaces agree: targets (N, 1, H, W); arguments as in ``CSS``."""
         pseudo = PseudoLabel.from_logits(self.resize_to_input(logits, size), self.threshold, padding)
         by_similarity = label_by_similarity(self, representations, size, padding)
         agreed = (pseudo.label == by_similarity.label) | ~self.prototypes.seen[pseudo.label]
@@ -144,7 +145,9 @@ class CSSCross(CSS):
             negative.
     """
 
-    def __init__(self, segmentor: dict, *, similarity_temperature: float = 0.1, warm_up: int = 0, **kwargs):
+    def __init__(
+        self, segmentor: dict, *, similarity_temperature: float = 0.1, warm_up: int = 0, **kwargs: Any
+    ) -> None:
         arguments = dict(similarity_temperature=similarity_temperature, warm_up=warm_up)
         check_arguments('CSSCross', arguments)
         super().__init__(segmentor, **kwargs)
@@ -163,7 +166,7 @@ class CSSCross(CSS):
     def make_targets(
         self, logits: Tensor, representations: Tensor, size: Sequence[int], padding: Tensor | None
     ) -> tuple[Targets, dict[str, Tensor]]:
-        """Label each space by the other; arguments and results as in ``CSS``."""
+        """Label each space by the other: targets (N, 2, H, W); arguments as in ``CSS``."""
         by_logits = PseudoLabel.from_logits(self.resize_to_input(logits, size), self.threshold, padding)
         by_similarity = label_by_similarity(self, representations, size, padding)
         agreed = by_logits.label == by_similarity.label

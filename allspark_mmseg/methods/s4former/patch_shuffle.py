@@ -22,7 +22,7 @@ class PatchShuffle:
         ValueError: ``block_size`` is not a positive integer, or ``prob`` is not in [0, 1].
     """
 
-    def __init__(self, block_size: int = 128, prob: float = 0.5):
+    def __init__(self, block_size: int = 128, prob: float = 0.5) -> None:
         valid = type(block_size) is int and block_size >= 1
         require('PatchShuffle', 'block_size', block_size, valid, 'a positive integer')
         require('PatchShuffle', 'prob', prob, 0 <= prob <= 1, 'a probability in [0, 1]')

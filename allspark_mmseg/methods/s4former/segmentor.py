@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
@@ -84,8 +85,8 @@ class S4Former(SemiSegmentor):
         ignore_padding: bool = True,
         average_over: str = 'all',
         ramp_up: int = 0,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         check_threshold('S4Former', threshold)
         require('S4Former', 'ramp_up', ramp_up, ramp_up >= 0, 'a number of steps of at least 0')
         known = average_over in ('confident', 'all')
