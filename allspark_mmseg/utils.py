@@ -1,6 +1,7 @@
 """Small helpers that several rooms of the package share."""
 
 from collections.abc import Iterable
+from typing import cast
 
 from mmengine.model import is_model_wrapper
 from torch import nn
@@ -8,7 +9,7 @@ from torch import nn
 
 def unwrap_model(model: nn.Module) -> nn.Module:
     """Return the model inside a distributed wrapper, or the model itself when it has no wrapper."""
-    return model.module if is_model_wrapper(model) else model
+    return cast(nn.Module, model.module) if is_model_wrapper(model) else model
 
 
 def join_first(items: Iterable[object], limit: int = 5, separator: str = '; ') -> str:

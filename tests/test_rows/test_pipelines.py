@@ -95,7 +95,7 @@ def check_labels(sample, run: RunConfig) -> None:
 
 
 def check_padding(inputs, views, unlabeled, preprocessor, run) -> bool:
-    """Padding is marked, the views of one crop share it, and it looks as in the release; whether there is any."""
+    """Check that padding is marked and looks as released; return whether there is any."""
     paddings = {view: views[view].gt_sem_seg.data[0] == 255 for view in unlabeled}
     for view, padding in paddings.items():
         assert set(views[view].gt_sem_seg.data.unique().tolist()) <= {0, 255}, 'no true mask is read'

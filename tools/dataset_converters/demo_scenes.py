@@ -78,7 +78,7 @@ def background(rng: np.random.Generator, size: int) -> np.ndarray:
         if rng.random() < 0.5:
             field = field.round()
     else:
-        field = smooth_noise(rng, size, rng.integers(3, 8) if kind == 2 else rng.integers(15, 40))
+        field = smooth_noise(rng, size, int(rng.integers(3, 8) if kind == 2 else rng.integers(15, 40)))
     field = field + 0.2 * smooth_noise(rng, size, 6)
     first = rng.uniform(10, 110, 3)
     second = first + rng.normal(0, 30, 3)
@@ -140,7 +140,7 @@ def distractor_ink(rng: np.random.Generator, size: int) -> np.ndarray:
 def paint(rng: np.random.Generator, image: np.ndarray, ink: np.ndarray) -> np.ndarray:
     """Blend ink ``(H, W)`` in [0, 1] over an image ``(H, W, 3)`` in [0, 255], in a light textured color."""
     color = rng.uniform(130, 255, 3)
-    texture = rng.uniform(0, 50) * (smooth_noise(rng, len(image), rng.integers(4, 30))[..., None] - 0.5)
+    texture = rng.uniform(0, 50) * (smooth_noise(rng, len(image), int(rng.integers(4, 30)))[..., None] - 0.5)
     return image + ink[..., None] * (color + texture - image)
 
 
