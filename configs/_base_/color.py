@@ -1,4 +1,4 @@
-# The strong color augmentation of AllSpark (on labeled images) and UniMatch, in its order; the outer prob switches it.
+# The color augmentation of AllSpark (labeled images) and UniMatch (strong views). The outer prob switches it off.
 color = [
     dict(type='RandomApply', prob=1.0, transforms=[
         dict(type='RandomApply', prob=0.8, transforms=[
@@ -9,7 +9,7 @@ color = [
     ]),
 ]  # fmt: skip
 
-# CSS's, of labeled images and of strong views
+# The color augmentation of CSS, for labeled images and strong views.
 css_color = [
     dict(type='RandomApply', prob=0.8, transforms=[
         dict(type='allspark_mmseg.ColorJitter', brightness=0.25, contrast=0.25, saturation=0.25, hue=0.25)]),
@@ -17,7 +17,7 @@ css_color = [
         dict(type='allspark_mmseg.GaussianBlur', sigma_range=(0.15, 1.15))]),
 ]  # fmt: skip
 
-# what methods with strong views put last in the unlabeled pipeline
+# The last step of the unlabeled pipeline, for methods with strong views.
 _pack = dict(type='PackSegInputs')
 _strong = [*color, _pack]
 one_strong_view = dict(type='allspark_mmseg.MultiView', strong_1=_strong, weak=[_pack])

@@ -4,7 +4,7 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'),
 )
-# else all processes draw the same boxes, permutations and dropped channels
+# without diff_rank_seed, all processes would draw the same boxes, permutations and dropped channels
 randomness = dict(seed=0, diff_rank_seed=True)
 vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
 visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer', alpha=0.6)
@@ -13,12 +13,12 @@ log_level = 'INFO'
 load_from = None
 resume = False
 
-# all hooks are here, not in custom_hooks: a config that adds its own there replaces that list
+# not in custom_hooks: a child config that sets custom_hooks replaces the whole list
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # two are kept, and each appears only once it is complete: an interrupted write costs nothing
+    # the atomic backend shows a file only when it is complete, so an interrupted write loses nothing
     checkpoint=dict(
         type='CheckpointHook',
         interval=1,

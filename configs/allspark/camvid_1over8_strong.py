@@ -1,10 +1,10 @@
-# AllSpark with a strong view and a teacher, as UniMatch V2 has them; no class of its own, since the bottleneck is a head.
+# AllSpark with the strong view and the teacher of UniMatch V2.
 _base_ = './camvid_1over8.py'
 
 model = dict(
     unlabeled_view='strong_1',
     threshold=0.95,
-    # the student's memory is the one that is read
+    # only the student's memory is read
     teacher=dict(buffers={'': 'average', 'bottleneck.memory': 'leave'}),
     predict_on='teacher',
 )

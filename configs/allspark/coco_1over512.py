@@ -17,6 +17,6 @@ segmentor.decode_head = dict(
 )
 model = dict(_delete_=True, type='allspark_mmseg.AllSpark', segmentor=segmentor)
 
-# the release gives no warm-up here, and stops: 1 of 10 epochs is our choice
+# our choice: the release has no warm-up for COCO and fails
 default_hooks = dict(memory_warm_up=dict(type='allspark_mmseg.MemoryWarmUpHook', epochs=1))
 auto_scale_lr = dict(enable=False, base_batch_size=32)

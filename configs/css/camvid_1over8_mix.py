@@ -14,7 +14,7 @@ segmentor.decode_head = dict(
     in_index=(0, 3),
     channels=64,
     c1_channels=24,
-    dilations=(1, 2, 3),  # of a map of 7 x 7
+    dilations=(1, 2, 3),  # for a feature map of 7 x 7
     representation_channels=64,
     num_classes=11,
     norm_cfg=dict(type='GN', num_groups=8),  # two images are too few for the pooled branch's batch norm
@@ -30,7 +30,7 @@ model = dict(
     predict_on='teacher',
 )
 
-# the labeled images keep their colors, and the unlabeled ones their geometry, which the model changes
+# the model itself rescales and flips the unlabeled images
 train_dataloader = dict(
     dataset=dict(
         unlabeled=dict(

@@ -1,4 +1,5 @@
-# UniMatch V2's FixMatch on Cityscapes, 1/16 (186 labels), as released: 4 GPUs of 2 + 2 images, DINOv2-B, 180 epochs.
+# FixMatch on Cityscapes, DINOv2-B: 4 GPUs, 2 labeled + 2 unlabeled images each, 180 epochs.
+# Split 1_16: 186 labeled images. Other rows: python tools/print_row.py fixmatch
 # tools/dist_train.sh configs/fixmatch/fixmatch_cityscapes_dinov2-b14.py 4
 _base_ = [
     '../_base_/models/dpt_dinov2-b14_cityscapes.py',

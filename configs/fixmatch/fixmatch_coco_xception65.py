@@ -1,4 +1,5 @@
-# FixMatch on COCO, 1/512 (232 labels), as UniMatch's release has it: 4 GPUs of 2 + 2 images, Xception-65, 30 epochs.
+# FixMatch on COCO, Xception-65: 4 GPUs, 2 labeled + 2 unlabeled images each, 30 epochs.
+# Split 1_512: 232 labeled images. Other rows: python tools/print_row.py fixmatch
 # tools/dist_train.sh configs/fixmatch/fixmatch_coco_xception65.py 4
 _base_ = [
     '../_base_/models/deeplabv3plus_xception65.py',

@@ -1,5 +1,5 @@
-# FixMatch on Pascal VOC, augmented 1/16 in U2PL's selection (662 labels), as UniMatch's release has it: 2 GPUs of 4 +
-# 4 images, crops of 513, ResNet-101, 80 epochs.
+# FixMatch on Pascal VOC, ResNet-101: 2 GPUs, 4 labeled + 4 unlabeled images each, 80 epochs.
+# Split u2pl_1_16: 662 labeled images. Other rows: python tools/print_row.py fixmatch
 # tools/dist_train.sh configs/fixmatch/fixmatch_voc-u2pl_r101-d16.py 2
 _base_ = [
     '../_base_/models/deeplabv3plus_r101-d16.py',

@@ -1,5 +1,6 @@
-# Mean Teacher on Cityscapes, 1/16 (186 labels), ours, not published: on UniMatch's network, data and schedule, 4 GPUs
-# of 2 + 2 images, ResNet-101, 240 epochs.
+# Mean Teacher on Cityscapes, ResNet-101: 4 GPUs, 2 labeled + 2 unlabeled images each, 240 epochs.
+# Split 1_16: 186 labeled images. Other rows: python tools/print_row.py mean_teacher
+# Not published: network, data and schedule are UniMatch's.
 # tools/dist_train.sh configs/mean_teacher/mean_teacher_cityscapes_r101-d16.py 4
 _base_ = [
     '../_base_/models/deeplabv3plus_r101-d16_cityscapes.py',

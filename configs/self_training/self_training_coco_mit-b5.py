@@ -1,5 +1,6 @@
-# Self-training with online pseudo-labels on COCO 1/512 (232 labels): AllSpark's baseline, as published:
-# 4 GPUs of 4 + 4 images, MiT-B5, 10 epochs.
+# Self-training on COCO, MiT-B5: 4 GPUs, 4 labeled + 4 unlabeled images each, 10 epochs.
+# Split 1_512: 232 labeled images. Other rows: python tools/print_row.py self_training
+# tools/dist_train.sh configs/self_training/self_training_coco_mit-b5.py 4
 _base_ = [
     '../_base_/models/segformer_mit-b5.py',
     '../_base_/datasets/coco.py',

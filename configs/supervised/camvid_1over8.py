@@ -1,4 +1,4 @@
-# The 46 labeled images of CamVid 1/8 alone; as many iterations, and images a step (8), as allspark/camvid_1over8.py.
+# Supervised training on the 46 labeled images of CamVid 1/8; iterations and images per step (8) as in allspark/camvid_1over8.py.
 _base_ = [
     '../_base_/models/efficientnet-lite0.py',
     '../_base_/datasets/camvid_1over8.py',

@@ -1,4 +1,4 @@
-# The 46 labeled images of CamVid 1/8 alone, DINOv2 ViT-S: as many iterations as unimatch_v2/camvid_1over8.py.
+# Supervised training on the 46 labeled images of CamVid 1/8, DINOv2 ViT-S; iterations as in unimatch_v2/camvid_1over8.py.
 _base_ = [
     '../_base_/models/dpt_dinov2-s14.py',
     '../_base_/datasets/camvid_1over8_dinov2.py',

@@ -1,4 +1,4 @@
-# ./camvid_1over8.py with MiT-B0 from scratch: no download, and what pre-training is worth.
+# camvid_1over8.py with MiT-B0 from scratch: needs no download and shows the effect of pre-training.
 _base_ = './camvid_1over8.py'
 
 model = dict(

@@ -1,4 +1,4 @@
-# The labeled images of the demo data alone, 8 a step, for about the minutes that allspark/demo.py takes.
+# Supervised training on the labeled demo images, 8 per step, for about as long as allspark/demo.py.
 _base_ = [
     '../_base_/models/efficientnet-lite0.py',
     '../_base_/datasets/demo.py',

@@ -1,5 +1,7 @@
-# UniMatch's supervised baseline on Cityscapes, 1/16 (186 labels), as published (66.3 mIoU): 4 GPUs of 4, ResNet-101,
-# and 240 epochs of the labeled images, so far fewer steps than with unlabeled ones.
+# Supervised training on Cityscapes, ResNet-101: 4 GPUs, 4 labeled images each, 240 epochs.
+# Split 1_16: 186 labeled images. Other rows: python tools/print_row.py supervised
+# An epoch is one pass over the labeled images, as published: far fewer steps than with unlabeled images.
+# tools/dist_train.sh configs/supervised/supervised_cityscapes_r101-d16.py 4
 _base_ = [
     '../_base_/models/deeplabv3plus_r101-d16_cityscapes.py',
     '../_base_/datasets/cityscapes_unimatch.py',

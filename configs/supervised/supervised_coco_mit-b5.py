@@ -1,5 +1,7 @@
-# The labeled images of COCO 1/512 (232 labels) alone, as published: 4 GPUs of 8, MiT-B5, and
-# 10 epochs of the labeled images, so far fewer steps than with unlabeled ones.
+# Supervised training on COCO, MiT-B5: 4 GPUs, 8 labeled images each, 10 epochs.
+# Split 1_512: 232 labeled images. Other rows: python tools/print_row.py supervised
+# An epoch is one pass over the labeled images, as published: far fewer steps than with unlabeled images.
+# tools/dist_train.sh configs/supervised/supervised_coco_mit-b5.py 4
 _base_ = [
     '../_base_/models/segformer_mit-b5.py',
     '../_base_/datasets/coco.py',

@@ -1,5 +1,7 @@
-# UniMatch's supervised baseline on Pascal VOC, augmented 1/16 in U2PL's selection (662 labels), as UniMatch's release
-# has it: 2 GPUs of 8, ResNet-101, and 80 epochs of the labeled images, so far fewer steps than with unlabeled ones.
+# Supervised training on Pascal VOC, ResNet-101: 2 GPUs, 8 labeled images each, 80 epochs.
+# Split u2pl_1_16: 662 labeled images. Other rows: python tools/print_row.py supervised
+# An epoch is one pass over the labeled images, as published: far fewer steps than with unlabeled images.
+# tools/dist_train.sh configs/supervised/supervised_voc-u2pl_r101-d16.py 2
 _base_ = [
     '../_base_/models/deeplabv3plus_r101-d16.py',
     '../_base_/datasets/voc_u2pl_unimatch.py',

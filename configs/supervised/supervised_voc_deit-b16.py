@@ -1,4 +1,7 @@
-# S4Former's supervised baseline on Pascal VOC, 92 labels, the original 1/16: 2 GPUs of 4 images, 80 000 steps.
+# Supervised training on Pascal VOC, DeiT-B: 2 GPUs, 4 labeled images each, 80000 steps.
+# Split 92: 92 labeled images. Other rows: python tools/print_row.py supervised
+# The supervised baseline of S4Former.
+# tools/dist_train.sh configs/supervised/supervised_voc_deit-b16.py 2
 _base_ = [
     '../_base_/models/setr-pup_deit-b16.py',
     '../_base_/datasets/voc_s4former.py',

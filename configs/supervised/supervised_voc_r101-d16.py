@@ -1,5 +1,7 @@
-# UniMatch's supervised baseline on Pascal VOC, augmented 1/16 (662 labels), as UniMatch's release has it: 4 GPUs of
-# 4, ResNet-101, and 80 epochs of the labeled images, so far fewer steps than with unlabeled ones.
+# Supervised training on Pascal VOC, ResNet-101: 4 GPUs, 4 labeled images each, 80 epochs.
+# Split 1_16: 662 labeled images. Other rows: python tools/print_row.py supervised
+# An epoch is one pass over the labeled images, as published: far fewer steps than with unlabeled images.
+# tools/dist_train.sh configs/supervised/supervised_voc_r101-d16.py 4
 _base_ = [
     '../_base_/models/deeplabv3plus_r101-d16.py',
     '../_base_/datasets/voc_unimatch.py',

@@ -1,4 +1,5 @@
-# UniMatch on Cityscapes, 1/16 (186 labels), as published (76.6 mIoU): 4 GPUs of 2 + 2 images, ResNet-101, 240 epochs.
+# UniMatch on Cityscapes, ResNet-101: 4 GPUs, 2 labeled + 2 unlabeled images each, 240 epochs.
+# Split 1_16: 186 labeled images. Other rows: python tools/print_row.py unimatch
 # tools/dist_train.sh configs/unimatch/unimatch_cityscapes_r101-d16.py 4
 _base_ = [
     '../_base_/models/deeplabv3plus_r101-d16_cityscapes.py',

@@ -1,5 +1,5 @@
-# UniMatch on Pascal VOC, augmented 1/16 (662 labels), as published (77.01 mIoU): 4 GPUs of 2 + 2 images, ResNet-101,
-# 80 epochs.
+# UniMatch on Pascal VOC, ResNet-101: 4 GPUs, 2 labeled + 2 unlabeled images each, 80 epochs.
+# Split 1_16: 662 labeled images. Other rows: python tools/print_row.py unimatch
 # tools/dist_train.sh configs/unimatch/unimatch_voc_r101-d16.py 4
 _base_ = [
     '../_base_/models/deeplabv3plus_r101-d16.py',

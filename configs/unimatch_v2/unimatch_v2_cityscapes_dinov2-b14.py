@@ -1,5 +1,5 @@
-# UniMatch V2 on Cityscapes, 1/16 (186 labels), as published (83.6 mIoU): 4 GPUs of 2 + 2 images, DINOv2-B, 180
-# epochs.
+# UniMatch V2 on Cityscapes, DINOv2-B: 4 GPUs, 2 labeled + 2 unlabeled images each, 180 epochs.
+# Split 1_16: 186 labeled images. Other rows: python tools/print_row.py unimatch_v2
 # tools/dist_train.sh configs/unimatch_v2/unimatch_v2_cityscapes_dinov2-b14.py 4
 _base_ = [
     '../_base_/models/dpt_dinov2-b14_cityscapes.py',

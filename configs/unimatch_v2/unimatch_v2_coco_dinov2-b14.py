@@ -1,4 +1,5 @@
-# UniMatch V2 on COCO, 1/512 (232 labels), as published (47.9 mIoU): 4 GPUs of 4 + 4 images, DINOv2-B, 20 epochs.
+# UniMatch V2 on COCO, DINOv2-B: 4 GPUs, 4 labeled + 4 unlabeled images each, 20 epochs.
+# Split 1_512: 232 labeled images. Other rows: python tools/print_row.py unimatch_v2
 # tools/dist_train.sh configs/unimatch_v2/unimatch_v2_coco_dinov2-b14.py 4
 _base_ = [
     '../_base_/models/dpt_dinov2-b14.py',

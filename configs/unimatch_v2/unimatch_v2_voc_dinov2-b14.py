@@ -1,5 +1,5 @@
-# UniMatch V2 on Pascal VOC, 92 labels, the original 1/16, as published (86.3 mIoU): 4 GPUs of 4 + 4 images, DINOv2-B,
-# 60 epochs.
+# UniMatch V2 on Pascal VOC, DINOv2-B: 4 GPUs, 4 labeled + 4 unlabeled images each, 60 epochs.
+# Split 92: 92 labeled images. Other rows: python tools/print_row.py unimatch_v2
 # tools/dist_train.sh configs/unimatch_v2/unimatch_v2_voc_dinov2-b14.py 4
 _base_ = [
     '../_base_/models/dpt_dinov2-b14.py',

@@ -15,8 +15,7 @@ load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *g
 # LoadEmptyAnnotations marks the padding
 load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.LoadEmptyAnnotations'), *geometry]
 pack = dict(type='PackSegInputs')
-# 480 x 360 plus one: like the crop one more than a multiple of the strides, so that EfficientNet-Lite, whose padding
-# depends on the parity of a size, aligns its features in evaluation as in training
+# 480 x 360 plus one. The padding of EfficientNet-Lite depends on the parity of a size, and the crops are odd, too.
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(481, 361), keep_ratio=False),

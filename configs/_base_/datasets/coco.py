@@ -14,7 +14,7 @@ metainfo = dict(
              'bed', 'dining table', 'toilet', 'tv', 'laptop', 'mouse', 'remote', 'keyboard', 'cell phone',
              'microwave', 'oven', 'toaster', 'sink', 'refrigerator', 'book', 'clock', 'vase', 'scissors',
              'teddy bear', 'hair drier', 'toothbrush'),
-    # the colors of Pascal VOC, which go by the bits of the class's number, for more classes
+    # the color scheme of Pascal VOC: the bits of the class number
     palette=[[sum((i >> 3 * bit + c & 1) << 7 - bit for bit in range(3)) for c in range(3)] for i in range(81)],
 )  # fmt: skip
 
@@ -27,7 +27,7 @@ load_unlabeled = [load_image, dict(type='allspark_mmseg.LoadEmptyAnnotations'), 
 pack = dict(type='PackSegInputs')
 test_pipeline = [load_image, dict(type='LoadAnnotations'), pack]
 
-# for 4 GPUs: 16 labeled and 16 unlabeled images per step; the release counts the iterations of an epoch in this way
+# for 4 GPUs: 16 labeled and 16 unlabeled images per step; round_up gives the published iterations
 train_dataloader = dict(
     batch_size=8,
     num_workers=4,

@@ -21,7 +21,7 @@ load_unlabeled = [load_image, dict(type='allspark_mmseg.LoadEmptyAnnotations'), 
 pack = dict(type='PackSegInputs')
 test_pipeline = [load_image, dict(type='LoadAnnotations'), pack]
 
-# for 4 GPUs: 8 labeled and 8 unlabeled images per step; the release counts the iterations of an epoch in this way
+# for 4 GPUs: 8 labeled and 8 unlabeled images per step; round_up gives the published iterations
 train_dataloader = dict(
     batch_size=4,
     num_workers=4,

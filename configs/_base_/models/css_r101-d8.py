@@ -1,4 +1,4 @@
-# CSS's network: torchvision's ResNet-101 at output stride 8, and DeepLabv3+ with a branch for representations.
+# The network of CSS: ResNet-101 at output stride 8, and DeepLabv3+ with a branch for representations.
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 data_preprocessor = dict(
     type='SegDataPreProcessor',

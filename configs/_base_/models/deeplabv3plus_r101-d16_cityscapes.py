@@ -1,4 +1,4 @@
-# On Cityscapes UniMatch learns from hard pixels, and predicts in windows that are cut off at the border.
+# Cityscapes: OHEM loss, and windows that are clipped at the border.
 _base_ = './deeplabv3plus_r101-d16.py'
 
 model = dict(

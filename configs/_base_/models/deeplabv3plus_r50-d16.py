@@ -1,5 +1,5 @@
-# DeepLabv3+ as UniMatch has it, at output stride 16. Its ImageNet weights belong to a stem of 64, 64 and 128
-# channels, which open-mmlab://resnet50_v1c (32, 32, 64) does not fit; from the file that UniMatch links to:
+# UniMatch's DeepLabv3+ at output stride 16. Its stem has 64, 64 and 128 channels, so open-mmlab://resnet50_v1c does
+# not fit. Convert the ImageNet weights that UniMatch links to:
 # python tools/model_converters/unimatch2mmseg.py resnet50.pth pretrained/resnet50_mmseg.pth
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 data_preprocessor = dict(

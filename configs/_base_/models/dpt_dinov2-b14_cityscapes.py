@@ -1,4 +1,4 @@
-# On Cityscapes UniMatch V2 learns from hard pixels, and predicts in windows, the last moved back inside.
+# Cityscapes: OHEM loss, and windows that are shifted back at the border.
 _base_ = './dpt_dinov2-b14.py'
 
 model = dict(

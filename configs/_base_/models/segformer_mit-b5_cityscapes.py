@@ -1,4 +1,4 @@
-# On Cityscapes the reference learns from hard pixels, and predicts in windows that are cut off at the border.
+# Cityscapes: OHEM loss, and windows that are clipped at the border.
 _base_ = './segformer_mit-b5.py'
 
 model = dict(

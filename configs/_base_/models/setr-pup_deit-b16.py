@@ -1,5 +1,5 @@
-# SETR-PUP on DeiT-B/16 at 512 x 512, as S4Former has it: four auxiliary heads, one on the last layer, too; losses
-# are averaged over all pixels, ignored ones included.
+# S4Former's SETR-PUP on DeiT-B/16 at 512 x 512, with four auxiliary heads. The losses are averaged over all pixels,
+# including ignored ones.
 # python tools/model_converters/deit2mmseg.py deit-base_pt-16xb64_in1k_20220216-db63c16c.pth pretrained/deit_base_mmseg.pth
 data_preprocessor = dict(
     type='SegDataPreProcessor',

@@ -1,5 +1,5 @@
-# CSS's schedule, the same for all data sets: 80 epochs of 1000 steps, one rate for all, poly 0.9 down to 0 (the release
-# stops at 1e-4, which the last 1 % of the steps would reach).
+# CSS's schedule: 80 epochs of 1000 steps, one learning rate, poly 0.9 down to 0. The release stops at 1e-4, which only
+# the last 1 % of the steps would pass.
 epoch, max_epochs = 1000, 80
 optim_wrapper = dict(
     type='OptimWrapper',
