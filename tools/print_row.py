@@ -12,6 +12,8 @@ from pathlib import Path
 
 import yaml
 
+# its repository holds the lists that follow no rule
+REFERENCE = 'https://github.com/xmed-lab/AllSpark'
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 DATASETS = {'Pascal VOC 2012': 'voc', 'Cityscapes': 'cityscapes', 'COCO 2017': 'coco'}
 
@@ -45,7 +47,7 @@ def list_commands(row: dict) -> str:
     work_dir = f'work_dirs/{folder}/{name}'
     return '\n'.join(
         [
-            f'python tools/dataset_converters/make_splits.py {dataset}',
+            f'python tools/dataset_converters/make_splits.py {dataset} --reference {REFERENCE}',
             f'tools/dist_train.sh {config} {gpus} --work-dir {work_dir}{options}',
             f'tools/dist_test.sh {config} {work_dir}/best_mIoU_*.pth {gpus}{options}',
         ]
