@@ -1,17 +1,17 @@
-# make demo   train supervised-only and AllSpark on generated data, compare them, write a contact sheet
-# make test   lint and tests
+# make demo   train a supervised model and AllSpark on generated data, compare them, write a contact sheet
+# make test   run lint and all tests
 # make docs   build the documentation in work_dirs/site
-# Each sets up .venv first, if needed. PYTHON names the interpreter to make it with.
+# Each command creates .venv if it does not exist. PYTHON is the Python interpreter for .venv.
 PYTHON ?= python3
 VENV := .venv
 UPSTREAM := .venv-openmmlab
-# The version the project is tested with; plain "torch" would do too, but takes gigabytes of CUDA along.
+# The tested version. Plain "torch" also works, but it can install gigabytes of CUDA libraries.
 TORCH := torch==2.13.0
 BIN := $(abspath $(VENV))/bin
 DEMO := work_dirs/demo
-# For a machine of 2 cores; more threads than free cores slow small networks down severalfold.
+# For a machine with 2 cores. With more threads than free cores, small networks are several times slower.
 export OMP_NUM_THREADS ?= 2
-# Processes that share the unit tests, one thread each; the launchers start two of their own.
+# Number of processes for the unit tests, with one thread each. The launcher tests start two processes.
 WORKERS ?= 2
 UNIT := env OMP_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist worksteal tests --ignore=tests/test_launchers.py
 LAUNCHERS := python -m pytest tests/test_launchers.py
@@ -58,7 +58,7 @@ $(VENV)/.docs: $(VENV)/.done
 	$(BIN)/pip install --quiet -e '.[docs]'
 	touch $@
 
-# The original OpenMMLab packages, MMCV compiled (6 minutes on 2 cores), and the whole test suite with them.
+# Run the whole test suite with the original OpenMMLab packages. Compiling MMCV takes 6 minutes on 2 cores.
 test-openmmlab: $(UPSTREAM)/.done
 	PATH="$(abspath $(UPSTREAM))/bin:$$PATH" $(UNIT)
 	PATH="$(abspath $(UPSTREAM))/bin:$$PATH" $(LAUNCHERS)

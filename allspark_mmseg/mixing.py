@@ -1,4 +1,4 @@
-"""Mixing of images and their labels: rectangles (CutMix) or classes (ClassMix) of one pasted into another."""
+"""Mixing of images and their labels. CutMix pastes rectangles, and ClassMix pastes classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ class CutMix:
         area = _uniform((count, 1), self.area, device) * (height * width)
         aspect = _uniform((count, _TRIALS), self.aspect, device)
         box = torch.stack([(area * aspect).sqrt(), (area / aspect).sqrt()]).floor()  # (2, N, trials)
-        # the limits stay Python numbers: as tensors, their copy to the device would synchronize
+        # the limits stay Python numbers, because copying tensors to the device would synchronize
         uniform = torch.rand(2, count, _TRIALS, device=device)
         corner = torch.stack([uniform[0] * height, uniform[1] * width]).floor()
         fits = (corner[0] + box[0] <= height) & (corner[1] + box[1] <= width)
@@ -70,7 +70,8 @@ class HalfAreaBoxes:
     """Draws boxes of half the image's area, as S4Former and CSS do for CutMix and CutOut.
 
     The width is uniform in floor(W / 2) + 1 ... W - 1. The height is H W / (2 width), rounded half to even.
-    The corner is uniform among those where the box fits. Either all images of a batch have a box, or none.
+    The corner is uniform over all positions where the box fits. Either all images of a batch have a box, or
+    none has.
 
     Args:
         prob (float): Probability that the batch gets boxes.
@@ -151,7 +152,7 @@ def _uniform(shape: tuple[int, ...], limits: tuple[float, float], device: torch.
 
 
 def paste(base: Tensor, other: Tensor, mask: Tensor) -> Tensor:
-    """Replace the masked pixels of one batch of maps by those of another.
+    """Replace the masked pixels of one batch of maps by the pixels of another batch.
 
     Args:
         base (Tensor): (N, H, W) or (N, C, H, W), any dtype.
@@ -168,12 +169,12 @@ def paste_labels(base: PseudoLabel, other: PseudoLabel, mask: Tensor) -> PseudoL
     """Replace the masked pixels of pseudo-labels, in all attributes at once.
 
     Args:
-        base (PseudoLabel): Of N images.
-        other (PseudoLabel): Of N images.
+        base (PseudoLabel): Pseudo-labels of N images.
+        other (PseudoLabel): Pseudo-labels of N images.
         mask (Tensor): (N, H, W) bool.
 
     Returns:
-        PseudoLabel: Of the N mixed images.
+        PseudoLabel: Pseudo-labels of the N mixed images.
     """
     return base.map(lambda left, right: paste(left, right, mask), other)
 
@@ -184,7 +185,7 @@ class MixSource:
 
     Attributes:
         views (Sequence[Tensor]): (N, 3, H, W) for each view.
-        pseudo (PseudoLabel): Of the N images.
+        pseudo (PseudoLabel): Pseudo-labels of the N images.
     """
 
     views: Sequence[Tensor]
@@ -198,7 +199,7 @@ def cutmix_views(
 
     Args:
         views (Sequence[Tensor]): (N, 3, H, W) for each view.
-        pseudo (PseudoLabel): Of the N images.
+        pseudo (PseudoLabel): Pseudo-labels of the N images.
         boxes (Sequence[Tensor]): (N, H, W) bool for each view.
         source (MixSource, optional): What is pasted; by default the same batch in reverse order.
 

@@ -39,7 +39,7 @@ class PseudoLabel:
 
         Args:
             logits (Tensor): (N, K, H, W) float.
-            threshold (float): Smallest confidence of a valid pixel, in [0, 1].
+            threshold (float): Minimum confidence of a valid pixel, in [0, 1].
             padding (Tensor, optional): (N, H, W) bool, True for padding.
 
         Returns:
@@ -58,7 +58,7 @@ class PseudoLabel:
 
     @property
     def confident_share(self) -> Tensor:
-        """Scalar in [0, 1]: the share of valid pixels among those that are not padding."""
+        """Scalar in [0, 1]: the share of valid pixels among all pixels except padding."""
         return self.valid.sum() / self.image_mask.sum().clamp(min=1)
 
     def map(self, function: Callable[..., Tensor], *others: 'PseudoLabel') -> 'PseudoLabel':
@@ -142,9 +142,9 @@ def pseudo_label_loss(logits: Tensor, pseudo: PseudoLabel, average_over: str = '
     Args:
         logits (Tensor): (N, K, H, W) float, at the size of the images.
         pseudo (PseudoLabel): Pseudo-labels of the same images.
-        average_over (str): The pixels whose number divides the sum. ``'confident'``: the valid ones.
-            ``'image'``: all except padding, so that few valid pixels give a small loss. ``'all'``: all,
-            padding included.
+        average_over (str): The pixels whose number divides the sum. ``'confident'``: the valid pixels.
+            ``'image'``: all pixels except padding; the loss is then small if few pixels are valid. ``'all'``:
+            all pixels, including padding.
 
     Returns:
         Tensor: Scalar; 0 with a zero gradient when no pixel is valid.

@@ -14,7 +14,7 @@ POLICIES = ('average', 'copy', 'leave')
 
 
 class Teacher(BaseAveragedModel):
-    r"""An exponential moving average of the student; always in eval mode, never with a gradient.
+    r"""An exponential moving average of the student. It is always in eval mode and has no gradient.
 
     After step t, counted from 0,
 
@@ -23,9 +23,9 @@ class Teacher(BaseAveragedModel):
         teacher <- (1 - m) teacher + m student
         m        = max(momentum, 1 / (t + 1)) with warm-up, momentum without
 
-    With warm-up the first step copies the student (UniMatch V2, arXiv 2410.10777, as released; as a decay it
-    is min(1 - 1 / (t + 1), 1 - momentum)). The buffer ``steps`` counts t, so that a resumed run continues the
-    average.
+    With warm-up, the first step copies the student, as in the release of UniMatch V2 (arXiv 2410.10777). The
+    decay is then min(1 - 1 / (t + 1), 1 - momentum). The buffer ``steps`` counts t, so a resumed run
+    continues the average.
 
     MMEngine's averaged models have one policy for all buffers and synchronize with the device at each
     parameter.
@@ -34,10 +34,11 @@ class Teacher(BaseAveragedModel):
         model (nn.Module): The student.
         momentum (float): Share of the student m, in (0, 1], as in MMEngine; 0.004 is a decay of 0.996.
         warm_up (bool): Whether m starts at 1 and falls as 1 / (t + 1).
-        buffers (str or dict): Policy for buffers: ``'average'`` averages floating point buffers like
-            parameters and copies integer ones, ``'copy'`` copies the student's, ``'leave'`` keeps the
-            teacher's. A dict maps a substring of the buffer name to a policy; the longest match wins. The
-            substring ``''`` matches all names, and has the policy ``'average'`` by default.
+        buffers (str or dict): Policy for buffers. ``'average'`` averages floating-point buffers like
+            parameters and copies integer buffers. ``'copy'`` copies the buffers of the student. ``'leave'``
+            does not change the buffers of the teacher. A dict maps a substring of the buffer name to a
+            policy; the longest match wins. The substring ``''`` matches all names, and has the policy
+            ``'average'`` by default.
 
     Raises:
         ValueError: ``momentum`` is not in (0, 1], or a policy is unknown.

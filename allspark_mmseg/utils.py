@@ -1,4 +1,4 @@
-"""Small helpers that several rooms of the package share."""
+"""Small helpers that several subpackages use."""
 
 from collections.abc import Iterable
 from typing import cast
@@ -30,9 +30,9 @@ def require(owner: str, name: str, value: object, valid: bool, expected: str) ->
     Args:
         owner (str): Name of the class, for the message.
         name (str): Name of the argument.
-        value (object): What was given.
-        valid (bool): Whether it is acceptable.
-        expected (str): What is acceptable, for example ``'a probability in [0, 1]'``.
+        value (object): Value of the argument.
+        valid (bool): Whether the value is valid.
+        expected (str): Description of the valid values, for example ``'a probability in [0, 1]'``.
 
     Raises:
         ValueError: ``valid`` is False.

@@ -1,1 +1,1 @@
-"""Benchmarks of this project's parts against straightforward implementations of the same formulas."""
+"""Benchmarks that compare this project with straightforward implementations of the same formulas."""

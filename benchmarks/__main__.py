@@ -1,4 +1,4 @@
-"""Measure time and peak memory of this project's parts beside a straightforward implementation.
+"""Compare time and peak memory of this project with a straightforward implementation.
 
     python -m benchmarks bottleneck --preset coco      # AllSpark's bottleneck, forward and backward pass
     python -m benchmarks memory                        # the update of the semantic memory
@@ -6,8 +6,8 @@
     python -m benchmarks data --images data/VOC2012/JPEGImages      # the training pipelines, on one core
     python -m benchmarks inference                     # the cost of the bottleneck in prediction
 
-The straightforward implementations are benchmarks/plain_*.py. For ``inference``, the other side is the same
-network without the bottleneck.
+The straightforward implementations are benchmarks/plain_*.py. ``inference`` compares with the same network
+without the bottleneck.
 """
 
 import sys

@@ -16,7 +16,7 @@ from .pipelines import our_images, reference_images
 
 
 def data(options: argparse.Namespace) -> Iterator[Case]:
-    """Compare the training pipelines, from the file to the packed crop; times are those of one image.
+    """Compare the training pipelines, from the file to the packed crop. Times are per image.
 
     Raises:
         SystemExit: The folder contains no images.
@@ -48,7 +48,7 @@ def consume(pipeline: Callable, paths: list[tuple[str, str]], crop: int, labeled
         crop (int): Side of the crop in pixels.
         labeled (bool): Whether the samples are labeled.
     """
-    seeds = count()  # the work per image depends on the random draws, so every repeat draws anew
+    seeds = count()  # the work per image depends on the random draws, so every repeat has new draws
 
     def run() -> None:
         for _ in pipeline(paths, crop, next(seeds), labeled):

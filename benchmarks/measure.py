@@ -1,8 +1,8 @@
 """Measures time and peak memory of the two sides of a case.
 
-Time: after a warm-up both sides take turns in one process; the median counts. Peak memory: each side runs
-once in a fresh process, and the memory that the process held after its imports is subtracted. On CUDA it is
-the largest amount that PyTorch allocated.
+Time: after a warm-up, both sides take turns in one process. The result is the median. Peak memory: each side
+runs once in a new process. On a CPU, it is the peak resident size minus the resident size after the imports.
+On CUDA, it is the largest amount that PyTorch allocated.
 """
 
 import argparse
@@ -31,7 +31,7 @@ class Case:
         name (str): Name in the table.
         ours (Callable): Builds inputs and network, and returns the function to measure.
         reference (Callable): The same for the other side.
-        calls (int): The reported time is that of the function divided by this number.
+        calls (int): Divisor of the measured time.
         peak (bool): Whether to measure peak memory.
     """
 
@@ -77,7 +77,7 @@ def seconds(run: Run, device: str) -> float:
 def median_times(case: Case, device: str, repeats: int) -> tuple[float, float]:
     """Return the seconds of ours and of the reference.
 
-    Both take turns, so that a disturbance affects both.
+    The two sides take turns, so other load on the machine affects both.
     """
     ours, reference = case.ours(), case.reference()
     for _ in range(3 if device == 'cuda' else 1):
@@ -124,7 +124,7 @@ def peak_of_fresh_process(number: int, side: str, arguments: list[str]) -> float
     """
     command = [sys.executable, '-m', MODULE, *arguments, '--side', side, '--case', str(number)]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
-    # with this threshold, glibc returns freed tensors at once; otherwise fragmentation would be measured too
+    # with this threshold, glibc returns freed tensors immediately; otherwise fragmentation adds to the peak
     environment = {**os.environ, 'PYTHONPATH': path, 'MALLOC_MMAP_THRESHOLD_': str(2**20)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:

@@ -28,7 +28,7 @@ class Command:
         preset (str): Default of ``--preset``.
         options (tuple[str, ...]): Keys of ``OPTIONS`` that the command accepts.
         repeats (int): Default of ``--repeats``.
-        remark (Callable, optional): Expresses a result in the usual unit of its subject.
+        remark (Callable, optional): Formats a result in another unit, such as images per second.
     """
 
     cases: Callable[[argparse.Namespace], Iterator[Case]]
@@ -49,7 +49,7 @@ def positive(text: str) -> int:
     return int(text)
 
 
-# name -> arguments of add_argument; a flag is the name unless given
+# name -> arguments of add_argument; without the key flag, the flag is --name
 OPTIONS: dict[str, dict] = {
     'device': dict(choices=['cpu', 'cuda'], default='cpu', help='default: %(default)s'),
     'threads': dict(type=positive, help="CPU threads of PyTorch; default: PyTorch's choice"),
@@ -84,7 +84,7 @@ def make_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     """
     parser = argparse.ArgumentParser(
         prog='python -m benchmarks',
-        description='Measure time and peak memory beside a straightforward implementation.',
+        description='Compare time and peak memory with a straightforward implementation.',
     )
     subparsers = parser.add_subparsers(dest='command', required=True)
     for name, command in commands.items():

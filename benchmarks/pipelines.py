@@ -1,7 +1,8 @@
-"""Both sides of the comparison of image pipelines: the plain one, and that of this package's configs.
+"""The two image pipelines that are compared: the plain pipeline, and the pipeline of the configs.
 
 Each side yields ``(image, mask)`` for the given files: normalized RGB ``(3, crop, crop)`` float32, and
-``(crop, crop)`` int64. Draws and work differ between the sides, so time many images in one thread.
+``(crop, crop)`` int64. The random draws and the work differ between the sides, so measure many images in one
+thread.
 """
 
 import random
@@ -48,8 +49,8 @@ def our_images(
     """Yield the samples of this package's pipeline.
 
     In training, the data preprocessor normalizes whole batches, on the GPU if there is one. Here the images
-    are normalized one by one, so that both sides yield the same. The masks of unlabeled images are not
-    opened. The function seeds the global generators of Python and NumPy.
+    are normalized one by one, so both sides yield the same kind of output. The masks of unlabeled images are
+    not opened. The function seeds the global generators of Python and NumPy.
 
     Args:
         paths (Sequence): Image and mask files.

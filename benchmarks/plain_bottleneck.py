@@ -1,10 +1,10 @@
-"""The AllSpark bottleneck as its formulas read, without regard to time or memory.
+"""The AllSpark bottleneck, written exactly as its formulas, without optimization of time or memory.
 
 ``python -m benchmarks bottleneck`` compares the package's bottleneck with this one, and the tests use it as a
-reference. It computes what the authors' release computes, in the same order and with the same redundant work:
-score maps are stored as a whole, keys and values of the memory are copied for each labeled image, rows are
-written class by class with one device synchronization each, and an evaluation computes the unlabeled stream
-and drops its result.
+reference. It computes the same as the authors' release, in the same order and with the same redundant work.
+It stores whole score maps. It copies the keys and values of the memory for each labeled image. It writes rows
+class by class, with one device synchronization per class. In evaluation, it computes the unlabeled stream and
+drops its result.
 """
 
 from collections.abc import Sequence

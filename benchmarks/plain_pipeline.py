@@ -1,8 +1,8 @@
 """The image pipeline of UniMatch and AllSpark in the released order, written with PIL.
 
 It follows the papers (arXiv:2208.09910, arXiv:2403.01818) and the released steps; torchvision's
-``ColorJitter`` is written out. It is the reference for time and pixel values. Random numbers are drawn
-separately from the work, so that both sides can use the same ones.
+``ColorJitter`` is written out. It is the reference for time and pixel values. Random numbers are drawn before
+the work, so both sides can use the same numbers.
 """
 
 import random

@@ -4,8 +4,8 @@
 
 Runs with the same name (for example, with other seeds) become one curve: their mean, with a band from the
 lowest to the highest value. The table then shows mean and standard deviation. Each metric, which can be a
-loss, becomes a panel with the runs that log it. A resumed run counts as one run. The logs are those of
-MMEngine (WORK_DIR/*/vis_data/scalars.json). MMSegmentation's analyze_logs.py is not part of its package.
+loss, becomes a panel with the runs that log it. A resumed run counts as one run. The tool reads
+MMEngine's logs (WORK_DIR/*/vis_data/scalars.json). MMSegmentation's analyze_logs.py is not in its package.
 """
 
 import argparse

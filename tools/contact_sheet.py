@@ -149,8 +149,8 @@ def class_iou(metric: IoUMetric) -> np.ndarray:
 def evaluate(entry: Entry, dataset: BaseSegDataset, shown: Sequence[int], device: str) -> Result:
     """Run one model on the whole data set, as MMSegmentation's validation loop does.
 
-    The samples come from the data set and not from ``inference_model``, so that ground truth and prediction
-    are those of the validation loop.
+    The samples come from the data set and not from ``inference_model``, so ground truth and predictions are
+    the same as in the validation loop.
 
     Args:
         entry (Entry): The model.

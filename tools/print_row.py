@@ -65,7 +65,7 @@ def main() -> None:
         return
     chosen = {row: model for row, model in rows.items() if name in row}
     if not chosen:
-        raise SystemExit(f"print_row: no row is called or contains '{name}'; without a name all are listed.")
+        raise SystemExit(f"print_row: no row name contains '{name}'. Run it without a name to list all rows.")
     print(list_rows(chosen))
 
 

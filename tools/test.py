@@ -14,7 +14,7 @@ from allspark_mmseg.engine import default_work_dir, prepare_launch
 
 
 def parse_args() -> argparse.Namespace:
-    """Parse the command line. The arguments are those of MMSegmentation's tools/test.py.
+    """Parse the command line. The arguments are the same as in MMSegmentation's tools/test.py.
 
     Returns:
         argparse.Namespace: The arguments.

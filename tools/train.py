@@ -18,7 +18,7 @@ from allspark_mmseg.engine import default_work_dir, prepare_launch
 
 
 def parse_args() -> argparse.Namespace:
-    """Parse the command line. The arguments are those of MMSegmentation's and MMDetection's tools.
+    """Parse the command line. The arguments are the same as in MMSegmentation's and MMDetection's tools.
 
     Returns:
         argparse.Namespace: The arguments.

@@ -132,10 +132,10 @@ class Block(nn.Module):
 class DINOv2(BaseModule):
     """DINOv2 vision transformer with patch size 14 and without register tokens. All features have stride 14.
 
-    State-dict keys and shapes are those of the official checkpoints (``dinov2_vits14_pretrain.pth`` and the
-    larger models), so these load with ``strict=True``:
-    ``init_cfg=dict(type='Pretrained', checkpoint='dinov2_vits14_pretrain.pth')``.
-    The input is RGB, normalized with the mean and standard deviation of ImageNet::
+    State-dict keys and shapes equal those of the official checkpoints (``dinov2_vits14_pretrain.pth`` and the
+    larger models), so the checkpoints load with ``strict=True``: ``init_cfg=dict(type='Pretrained',
+    checkpoint='dinov2_vits14_pretrain.pth')``. The input is RGB, normalized with the mean and standard
+    deviation of ImageNet::
 
         dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True)
 

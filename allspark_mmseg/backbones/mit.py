@@ -14,7 +14,7 @@ _EMBEDDING_EPS = 1e-5
 
 
 class _FusedAttention(nn.MultiheadAttention):
-    """PyTorch's attention without the attention weights as an output, so that its fused kernels run."""
+    """PyTorch's attention without attention weights as output. PyTorch can then use fused kernels."""
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         return super().forward(*args, **{**kwargs, 'need_weights': False})

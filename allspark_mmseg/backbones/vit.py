@@ -25,7 +25,7 @@ class VisionTransformer(MMSegVisionTransformer):
     - The checkpoint of ``init_cfg=dict(type='Pretrained', ...)`` must contain every parameter. MMSegmentation
       loads the keys that match and leaves the others, such as class token and positions, at zero.
 
-    The arguments are those of MMSegmentation's ``VisionTransformer``. ViT and DeiT weights need
+    The arguments are the same as in MMSegmentation's ``VisionTransformer``. ViT and DeiT weights need
     ``patch_bias=True``.
     """
 

@@ -1,4 +1,4 @@
-"""State dicts of other projects in this one's names."""
+"""Conversion of state dicts of other projects to the names of this project."""
 
 from .allspark import allspark_to_mmseg, convert_official, mmseg_to_allspark
 from .mit import convert_imagenet, mit_to_mmseg

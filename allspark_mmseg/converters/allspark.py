@@ -81,7 +81,7 @@ class BottleneckSizes(NamedTuple):
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor], query: str, rows: str) -> 'BottleneckSizes':
-        """Read the sizes off a state dict.
+        """Read the sizes from a state dict.
 
         Args:
             state (Mapping[str, Tensor]): The state dict.
@@ -110,7 +110,7 @@ class AllSparkNetwork:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> 'AllSparkNetwork':
-        """Read the sizes off a state dict with official keys."""
+        """Read the sizes from a state dict with official keys."""
         attention, classifier = f'{_BOTTLENECK}attn', f'{_DECODER}linear_pred.weight'
         bottleneck = None
         if any(key.startswith(_BOTTLENECK) for key in state):
@@ -121,7 +121,7 @@ class AllSparkNetwork:
 
     @classmethod
     def from_mmseg_state(cls, state: Mapping[str, Tensor]) -> 'AllSparkNetwork':
-        """Read the sizes off the state dict of an ``EncoderDecoder``."""
+        """Read the sizes from the state dict of an ``EncoderDecoder``."""
         bottleneck = None
         if any(key.startswith(_OUR_BOTTLENECK) for key in state):
             query = f'{_OUR_BOTTLENECK}unlabeled_attention.query.weight'
@@ -248,14 +248,14 @@ def convert_official(state: Mapping[str, Tensor], *, plain: bool = False) -> dic
     """Convert the complete state dict of an official AllSpark model or baseline.
 
     The result has exactly the keys of our model, so it loads strictly. Two keys have no official counterpart.
-    ``memory.written``, which only serves the reported ``memory.filled``, becomes the write pointer: that many
-    rows are certainly written, although the pointer may have wrapped around. ``memory_ready`` is False, as at
-    the start of training; ``MemoryWarmUpHook`` sets it in every iteration.
+    ``memory.written`` is only used for the logged ``memory.filled``. It gets the value of the write pointer,
+    because at least this many rows are written. ``memory_ready`` is False, as at the start of training.
+    ``MemoryWarmUpHook`` sets it in every iteration.
 
     Args:
         state (Mapping[str, Tensor]): Official keys, without a ``module.`` prefix.
-        plain (bool): Whether an AllSpark model gets the keys of an ``EncoderDecoder``, as a baseline always
-            does, instead of those of the ``AllSpark`` segmentor.
+        plain (bool): Whether to use the keys of an ``EncoderDecoder`` instead of the keys of the ``AllSpark``
+            segmentor. Baselines always get the keys of an ``EncoderDecoder``.
 
     Returns:
         dict[str, Tensor]: Our keys.
@@ -275,7 +275,7 @@ def convert_official(state: Mapping[str, Tensor], *, plain: bool = False) -> dic
 
 
 def mmseg_to_allspark(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Convert our state dict to an official one; the inverse of `convert_official`, bit by bit.
+    """Convert our state dict to an official one. This is the exact inverse of `convert_official`.
 
     Args:
         state (Mapping[str, Tensor]): Keys of an ``AllSpark`` or ``SelfTraining`` segmentor, or of an

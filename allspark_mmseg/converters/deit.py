@@ -54,7 +54,7 @@ class ViTSizes:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> 'ViTSizes':
-        """Read the sizes off a state dict with MMSegmentation's keys."""
+        """Read the sizes from a state dict with MMSegmentation's keys."""
         return cls(
             width=size_in(state, 'cls_token', 2),
             depth=depth_in(state, r'layers\.(\d{1,3})\.'),

@@ -112,7 +112,7 @@ def progress(others: Mapping, *keys: str) -> str:
 
     Args:
         others (Mapping): Entries of the checkpoint other than the weights.
-        *keys (str): Entries to format. Missing entries and those that are not numbers are skipped.
+        *keys (str): Entries to format. Entries that are missing or not numbers are skipped.
 
     Returns:
         str: The text, empty if there are no such entries.

@@ -50,7 +50,7 @@ class MiT:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> 'MiT':
-        """Read the sizes off a state dict with official keys."""
+        """Read the sizes from a state dict with official keys."""
         return cls(
             tuple(depth_in(state, rf'block{s}\.(\d{{1,3}})\.') for s in (1, 2, 3, 4)),
             tuple(size_in(state, f'patch_embed{s}.proj.weight') for s in (1, 2, 3, 4)),
@@ -58,7 +58,7 @@ class MiT:
 
     @classmethod
     def from_mmseg_state(cls, state: Mapping[str, Tensor]) -> 'MiT':
-        """Read the sizes off a state dict with MMSegmentation's keys."""
+        """Read the sizes from a state dict with MMSegmentation's keys."""
         return cls(
             tuple(depth_in(state, rf'layers\.{t}\.1\.(\d{{1,3}})\.') for t in range(4)),
             tuple(size_in(state, f'layers.{t}.0.projection.weight') for t in range(4)),

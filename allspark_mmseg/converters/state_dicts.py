@@ -1,4 +1,4 @@
-"""Reads sizes off state dicts, renames their keys, and compares them with a network."""
+"""Reads sizes from state dicts, renames their keys, and compares them with a network."""
 
 import re
 import warnings
@@ -50,7 +50,7 @@ def build_on_meta(build: Callable[[], Module]) -> Module:
 
 
 def depth_in(state: Iterable[str], pattern: str) -> int:
-    """Count numbered blocks by the highest number, so that a gap counts as missing keys.
+    """Count numbered blocks by the highest number. Blocks in a gap then count as missing keys.
 
     Args:
         state (Iterable[str]): The keys.
@@ -72,9 +72,8 @@ def size_in(state: Mapping[str, Tensor], key: str, dim: int = 0) -> int:
         dim (int): The dimension.
 
     Returns:
-        int: The size. 1 if there is no such tensor or dimension, so that a network can be built;
-            `check_state`
-        then reports the key.
+        int: The size. If there is no such tensor or dimension, 1, because a network can then be built and
+        `check_state` reports the key.
     """
     shape = state[key].shape if key in state else ()
     return max(1, shape[dim]) if dim < len(shape) else 1
@@ -103,8 +102,8 @@ def to_ours(key: str, rules: Rules) -> str | None:
 
     Args:
         key (str): The official key.
-        rules (Rules): Pairs of an official template and our template. ``{x}`` stands for any text, another
-            letter for a number, and ``{a+1}`` for a number that is higher by one. The first rule that fits is
+        rules (Rules): Pairs of an official template and our template. ``{x}`` matches any text, another
+            letter matches a number, and ``{a+1}`` matches the number a plus one. The first matching rule is
             used.
 
     Returns:

@@ -162,7 +162,7 @@ def _keys(network: UniMatchBackbone | UniMatchNetwork) -> Keys:
 
 
 def is_backbone(state: Mapping[str, Tensor]) -> bool:
-    """Return whether a state dict is that of a backbone alone, not of a segmentation model."""
+    """Return whether a state dict contains only a backbone, not a segmentation model."""
     return not any(key.startswith(_MODEL_PREFIXES) for key in state)
 
 

@@ -10,8 +10,7 @@ from ..heads import DINOv2DPTHead
 from .state_dicts import build_on_meta, check_state, depth_in, official_names, size_in, strip_prefix
 
 _BACKBONE, _HEAD = 'backbone.', 'head.'
-# the release contains this unit but never uses it, and DINOv2DPTHead does not have it; it equals the other
-# one
+# the release never uses the first unit, so DINOv2DPTHead does not have it; both units have the same shapes
 _UNUSED, _USED = (f'head.scratch.refinenet4.resConfUnit{i}.' for i in (1, 2))
 _RULES = (
     ('backbone.{x}', 'backbone.{x}'),
@@ -53,7 +52,7 @@ class DINOv2Sizes:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> 'DINOv2Sizes':
-        """Read the sizes off a state dict with official keys."""
+        """Read the sizes from a state dict with official keys."""
         return cls(
             width=size_in(state, 'cls_token', 2),
             depth=depth_in(state, r'blocks\.(\d{1,3})\.'),
@@ -100,7 +99,7 @@ class UniMatchV2Network:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> 'UniMatchV2Network':
-        """Read the sizes off a state dict with official keys."""
+        """Read the sizes from a state dict with official keys."""
         classifier = f'{_HEAD}scratch.output_conv.2.weight'
         return cls(
             DINOv2Sizes.from_state_dict(strip_prefix(_BACKBONE, state)),

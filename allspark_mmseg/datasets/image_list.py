@@ -102,8 +102,8 @@ class ImageListDataset(BaseSegDataset):
     is built, before the first iteration.
 
     Args:
-        ann_file (str): The list, absolute or relative to ``data_root``, or else to the working directory.
-            Empty for a folder of images.
+        ann_file (str): The list. A relative path is looked up in ``data_root``, then in the working
+            directory. Empty for a folder of images.
         labeled (bool): Whether the images have masks.
         img_suffix (str, optional): End of the image name that ``seg_map_suffix`` replaces, for example
             ``'_leftImg8bit.png'``. A folder then holds only the files with this suffix. None: the file
@@ -138,7 +138,7 @@ class ImageListDataset(BaseSegDataset):
         )
 
     def _join_prefix(self) -> None:
-        """Join paths with ``data_root``. A list that is not there is looked up in the working directory."""
+        """Join paths with ``data_root``. If the list is not there, use the working directory."""
         ann_file = self.ann_file
         super()._join_prefix()
         if ann_file and not osp.isfile(self.ann_file) and osp.isfile(ann_file):

@@ -1,7 +1,7 @@
-"""Fast versions of PIL's image operations, equal to PIL's up to one gray level.
+"""Fast versions of PIL's image operations. The results equal PIL's results up to one gray level.
 
 UniMatch and AllSpark augment images with PIL. OpenCV's own operations differ from PIL's by up to 13 gray
-levels in hue and 40 in blur, so the functions here reproduce PIL's rounding with the fastest library.
+levels in hue and 40 in blur. The functions here reproduce PIL's rounding with the fastest library.
 
 Images are (H, W, 3) uint8 arrays in BGR. Every function returns a contiguous array, or the image itself if
 nothing changes, and never writes to its argument.

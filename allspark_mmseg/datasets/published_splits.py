@@ -1,7 +1,7 @@
 """The published split lists of Pascal VOC, Cityscapes and COCO: their digests, and the rules behind some.
 
-The lists are those of the AllSpark repository (arXiv:2403.01818). All but ``voc/1_2`` are also in the
-UniMatch repository (arXiv:2208.09910). This package contains none of them.
+The lists are the same as in the AllSpark repository (arXiv:2403.01818). All lists except ``voc/1_2`` are also
+in the UniMatch repository (arXiv:2208.09910). This package contains none of them.
 ``tools/dataset_converters/make_splits.py`` computes the lists that follow a rule from the data set and copies
 the others from one of these repositories. A digest decides whether a list is the published one.
 """
@@ -26,8 +26,8 @@ class Published(NamedTuple):
 
     Attributes:
         lines (int): Number of images.
-        digest (str): The sha256 of the file (64 digits). Where only the git blob id is known, that id (40
-            digits).
+        digest (str): The sha256 of the file (64 digits). If only the git blob id is known, it is the git blob
+            id (40 digits).
     """
 
     lines: int
@@ -127,9 +127,8 @@ def verify(path: str, content: bytes) -> str:
         content (bytes): The file.
 
     Returns:
-        str: ``'sha256 equal'`` or ``'git blob id equal'``. For a list of `SORTED_SHA256` that has the
-            published
-        images in another order: ``'same images, another order'``.
+        str: ``'sha256 equal'`` or ``'git blob id equal'``. For a list of `SORTED_SHA256` with
+        the published images in another order: ``'same images, another order'``.
 
     Raises:
         ValueError: The list is not the published one.
@@ -179,12 +178,12 @@ def interleave(first: Sequence[str], second: Sequence[str]) -> list[str]:
 
 
 def u2pl_sample(lines: Sequence[str], count: int) -> list[str]:
-    """Draw ``count`` lines in the way of the lists named after U2PL (arXiv:2203.03884)."""
+    """Draw ``count`` lines like the lists that are named after U2PL (arXiv:2203.03884)."""
     return random.Random(5).sample(lines, count)
 
 
 def derive(known: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Compute every list that follows by a rule from published ones.
+    """Compute every list that follows from published lists by a rule.
 
     Args:
         known (Mapping): Maps paths of `LISTS` to the lines of the list, exactly as published.

@@ -23,10 +23,10 @@ class DualStreamSampler(Sampler):
             sampler=dict(type='allspark_mmseg.DualStreamSampler', labeled=2, unlabeled=2),
             dataset=dict(type='allspark_mmseg.SemiDataset', ...))
 
-    An epoch is one pass over the unlabeled images. With N_u of them, m = ``unlabeled`` and W processes, it
-    has ``(N_u // W) // m`` iterations. No unlabeled image comes twice in an epoch. Fewer than ``m * W``
-    random images are left out. The labeled images are permuted again each time they run out. All processes
-    share the permutations, and no step holds an image twice.
+    An epoch is one pass over the unlabeled images. With N_u unlabeled images, m = ``unlabeled`` and W
+    processes, an epoch has ``(N_u // W) // m`` iterations. No unlabeled image occurs twice in an epoch. Fewer
+    than ``m * W`` random images are omitted. When all labeled images have been used, they are permuted again.
+    All processes share the permutations, and no step contains an image twice.
 
     The order is a function of (seed, epoch, rank). Each stream has its own random generator. In the released
     code of UniMatch (arXiv:2208.09910) and AllSpark (arXiv:2403.01818), both streams share one permutation,
@@ -36,11 +36,11 @@ class DualStreamSampler(Sampler):
         dataset (SemiDataset): The data set. Any data set with a ``streams`` dict of index ranges works.
         labeled (int): Labeled images in a batch of one process, at least 1.
         unlabeled (int): Unlabeled images in a batch of one process, at least 1.
-        epoch_length (int, optional): Iterations of an epoch instead of one pass. Both streams are then
-            permuted again each time they run out. MMEngine restarts the workers after an epoch; a large value
-            avoids this pause.
+        epoch_length (int, optional): Iterations of an epoch. By default, an epoch is one pass over the
+            unlabeled images. With this argument, each stream is permuted again when all its images have been
+            used. MMEngine restarts the workers after an epoch, so a large value avoids pauses.
         round_up (bool): Count iterations like PyTorch's ``DistributedSampler``: ``ceil(N_u / W) // m``. The
-            published logs have these counts. Fewer than W images then come twice.
+            published logs have these counts. Fewer than W images then occur twice.
         seed (int, optional): The same on all processes. MMEngine passes the seed of the Runner. None: rank 0
             draws a seed and shares it.
         shuffle (bool): False keeps the order of both streams.
@@ -101,7 +101,7 @@ class DualStreamSampler(Sampler):
     def _append_pass(
         self, waiting: np.ndarray, size: int, step: int, generator: np.random.Generator
     ) -> np.ndarray:
-        """Append each index of a stream once. The step that ``waiting`` begins gets no index twice."""
+        """Append each index of a stream once. The first step in ``waiting`` gets no index twice."""
         order = generator.permutation(size) if self.shuffle else np.arange(size)
         head = order[~np.isin(order, waiting)][: step - len(waiting)]
         return np.concatenate([waiting, head, order[~np.isin(order, head)]])

@@ -35,15 +35,15 @@ class SemiDataset(ConcatDataset):
       ``data_prefix['img_path']``. If ``split`` is set, ``ann_file=''`` selects the folder.
     * With ``type``, the dict is the config of any MMSegmentation data set. It has no defaults.
 
-    A list of such dicts joins several sources in one stream. The labeled images have the first indices; use
-    :attr:`streams` instead of this order.
+    A list of such dicts joins several sources in one stream. The labeled images come first. Use
+    :attr:`streams` to get the indices of a stream.
 
     Args:
         labeled (dict or list[dict]): The labeled stream.
         unlabeled (dict or list[dict], optional): The unlabeled stream. None disables it, for supervised
             training.
-        split (str, optional): Folder with ``labeled.txt`` and ``unlabeled.txt``, absolute or relative to
-            ``data_root``, or else to the working directory.
+        split (str, optional): Folder with ``labeled.txt`` and ``unlabeled.txt``. A relative path is looked up
+            in ``data_root``, then in the working directory.
         data_root (str): Default ``data_root`` of the streams.
         metainfo (dict, optional): Default ``metainfo`` of the streams.
         allow_overlap (bool): Accept images that are in both streams.

@@ -15,7 +15,7 @@ class BFloat16OptimWrapper(OptimWrapper):
     """``OptimWrapper`` with forward passes in bfloat16 (autocast). Weights and updates stay in float32.
 
     It also works on a CPU, where MMEngine's ``AmpOptimWrapper`` does not start. It does not scale the loss,
-    because bfloat16 has the range of float32. The arguments are those of ``OptimWrapper``.
+    because bfloat16 has the range of float32. The arguments are the same as in ``OptimWrapper``.
     """
 
     @contextmanager

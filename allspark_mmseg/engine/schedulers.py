@@ -22,9 +22,9 @@ class PostStepPolyLR(PolyLR):
         lr_t = \eta + (lr_0 - \eta) \left(1 - \frac{\max(t - 1, 0)}{T}\right)^{\text{power}}
 
     Steps 0 and 1 have the initial rate, and the last step has a small positive rate. MMEngine's ``PolyLR``
-    over T steps divides by T - 1, and its last step has the rate ``eta_min``. It gives the rates above with
-    ``begin=1`` and ``end=T + 2``. A config that counts epochs cannot express this, so ``begin`` and ``end``
-    of this class are those of the training::
+    over T steps divides by T - 1, and its last step has the rate ``eta_min``. With ``begin=1`` and ``end=T +
+    2``, it gives the rates above, but a config that counts epochs cannot express these values. ``begin`` and
+    ``end`` of this class are the begin and the end of the training::
 
         dict(type='allspark_mmseg.PostStepPolyLR', power=0.9, end=80, by_epoch=True,
         convert_to_iter_based=True)

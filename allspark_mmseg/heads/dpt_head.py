@@ -76,14 +76,14 @@ class DINOv2DPTHead(BaseDecodeHead):
     """The convolutional decoder of DPT without norm layers, for four feature maps of a vision transformer.
 
     Level i is projected to ``post_process_channels[i]`` by a 1x1 convolution. Transposed and strided
-    convolutions then resize it to 4, 2, 1 and 1/2 times the token grid (h, w), and a 3x3 convolution without
-    bias maps it to ``channels``. The levels are fused from deep to shallow; each result is resized to the
-    next level. The last result, of size (8h, 8w), goes through a 3x3 convolution, a ReLU and the classifier.
-    All layers have PyTorch's default initialization, as in the released code.
+    convolutions then resize it to 4, 2, 1 and 1/2 times the token grid (h, w). A 3x3 convolution without bias
+    maps it to ``channels``. The levels are fused from deep to shallow. Each result is resized to the next
+    level. The last result, of size (8h, 8w), goes through a 3x3 convolution, a ReLU and the classifier. All
+    layers have PyTorch's default initialization, as in the released code.
 
     MMSegmentation's ``DPTHead`` does not fit the released weights: its residual convolutions have no
-    bias, it needs class tokens, and it doubles the size of every level. The released code resizes each
-    level to the size of the next, which is not the double if the token grid has an odd side.
+    bias, it needs class tokens, and it doubles the size of every level. The released code resizes each level
+    to the size of the next level. This is not twice the size if the token grid has an odd side.
 
     Sources: Ranftl et al., "Vision Transformers for Dense Prediction" (arXiv 2103.13413), section 3; the
     released code of Depth Anything and UniMatch V2 (arXiv 2410.10777).

@@ -15,8 +15,8 @@ class OHEMCrossEntropyLoss(nn.Module):
     r"""Cross-entropy averaged over the hard pixels of the batch (online hard example mining).
 
     The released code of UniMatch (arXiv 2208.09910) and AllSpark (arXiv 2403.01818) uses it as the supervised
-    loss on Cityscapes. With q_i the predicted probability of the true class of pixel i, and V the valid
-    pixels of the batch (those without ``ignore_index``):
+    loss on Cityscapes. q_i is the predicted probability of the true class of pixel i. V is the set of valid
+    pixels of the batch (pixels whose label is not ``ignore_index``):
 
     .. math::
 
@@ -30,10 +30,10 @@ class OHEMCrossEntropyLoss(nn.Module):
 
         loss_decode=dict(type='allspark_mmseg.OHEMCrossEntropyLoss', threshold=0.7, min_kept=200000)
 
-    MMSegmentation's ``OhemCrossEntropy`` and ``OHEMPixelSampler`` differ from the formula. Both keep pixels
-    with q strictly below the (``min_kept`` + 1)-th smallest, or below the largest if there are fewer, so they
-    drop ties and the easiest pixel. ``OhemCrossEntropy`` does not fit into a decode head.
-    ``OHEMPixelSampler`` counts ``min_kept`` per image and averages over all pixels.
+    MMSegmentation's ``OhemCrossEntropy`` and ``OHEMPixelSampler`` differ from the formula. Both keep only
+    pixels with q below the (``min_kept`` + 1)-th smallest value, or below the largest value if there are
+    fewer pixels. So they drop ties and the easiest pixel. ``OhemCrossEntropy`` does not fit into a decode
+    head. ``OHEMPixelSampler`` counts ``min_kept`` per image and averages over all pixels.
 
     Args:
         threshold (float): Pixels with a probability of the true class up to this value are always kept. In

@@ -18,7 +18,7 @@ STRONG_VIEWS = ('strong_1',)
 
 @MODELS.register_module()
 class FixMatch(SemiSegmentor):
-    r"""FixMatch (arXiv 2001.07685) as UniMatch (CVPR 2023, arXiv 2208.09910, section 3.1) describes it.
+    r"""FixMatch (arXiv 2001.07685), as described by UniMatch (CVPR 2023, arXiv 2208.09910, section 3.1).
 
     .. code-block:: text
 
@@ -27,12 +27,12 @@ class FixMatch(SemiSegmentor):
         loss               = w_l CE(student(labeled), mask)
                              + w_s sum_i [confidence'_i >= threshold] CE(student(strong)_i, pseudo'_i) / n
 
-    n is the number of pixels that are not padding, confident or not, so that few confident pixels give a
-    small loss. With a teacher, the method is the FixMatch of UniMatch V2 (arXiv 2410.10777).
+    n counts all pixels except padding, also the unconfident ones. So the loss is small if few pixels are
+    confident. With a teacher, the method is the FixMatch of UniMatch V2 (arXiv 2410.10777).
 
     Args:
         segmentor (dict): Config of the student.
-        threshold (float): Smallest confidence of a valid pixel, in [0, 1].
+        threshold (float): Minimum confidence of a valid pixel, in [0, 1].
         labeled_weight (float): w_l.
         strong_weight (float): w_s.
         cutmix (dict, optional): Arguments of ``CutMix``.
@@ -79,8 +79,9 @@ class FixMatch(SemiSegmentor):
 
         Args:
             inputs (dict): {view: (N, 3, H, W)}, with the needed views.
-            data_samples (dict): {view: N samples}. Those of ``labeled`` have masks; those of ``weak`` and
-                ``mix_weak`` have the maps of ``LoadEmptyAnnotations`` if padding is ignored.
+            data_samples (dict): {view: N samples}. Samples of ``labeled`` have masks.
+                If padding is ignored, samples of ``weak`` and ``mix_weak`` have the maps of
+                ``LoadEmptyAnnotations``.
 
         Returns:
             dict[str, Tensor]: ``sup.*`` and ``unsup.loss_strong_1``, weighted, and ``pseudo.*`` for the log.

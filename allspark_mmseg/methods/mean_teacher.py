@@ -34,7 +34,7 @@ class MeanTeacher(SemiSegmentor):
         labeled_weight (float): w_l.
         unlabeled_weight (float): w_u.
         unlabeled_view (str): The view on which the student learns.
-        threshold (float): Smallest confidence of a valid pixel, in [0, 1].
+        threshold (float): Minimum confidence of a valid pixel, in [0, 1].
         ignore_padding (bool): Padding gets no pseudo-label. Needs ``LoadEmptyAnnotations`` in the unlabeled
             pipeline.
         average_over (str): The pixels over which the loss on pseudo-labels is averaged: the ``'confident'``
@@ -85,8 +85,8 @@ class MeanTeacher(SemiSegmentor):
 
         Args:
             inputs (dict): {view: (N, 3, H, W)}, with the needed views.
-            data_samples (dict): {view: N samples}. Those of ``labeled`` have masks; those of ``weak`` have
-                the maps of ``LoadEmptyAnnotations`` if padding is ignored.
+            data_samples (dict): {view: N samples}. Samples of ``labeled`` have masks.
+                If padding is ignored, samples of ``weak`` have the maps of ``LoadEmptyAnnotations``.
 
         Returns:
             dict[str, Tensor]: ``sup.*`` and ``unsup.loss_ce``, weighted; ``pseudo.weight``, which is r(t),

@@ -1,4 +1,4 @@
-"""Where CutMix takes the pasted images from, in FixMatch, UniMatch and UniMatch V2."""
+"""The source of the images that CutMix pastes in FixMatch, UniMatch and UniMatch V2."""
 
 from collections.abc import Sequence
 
@@ -55,7 +55,7 @@ def label_mix_source(
         inputs (dict): {view: (N, 3, H, W)}, with the ``mix_*`` views.
         data_samples (dict): {view: N samples}.
         strong_views (Sequence[str]): Names of the strong views.
-        threshold (float): Smallest confidence of a valid pixel, in [0, 1].
+        threshold (float): Minimum confidence of a valid pixel, in [0, 1].
 
     Returns:
         MixSource: The ``mix_*`` view of each strong view, and the pseudo-labels of ``mix_weak``.

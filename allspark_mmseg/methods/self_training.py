@@ -20,18 +20,19 @@ class SelfTraining(SemiSegmentor):
         pseudo = argmax student(weak), in eval mode, where its probability >= threshold
         loss   = w_l CE(student(labeled), mask) + w_u CE(student(unlabeled), pseudo)
 
-    In the paper both losses are on the same image (``unlabeled_view='weak'``) and the threshold is 0.
+    In the paper, the pseudo-labels are learned on the weak view itself (``unlabeled_view='weak'``), and the
+    threshold is 0.
 
     Args:
         segmentor (dict): Config of the student.
         labeled_weight (float): w_l; 0.5 in the paper.
         unlabeled_weight (float): w_u; 0.5 in the paper.
         unlabeled_view (str): The view on which the student learns the pseudo-labels of ``weak``.
-        threshold (float): Smallest confidence of a valid pixel, in [0, 1]. The loss is the mean over the
+        threshold (float): Minimum confidence of a valid pixel, in [0, 1]. The loss is the mean over the
             valid pixels.
-        ignore_padding (bool): Leave padding out of the loss on pseudo-labels; the releases include it. Needs
+        ignore_padding (bool): Exclude padding from the loss on pseudo-labels. The releases include it. Needs
             ``LoadEmptyAnnotations`` in the unlabeled pipeline.
-        kwargs: As in ``SemiSegmentor``. With a teacher, the pseudo-labels are the teacher's.
+        kwargs: As in ``SemiSegmentor``. With a teacher, the teacher makes the pseudo-labels.
 
     Raises:
         ValueError: ``threshold`` is not in [0, 1].
@@ -66,8 +67,8 @@ class SelfTraining(SemiSegmentor):
 
         Args:
             inputs (dict): {view: (N, 3, H, W)}, with the needed views.
-            data_samples (dict): {view: N samples}. Those of ``labeled`` have masks; those of ``weak`` have
-                the maps of ``LoadEmptyAnnotations`` if padding is ignored.
+            data_samples (dict): {view: N samples}. Samples of ``labeled`` have masks.
+                If padding is ignored, samples of ``weak`` have the maps of ``LoadEmptyAnnotations``.
 
         Returns:
             dict[str, Tensor]: ``sup.*`` and ``unsup.loss_ce``, weighted, and ``pseudo.*`` for the log.

@@ -1,4 +1,4 @@
-"""What all semi-supervised methods share: a segmentor that trains a student and can have a teacher."""
+"""Base class of all semi-supervised methods: a segmentor with a student and an optional teacher."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,15 +22,15 @@ from .views import Samples, Views, select_views
 class SemiSegmentor(BaseSegmentor):
     """Base class of the semi-supervised methods.
 
-    A method writes ``needed_views`` and ``loss(inputs, data_samples)``, one training step. Checkpoints hold
-    the student and the teacher; a checkpoint of a plain segmentor loads into both.
+    A method implements ``needed_views`` and one training step, ``loss(inputs, data_samples)``. Checkpoints
+    hold the student and the teacher; a checkpoint of a plain segmentor loads into both.
 
     Args:
         segmentor (dict): Config of the student, an ``EncoderDecoder`` or a subclass.
         teacher (dict, optional): Arguments of ``Teacher``; None for no teacher.
         predict_on (str): The segmentor that predicts, ``'student'`` or ``'teacher'``.
-        data_preprocessor (dict, optional): Config of a ``MultiViewSegDataPreProcessor``. By default the
-            segmentor's, or else that of the Runner.
+        data_preprocessor (dict, optional): Config of a ``MultiViewSegDataPreProcessor``. Default: the one of
+            the segmentor, otherwise the one of the Runner.
         init_cfg (dict, optional): As in MMEngine.
         pretrained, train_cfg (None): ``mmseg.apis.init_model`` sets both on every model.
 

@@ -15,7 +15,7 @@ _UNSUPPORTED_HEADS = (DAHead, DDRHead, EncHead, IterativeDecodeHead, PIDHead)
 
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Keep a module in eval mode, then restore each submodule's own mode, for example of frozen norms."""
+    """Keep a module in eval mode, then restore the mode of each submodule (frozen norms stay so)."""
     training = [part for part in module.modules() if part.training]
     module.eval()
     try:
@@ -69,7 +69,7 @@ def check_decode_head(method: str, segmentor: nn.Module) -> None:
             'and nothing else, from features alone (no cascade, no mask classification).'
         )
     if head.out_channels != head.num_classes:
-        # the softmax of a single channel is always 1, so that its cross-entropy is always 0
+        # the softmax of a single channel is always 1, so its cross-entropy is always 0
         raise ValueError(
             f'{method}: the decode head has out_channels={head.out_channels} for num_classes='
             f'{head.num_classes}, expected a channel for each class; for two classes remove out_channels '
@@ -78,7 +78,7 @@ def check_decode_head(method: str, segmentor: nn.Module) -> None:
 
 
 def check_feature_maps(method: str, features: Sequence[object], head: nn.Module) -> None:
-    """Check that features are maps, so that their channels can be dropped.
+    """Check that features are maps. Channels of other features cannot be dropped.
 
     Args:
         method (str): Name of the method, for the message.
@@ -97,15 +97,15 @@ def check_feature_maps(method: str, features: Sequence[object], head: nn.Module)
         raise ValueError(
             f'{method} drops channels from the features, but the features of the {type(head).__name__} '
             f'are, by level, {unsupported}; expected maps (N, C, h, w). Use a backbone without class tokens '
-            '(output_cls_token=False), or FixMatch, which perturbs images alone.'
+            '(output_cls_token=False), or FixMatch, which perturbs only images.'
         )
 
 
 def adopt_plain_state(state_dict: dict, prefix: str, teacher_steps: Tensor | None) -> None:
-    """Make a plain segmentor's state dict that of a method, in place.
+    """Convert the state dict of a plain segmentor to the state dict of a method, in place.
 
-    Plain keys become the student's. When the method has a teacher and the state dict has none, the teacher
-    gets the student's values. Keys of a student or a teacher stay as they are.
+    Plain keys become keys of the student. If the method has a teacher and the state dict has none, the
+    teacher gets the values of the student. Keys of a student or a teacher do not change.
 
     Args:
         state_dict (dict): Key -> tensor.

@@ -33,12 +33,12 @@ class UniMatch(SemiSegmentor):
         L(z)               = sum_i [confidence_i >= threshold] CE(z_i, pseudo_i) / n
 
     n is the number of pixels that are not padding. In L, CutMix mixes pseudo-labels as it mixes the images.
-    The perturbation drops channels of the features that enter the decode head, level by level, so that it
-    works with any decode head.
+    The perturbation drops channels of the features that enter the decode head, level by level. So it works
+    with any decode head.
 
     Args:
         segmentor (dict): Config of the student.
-        threshold (float): Smallest confidence of a valid pixel, in [0, 1].
+        threshold (float): Minimum confidence of a valid pixel, in [0, 1].
         labeled_weight (float): w_l.
         strong_weight (float): w_s, for each of the two strong views.
         perturbed_weight (float): w_p.
@@ -92,8 +92,9 @@ class UniMatch(SemiSegmentor):
 
         Args:
             inputs (dict): {view: (N, 3, H, W)}, with the needed views.
-            data_samples (dict): {view: N samples}. Those of ``labeled`` have masks; those of ``weak`` and
-                ``mix_weak`` have the maps of ``LoadEmptyAnnotations`` if padding is ignored.
+            data_samples (dict): {view: N samples}. Samples of ``labeled`` have masks.
+                If padding is ignored, samples of ``weak`` and ``mix_weak`` have the maps of
+                ``LoadEmptyAnnotations``.
 
         Returns:
             dict[str, Tensor]: ``sup.*``, ``unsup.loss_strong_1``, ``unsup.loss_strong_2`` and

@@ -36,8 +36,8 @@ class UniMatchV2(SemiSegmentor):
 
     Args:
         segmentor (dict): Config of the student.
-        teacher (dict, optional): Arguments of ``Teacher``; the defaults are those of the release.
-        threshold (float): Smallest confidence of a valid pixel, in [0, 1].
+        teacher (dict, optional): Arguments of ``Teacher``. The defaults follow the release.
+        threshold (float): Minimum confidence of a valid pixel, in [0, 1].
         labeled_weight (float): w_l.
         strong_weight (float): w_s, for each of the two strong views.
         no_dropout_ratio (float): Share of the images whose two strong views have no dropout, in [0, 1].
@@ -92,8 +92,9 @@ class UniMatchV2(SemiSegmentor):
 
         Args:
             inputs (dict): {view: (N, 3, H, W)}, with the needed views.
-            data_samples (dict): {view: N samples}. Those of ``labeled`` have masks; those of ``weak`` and
-                ``mix_weak`` have the maps of ``LoadEmptyAnnotations`` if padding is ignored.
+            data_samples (dict): {view: N samples}. Samples of ``labeled`` have masks.
+                If padding is ignored, samples of ``weak`` and ``mix_weak`` have the maps of
+                ``LoadEmptyAnnotations``.
 
         Returns:
             dict[str, Tensor]: ``sup.*``, ``unsup.loss_strong_1`` and ``unsup.loss_strong_2``, weighted, and
@@ -141,8 +142,8 @@ class UniMatchV2(SemiSegmentor):
 def complementary_dropout(features: Sequence[Tensor], no_dropout_ratio: float = 0.5) -> list[Tensor]:
     """Drop each channel in one of the two images of a pair and double it in the other (section 3.3).
 
-    Levels of equal width use the same mask, as the four levels of the release do; a level of another width
-    has a mask of its own.
+    Levels with the same number of channels use the same mask, like the four levels of the release. A level
+    with another number of channels has its own mask.
 
     Args:
         features (Sequence[Tensor]): (2B, C_i, h_i, w_i) for each level. Image i and image B + i are a pair.

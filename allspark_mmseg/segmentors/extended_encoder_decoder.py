@@ -29,13 +29,13 @@ class ExtendedEncoderDecoder(EncoderDecoder):
 
     The released code of UniMatch (arXiv 2208.09910) and AllSpark (arXiv 2403.01818) evaluates on Cityscapes
     in this way, with stride ``int(2/3 * crop)``. In each direction, windows start at 0, s, 2s, ... inside the
-    image, and a window that would cross the border ends there. Softmax probabilities are averaged over the
-    windows of each pixel (the released code adds them; the argmax is the same). MMSegmentation's ``slide``
-    moves the last window back inside the image and averages logits.
+    image. Windows are clipped at the border. Softmax probabilities are averaged over the windows of each
+    pixel (the released code adds them; the argmax is the same). MMSegmentation's ``slide`` moves the last
+    window back inside the image and averages logits.
 
-    The windows have different sizes, and one can lie inside another. The last can be one pixel wide, so the
-    network must accept the smallest window of the images (MiT needs 29 pixels). For 1024 x 2048 images and
-    the config above, it is 490 x 446.
+    The windows have different sizes, and one can lie inside another. The last window can be one pixel wide.
+    The network must accept the smallest window of the images (MiT needs 29 pixels). For 1024 x 2048 images
+    and the config above, it is 490 x 446.
 
     **Sliding windows, shifted at the border**:
 

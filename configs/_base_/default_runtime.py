@@ -4,7 +4,7 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'),
 )
-# without diff_rank_seed, all processes would draw the same boxes, permutations and dropped channels
+# without diff_rank_seed, all processes draw the same boxes, permutations and dropped channels
 randomness = dict(seed=0, diff_rank_seed=True)
 vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
 visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer', alpha=0.6)

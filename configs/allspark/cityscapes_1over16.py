@@ -16,6 +16,6 @@ segmentor.decode_head = dict(
 )
 model = dict(_delete_=True, type='allspark_mmseg.AllSpark', segmentor=segmentor)
 
-optim_wrapper = dict(optimizer=dict(lr=0.005))  # the baselines' is 0.001
+optim_wrapper = dict(optimizer=dict(lr=0.005))  # the baselines use 0.001
 default_hooks = dict(memory_warm_up=dict(type='allspark_mmseg.MemoryWarmUpHook', epochs=15))
 auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -1,4 +1,4 @@
-# AllSpark on the demo data, by "make demo": 720 steps of 8 labeled and 4 unlabeled images.
+# AllSpark on the demo data, used by "make demo": 720 steps with 8 labeled and 4 unlabeled images.
 _base_ = [
     '../_base_/models/efficientnet-lite0.py',
     '../_base_/datasets/demo.py',

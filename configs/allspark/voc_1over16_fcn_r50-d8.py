@@ -1,4 +1,4 @@
-# AllSpark around a stock CNN: MMSegmentation's FCN on a dilated ResNet-50, whose deepest feature has stride 8.
+# AllSpark with a CNN of MMSegmentation: FCN on a dilated ResNet-50. Its deepest feature has stride 8.
 _base_ = [
     '../_base_/models/fcn_r50-d8.py',
     '../_base_/datasets/voc.py',

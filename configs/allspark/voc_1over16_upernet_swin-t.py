@@ -1,4 +1,4 @@
-# AllSpark around a stock model: MMSegmentation's UPerNet on Swin-T, its decode head wrapped.
+# AllSpark with a model of MMSegmentation: UPerNet on Swin-T. AllSparkHead wraps its decode head.
 _base_ = [
     '../_base_/models/upernet_swin-t.py',
     '../_base_/datasets/voc.py',

@@ -1,4 +1,4 @@
-# Supervised training on the labeled demo images, 8 per step, for about as long as allspark/demo.py.
+# Supervised training on the labeled demo images, 8 per step. It takes about as long as allspark/demo.py.
 _base_ = [
     '../_base_/models/efficientnet-lite0.py',
     '../_base_/datasets/demo.py',

@@ -7,8 +7,8 @@ pixels, and label maps with 11 classes and 11 for void.
 
 Classes: 0 sky, 1 building, 2 pole, 3 road, 4 pavement, 5 tree, 6 sign symbol, 7 fence, 8 car, 9 pedestrian,
 10 bicyclist. Void becomes 255, which is ignored. The split lists (configs/_base_/splits/camvid) name JPEG
-images, so the images become JPEG files of quality 92 (conversion.JPEG_QUALITY), like the copy with which the
-results in this repository were measured. The configs do not use the test split, so it is not converted.
+images, so the images become JPEG files of quality 92 (conversion.JPEG_QUALITY). The results in this
+repository were measured on such a copy. The configs do not use the test split, so it is not converted.
 
 Reads   {train,val}/NAME.png, {train,val}annot/NAME.png     367 + 101 images
 Writes  images/{train,val}/NAME.jpg, annotations/{train,val}/NAME.png

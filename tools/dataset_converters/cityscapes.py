@@ -67,10 +67,10 @@ def find_jobs(args: argparse.Namespace) -> list[Job]:
         missing = sorted(annotated - {str(path).removesuffix(LABEL_IDS) for path in sources})
         if missing:
             raise FileNotFoundError(
-                f'{missing[0]}{LABEL_IDS}: expected a label map beside the polygons, found none (nor for '
-                f'{len(missing) - 1} others below {folder}); unpack gtFine_trainvaltest.zip again, or draw '
-                'the polygons with csCreateTrainIdLabelImgs of the package cityscapesscripts, instead of '
-                'using this tool'
+                f'{missing[0]}{LABEL_IDS}: expected a label map beside the polygons, found none. '
+                f'{len(missing)} maps are missing below {folder}. Unpack gtFine_trainvaltest.zip again. '
+                'Or draw the polygons with csCreateTrainIdLabelImgs of the package cityscapesscripts; this '
+                'tool is then not needed.'
             )
         if not sources:
             raise FileNotFoundError(

@@ -5,17 +5,15 @@
 Classes: 0 is the background. The 80 categories, in the order of their ids (1 to 90, with gaps), are 1 to 80.
 No pixel is ignored. An image without annotations is all background.
 
-UniMatch and AllSpark train on masks that they offer as a download; they do not say how the masks were drawn.
-PseudoSeg names DeepLab's conversion script, but only that of VOC. ReCo does not use COCO. Public loaders
-differ: many draw crowd regions and show the first annotation where annotations overlap; others omit crowd
-regions and show the last one. The masks of this tool may therefore differ from the published ones. Its rules
-are:
+UniMatch and AllSpark train on masks that they offer as a download. They do not say how the masks were drawn.
+PseudoSeg refers only to the DeepLab conversion script for VOC. ReCo does not use COCO. Public loaders differ:
+many draw crowd regions and show the first annotation where annotations overlap; others omit crowd regions and
+show the last one. The masks of this tool may therefore differ from the published ones. Its rules are:
 
 * Crowd regions ("iscrowd") get the label of their category, because a semantic label does not separate
   individuals. They are below all other annotations, because their outlines are coarse.
 * Above them, larger objects are drawn first, so that small objects in front of large ones stay visible. The
-size
-  is the number of pixels of all parts. Objects of equal size keep the order of the file.
+  size is the number of pixels of all parts. Objects of equal size keep the order of the file.
 
 Reads   annotations/instances_{train,val}2017.json
 Writes  masks/000000000009.png, ...; for train2017 and val2017, whose image ids are distinct

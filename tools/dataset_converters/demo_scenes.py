@@ -164,9 +164,8 @@ def make_scene(
         top_digit (int): The digit, 0 to 9, that no other object covers.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: The image ``(size, size, 3)`` uint8, BGR, and its label map ``(size,
-        size)``
-        uint8: 0 is background, 1 + d is ink of digit d. Later objects cover earlier ones.
+        tuple[np.ndarray, np.ndarray]: The image ``(size, size, 3)`` uint8, BGR, and its label map
+        ``(size, size)`` uint8: 0 is background, 1 + d is ink of digit d. Later objects cover earlier ones.
     """
     image = background(rng, size)
     label = np.zeros((size, size), np.uint8)

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from demo_scenes import CLASSES, SPLITS, TRAIN_SHARE, load_sources, make_scene
 
-RECIPE = 1  # increase it when the scenes change, so that older data are not taken for current ones
+RECIPE = 1  # increase it when the scenes change, so that older data are not used
 PARAMS_FILE = 'params.json'
 SMALLEST_SIZE = 32  # in smaller scenes the smallest digits are narrower than their 8 source pixels
 

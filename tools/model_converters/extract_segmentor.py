@@ -1,7 +1,7 @@
 """Extract the student or the teacher from the checkpoint of a semi-supervised run, as a plain model.
 
-Use the result with a config whose ``model`` is the run's ``model.segmentor``, or as ``load_from`` of another
-run. It contains the weights and the class names, but neither optimizer nor log.
+Use the result with a config in which ``model`` is the ``model.segmentor`` of the run, or as ``load_from`` of
+another run. It contains the weights and the class names, but not the optimizer and the log.
 
     python tools/model_converters/extract_segmentor.py iter_5000.pth voc_92.pth --teacher
 """

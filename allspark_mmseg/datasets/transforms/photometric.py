@@ -22,11 +22,11 @@ _OPERATIONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
 class ColorJitter(BaseTransform):
     """Random change of brightness, contrast, saturation and hue, in random order.
 
-    The semantics are those of torchvision's ``ColorJitter`` on PIL images, which UniMatch's released code
-    uses. For the first three, a factor f ~ U[max(0, 1 - x), 1 + x] blends the image with black (brightness),
-    with its mean gray (contrast) or with its gray version (saturation); f = 1 changes nothing. The hue is
-    shifted by h ~ U[-hue, hue] of the color circle, in steps of 1/256. Results equal PIL's up to one gray
-    level.
+    It has the semantics of torchvision's ``ColorJitter`` on PIL images, which UniMatch's released code uses.
+    The first three operations draw a factor f ~ U[max(0, 1 - x), 1 + x]. It blends the image with black
+    (brightness), with its mean gray (contrast) or with its gray version (saturation). f = 1 changes nothing.
+    The hue is shifted by h ~ U[-hue, hue] of the color circle, in steps of 1/256. Results equal PIL's up to
+    one gray level.
 
     Required and modified keys: ``img`` (H, W, 3), uint8 in [0, 255], BGR.
 

@@ -13,9 +13,10 @@ from ...utils import unwrap_model
 class MeanTeacherHook(Hook):
     """Update the teacher after each step of the optimizer. Without a teacher, the hook does nothing.
 
-    A new run counts the teacher's steps from 0, also if it starts from other weights (``load_from``).
+    A new run counts the steps of the teacher from 0, even if it loads weights with ``load_from``.
 
-    MMEngine's ``EMAHook`` keeps its averaged model to itself, so a method's loss cannot use it for labels.
+    A method needs the teacher in its loss. MMEngine's ``EMAHook`` does not give the loss access to its
+    averaged model.
     """
 
     # before SyncBNStatsHook, so that the teacher's statistics are averaged as well

@@ -20,12 +20,12 @@ from .mean_teacher import MeanTeacherHook
 class StartupCheckHook(Hook):
     """Stop the run early when training would fail later or have no effect.
 
-    Before training, the hook checks the number of classes, the batch size against the sampler, the views that
-    the method needs, the size of the crop, the hook of the teacher, and the format, size and labels of all
-    masks for training and validation. Before testing, it checks the number of classes and the masks of the
-    test data. When a checkpoint is loaded, it checks that the checkpoint contains parameters of the model.
-    When a run is resumed, it checks that the checkpoint is of the same method and calls the model's
-    ``check_resume``.
+    Before training, the hook checks the number of classes, and whether the batch size fits the sampler. It
+    checks the views that the method needs, the size of the crop and the hook of the teacher. It also checks
+    the format, size and labels of all masks for training and validation. Before testing, it checks the number
+    of classes and the masks of the test data. When a checkpoint is loaded, it checks that the checkpoint
+    contains parameters of the model. When a run is resumed, it checks that the checkpoint is of the same
+    method and calls the model's ``check_resume``.
 
     Args:
         masks (bool): Read all masks. Each process reads its share. A mask takes some milliseconds.

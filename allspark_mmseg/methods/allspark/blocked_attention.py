@@ -1,7 +1,7 @@
-"""Training of channel attention on a CPU, block by block: neither the map of scores nor the keys are whole.
+"""Channel attention for training on a CPU. It computes the score map and the keys block by block.
 
-PyTorch's own kernel avoids the map too, but on a CPU it builds it as soon as there is dropout, and its
-backward pass uses one thread per head.
+PyTorch's fused kernel does not build the score map either. With dropout on a CPU, however, it builds the
+whole map, and its backward pass uses one thread per head.
 """
 
 from collections.abc import Iterator
@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_BLOCK_BYTES = 2**21  # of scores; fits into the caches of two cores
+_BLOCK_BYTES = 2**21  # size of the scores of a block; fits into the caches of two cores
 _RESCALE_THRESHOLD = 40.0  # e^40 is far from overflow; a score above it changes the row's shift
 _DROPOUT_LEVELS = 2**16  # the dropout probability is rounded to a multiple of 1 / 65536
 
 
 class _Dropout:
-    """The dropout mask of each block; the backward pass draws it again from the same seed.
+    """The dropout mask of each block. The backward pass draws it again from the same seed.
 
     Args:
-        probability (float): In [0, 1).
-        seed (int): Of all blocks.
+        probability (float): Dropout probability, in [0, 1).
+        seed (int): Seed of all blocks.
     """
 
     def __init__(self, probability: float, seed: int) -> None:
@@ -32,14 +32,14 @@ class _Dropout:
 
     def draw(self, block: int, out: Tensor) -> Tensor:
         """Fill ``out`` (rows, O) with 1 for kept weights of a block and 0 for dropped ones; return it."""
-        # NumPy's generator, four 16-bit numbers per draw, is several times as fast as PyTorch's
+        # NumPy's generator, with four 16-bit numbers per draw, is several times faster than PyTorch's
         words = np.random.SFC64((self.seed, block)).random_raw(-(-out.numel() // 4))
         uniform = torch.from_numpy(words.view(np.int16))[: out.numel()].view(out.shape)
         return out.copy_(uniform.ge_(self.cut - _DROPOUT_LEVELS // 2))
 
 
 class _Workspace:
-    """Memory that all blocks reuse, because fresh pages for each block would cost more than its sums.
+    """Buffers that all blocks reuse, because allocating them for each block takes longer than its arithmetic.
 
     Args:
         query (Tensor): (M, N).
@@ -86,27 +86,28 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 class BlockedAttention(torch.autograd.Function):
-    """softmax(Q K^T), dropout, times V, with keys W_K R_s and values W_V R_s of groups s.
+    """Attention dropout(softmax(Q K^T)) V, with keys W_K R_s and values W_V R_s of groups s.
 
     This is the online softmax (Milakov and Gimelshein, arXiv 1805.02867; Dao et al., arXiv 2205.14135). The
-    forward pass keeps the output and each query's shift and sum. Both passes compute the keys and values of a
-    group, and the weights of a block, when they need them. The shift of a row is the mean of its scores,
-    known beforehand; it grows only if a score gets too large for ``exp``.
+    forward pass stores the output, and the shift and the sum of each query. Both passes compute the keys and
+    values of a group, and the weights of a block, when they need them. The shift of a row is the mean of its
+    scores, which is known in advance. The shift grows only if a score is too large for ``exp``.
     """
 
     @staticmethod
     def forward(
         ctx: Any, query: Tensor, source: Tensor, key_weight: Tensor, value_weight: Tensor, probability: float
     ) -> Tensor:
-        """Attend.
+        """Compute the attention.
 
         Args:
             ctx: Autograd context.
-            query (Tensor): (M, N) on the CPU, already scaled; its dtype is that of all products.
+            query (Tensor): (M, N) on the CPU, already scaled. All products have its dtype.
             source (Tensor): (S, D, N), the groups R_s.
             key_weight (Tensor): (O, D), W_K.
             value_weight (Tensor): (O, D), W_V.
-            probability (float): Of dropout on the weights, in [0, 1); PyTorch's global generator seeds it.
+            probability (float): Dropout probability of the weights, in [0, 1). PyTorch's global generator
+                gives the seed.
 
         Returns:
             Tensor: (M, N).
@@ -149,7 +150,7 @@ class BlockedAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of the query, the source and both weights; the probability has none.
+        """Compute the gradients of the query, the source and both weights.
 
         Args:
             ctx: Autograd context.

@@ -1,4 +1,4 @@
-"""The AllSpark bottleneck: labeled features reborn from unlabeled ones (arXiv 2403.01818, section 3.2)."""
+"""The AllSpark bottleneck: labeled features from unlabeled features (arXiv 2403.01818, section 3.2)."""
 
 from collections.abc import Sequence
 
@@ -23,10 +23,10 @@ _CHOICES = {
 
 @torch.no_grad()
 def group_channels(class_maps: Tensor, tokens: Tensor, size: Sequence[int]) -> Tensor:
-    """Give each channel the class whose map it resembles most (channel-wise semantic grouping, section 3.3).
+    """Assign each channel to the class with the most similar map (semantic grouping, section 3.3).
 
-    Class maps and channels are scaled to unit L2 norm over the positions. The class of a channel is the one
-    with the largest inner product; the first wins a tie.
+    Class maps and channels are scaled to unit L2 norm over the positions. The class of a channel is the class
+    with the largest inner product. In a tie, the first class wins.
 
     Args:
         class_maps (Tensor): (B, K, H, W) float, logits or probabilities; resized to ``size``.
@@ -59,12 +59,12 @@ class AllSparkBottleneck(BaseModule):
         num_heads (int): Number of attention heads H.
         stride (int): Pixels per position of the feature map; 32 for the deepest stage of most backbones.
         dropout (float): Probability of dropout in the attention, in [0, 1).
-        grouping (str): The class maps that channels are compared with: ``'logits'``, as released, or
-            ``'probabilities'``, as in the paper. The two give different groups.
-        memory_sync (str): In distributed training, ``'all'``: every process writes the channels of all
-            processes, so that all memories are equal. ``'rank'``: each process writes its own channels; a
-            checkpoint then has the memory of rank 0.
-        memory_init (str): Rows that are not written yet hold ``'noise'``, as released, or ``'zeros'``.
+        grouping (str): The class maps that are compared with the channels: ``'logits'``, as released, or
+            ``'probabilities'``, as in the paper. The results differ.
+        memory_sync (str): Synchronization in distributed training. ``'all'``: every process writes the
+            channels of all processes, so all memories are equal. ``'rank'``: each process writes its own
+            channels. A checkpoint then has the memory of rank 0.
+        memory_init (str): Initial content of the rows: ``'noise'``, as released, or ``'zeros'``.
 
     Raises:
         ValueError: An argument is out of range or unknown.
@@ -113,8 +113,8 @@ class AllSparkBottleneck(BaseModule):
 
         Args:
             feature (Tensor): (B, C, h, w).
-            per_image (bool): The keys are the image's own channels (prediction), not those of the whole batch
-                (pseudo-labeling as released).
+            per_image (bool): If True, the keys of an image are its own channels (prediction). Otherwise, they
+                are the channels of the whole batch (pseudo-labeling as released).
 
         Returns:
             Tensor: (B, C, h, w).
@@ -145,7 +145,7 @@ class AllSparkBottleneck(BaseModule):
         tokens, normed = self._to_tokens(feature)
         labeled, unlabeled = normed[:num_labeled], normed[num_labeled:]
         class_maps = pseudo_logits if self.grouping == 'logits' else pseudo_logits.float().softmax(dim=1)
-        # before the attention, which reads the channels of this batch, too
+        # before the attention, because the attention also reads the channels of this batch
         self._write_memory(unlabeled.detach(), group_channels(class_maps, unlabeled, size))
         source = self.memory.read() if read_memory else unlabeled.transpose(1, 2)
         attended_unlabeled = self.unlabeled_attention(unlabeled)

@@ -1,4 +1,4 @@
-"""Attention between channels: a token is a channel, described by its values at all positions."""
+"""Attention between channels. A token is a channel; its vector holds the values at all positions."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from ...utils import require
 from .fast_attention import fast_channel_attention
 
-EPS = 1e-5  # of the instance normalization
+EPS = 1e-5  # epsilon of the instance normalization
 
 
 def channel_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
@@ -16,10 +16,10 @@ def channel_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float 
 
         \mathrm{Dropout}(\mathrm{softmax}(\mathrm{InstanceNorm}(Q K^T)))\, V
 
-    The instance normalization (mean and biased variance of the whole map of scores) replaces the usual
-    scaling
-    of the scores: the softmax sees unit variance for any number of keys. This function states the formula;
-    the modules below call ``fast_channel_attention``, which gives the same result without the map of scores.
+    The instance normalization uses the mean and the biased variance of the whole score map. It replaces the
+    usual scaling of the scores, so the softmax sees unit variance for any number of keys. This function
+    states the formula. The modules below call ``fast_channel_attention``, which gives the same result without
+    the score map.
 
     Args:
         query (Tensor): (B, H, M, N) float: M channels, each with N positions.
@@ -86,7 +86,7 @@ class ChannelSelfAttention(ChannelAttention):
     """The unlabeled stream: multi-head self-attention between the channels of one image (section 3.2)."""
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Attend.
+        """Compute the attention.
 
         Args:
             tokens (Tensor): (B, N, D).
@@ -95,7 +95,7 @@ class ChannelSelfAttention(ChannelAttention):
             Tensor: (B, N, D).
         """
         query = self.query(tokens).unflatten(2, (self.num_heads, -1)).permute(0, 2, 3, 1)  # (B, H, D, N)
-        # contiguous: otherwise every later operation would make and keep a copy
+        # contiguous, because otherwise every later operation makes and keeps a copy
         attended = self.attend(query.contiguous(), tokens.transpose(1, 2)[:, None])
         # (B, H, D, N) -> (B, N, D*H): channel-major, unlike the projections, because released weights need it
         return self.out_dropout(self.out(attended.permute(0, 3, 2, 1).flatten(2)))
@@ -109,8 +109,9 @@ class ChannelCrossAttention(ChannelAttention):
 
         Args:
             tokens (Tensor): (B, N, D), the queries.
-            source (Tensor): (S, D, N), from other images or from the classes of the memory.
-            per_image (bool): Image i attends to ``source[i]`` alone (S = B) instead of to all of ``source``.
+            source (Tensor): (S, D, N), channels of other images or of the classes of the memory.
+            per_image (bool): If True, image i attends only to ``source[i]`` (S = B). Otherwise, it attends to
+                all of ``source``.
 
         Returns:
             Tensor: (B, N, D).

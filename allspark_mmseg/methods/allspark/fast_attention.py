@@ -1,7 +1,8 @@
-"""Channel attention without its map of scores: the fast form of ``channel_attention``.
+"""Fast form of ``channel_attention`` that does not build the score map.
 
-Softmax ignores a constant shift of its scores. Therefore the instance normalization reduces to a scale of the
-queries, which ``score_moments`` computes without the scores, and a fused attention kernel does the rest.
+A constant shift of the scores does not change the softmax. So the instance normalization reduces to a scale
+of the queries. ``score_moments`` computes this scale without the scores. A fused attention kernel does the
+rest.
 """
 
 import itertools
@@ -19,7 +20,8 @@ def fast_channel_attention(
 ) -> Tensor:
     """Compute ``channel_attention`` with keys and values that are projections of ``source``.
 
-    The keys of head h are ``key_weight[h] @ source[:, s]`` of all groups s, and the values likewise.
+    The keys of head h are ``key_weight[h] @ source[:, s]`` for all groups s. The values use ``value_weight``
+    in the same way.
 
     Args:
         query (Tensor): (B, H, M, N) float.
@@ -38,7 +40,7 @@ def fast_channel_attention(
 def softmax_attention(
     query: Tensor, source: Tensor, key_weight: Tensor, value_weight: Tensor, dropout: float = 0.0
 ) -> Tensor:
-    """Compute softmax(Q K^T), dropout, times V.
+    """Compute dropout(softmax(Q K^T)) V.
 
     Args:
         query (Tensor): (B, H, M, N) float, already scaled.
@@ -47,7 +49,7 @@ def softmax_attention(
     Returns:
         Tensor: (B, H, M, N).
     """
-    if len(source) < len(query):  # a shared source: the queries of all images become those of one
+    if len(source) < len(query):  # a shared source: concatenate the queries of all images
         joint = query.transpose(0, 1).flatten(1, 2)[None]
         attended = softmax_attention(joint, source, key_weight, value_weight, dropout)
         return attended[0].unflatten(1, (len(query), -1)).transpose(0, 1)
@@ -61,6 +63,6 @@ def softmax_attention(
         (weight[None, :, None] @ source[:, None]).flatten(2, 3) for weight in (key_weight, value_weight)
     )
     width = query.shape[-1]
-    if query.device.type == 'cuda' and width % 8:  # its kernels need multiples of 8; zeros change no product
+    if query.device.type == 'cuda' and width % 8:  # its kernels need multiples of 8; zeros add nothing
         query, key, value = (F.pad(each, (0, -width % 8)) for each in (query, key, value))
     return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=1.0)[..., :width]

@@ -24,15 +24,15 @@ class AllSparkHead(BaseModule):
             decoder=dict(type='SegformerHead', ...))          # any MMSegmentation decode head
 
     The ``AllSpark`` method calls ``forward_semi``. In a plain ``EncoderDecoder``, the head trains and tests
-    like
-    its decoder: every image goes through the labeled stream, and its keys are those of the whole batch in
-    training and its own in prediction. The memory is not used, and the unlabeled stream gets no gradient, so
-    that distributed training needs ``find_unused_parameters=True``.
+    like its decoder. Every image then goes through the labeled stream. The keys of an image are the channels
+    of the whole batch in training, and its own channels in prediction. The memory is not used. The unlabeled
+    stream gets no gradient, so distributed training needs ``find_unused_parameters=True``.
 
     A plain checkpoint of the same network without the bottleneck loads into the decoder.
 
     Args:
-        bottleneck (dict): Arguments of ``AllSparkBottleneck``; ``num_classes`` is the decoder's by default.
+        bottleneck (dict): Arguments of ``AllSparkBottleneck``. The default of ``num_classes`` is the value of
+            the decoder.
         decoder (dict): Config of a decode head.
         bottleneck_index (int): Index of the feature that the bottleneck replaces; -1 is the deepest.
         init_cfg (dict, optional): As in MMEngine.
@@ -138,10 +138,10 @@ class AllSparkHead(BaseModule):
 
 
 def _check_channels(decoder: BaseDecodeHead, in_channels: int, index: int) -> None:
-    """Check the bottleneck's channels against the decoder's channels of the same feature, if it takes it."""
+    """Check that bottleneck and decoder expect the same number of channels for the replaced feature."""
     indices = decoder.in_index if isinstance(decoder.in_index, (list, tuple)) else [decoder.in_index]
     widths = decoder.in_channels if isinstance(decoder.in_channels, (list, tuple)) else [decoder.in_channels]
-    if len(indices) != len(widths):  # the decoder concatenates its features: only their sum is known
+    if len(indices) != len(widths):  # the decoder concatenates its features, so only the sum is known
         return
     expected = dict(zip(indices, widths, strict=True))
     deepest = max(indices)

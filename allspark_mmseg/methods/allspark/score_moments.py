@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_EPS = 1e-5  # of the instance normalization
+_EPS = 1e-5  # epsilon of the instance normalization
 _CHUNK = 8  # groups of keys whose covariance is summed at a time
 
 
 def score_scale(query: Tensor, source: Tensor, key_weight: Tensor) -> Tensor:
     r"""Compute the inverse standard deviation of all scores Q K^T of a map.
 
-    With means q, k and covariances C_Q, C_K of the query and key channels, the variance of the scores is
-    <C_Q, C_K> + k^T C_Q k + q^T C_K q. The three terms are not negative, so that nothing cancels.
+    The query and key channels have means q, k and covariances C_Q, C_K. The variance of the scores is then
+    <C_Q, C_K> + k^T C_Q k + q^T C_K q. None of the three terms is negative, so there is no cancellation.
 
     Args:
         query (Tensor): (B, H, M, N) float.
@@ -46,7 +46,7 @@ def _query_moments(query: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _key_moments(source: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Moments of all keys W_h R_s, without the keys, and without differences of large sums.
+    """Compute the moments of all keys W_h R_s without the keys and without cancellation.
 
     (B, S, D, N) and (H, O, D) -> mean (B, H, 1, N) and covariance (B, H, N, N).
     """
@@ -54,7 +54,7 @@ def _key_moments(source: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     mean_weight = weight.mean(dim=1, keepdim=True)
     centered = weight - mean_weight
     within = _QuadraticForms.apply(source, centered.transpose(1, 2) @ centered / weight.shape[1])
-    # one head at a time, with equal numbers of dimensions: otherwise the product copies and keeps the source
+    # one head at a time, with equal numbers of dimensions; otherwise the product copies and keeps the source
     group_means = torch.stack([(of_head[None, None] @ source).squeeze(2) for of_head in mean_weight], dim=1)
     mean = group_means.mean(dim=2, keepdim=True)
     between = (group_means - mean).transpose(2, 3) @ (group_means - mean)

@@ -29,21 +29,22 @@ class AllSpark(SemiSegmentor):
         e4 (unlabeled) = channel-wise self-attention                                    (section 3.2)
         loss           = w_l CE(decoder(labeled), mask) + w_u CE(decoder(unlabeled), pseudo)
 
-    ``MemoryWarmUpHook`` ends the warm-up; the memory is written from the first step. Two differences from the
-    release: all processes share one memory, and prediction takes the images one by one.
+    ``MemoryWarmUpHook`` ends the warm-up. The memory is written from the first step. There are two
+    differences from the release: all processes share one memory, and the prediction for an image does not
+    depend on the other images of the batch.
 
     Args:
         segmentor (dict): Config of the student; its ``decode_head`` is an ``allspark_mmseg.AllSparkHead``.
         labeled_weight (float): w_l; 0.5 in the paper.
         unlabeled_weight (float): w_u; 0.5 in the paper.
-        unlabeled_view (str): The view on which the student learns the pseudo-labels of ``weak``; the same
-            view in the paper.
-        threshold (float): Smallest confidence of a valid pixel, in [0, 1]; 0 in the paper.
-        ignore_padding (bool): Leave padding out of the loss on pseudo-labels; the release includes it. Needs
+        unlabeled_view (str): The view on which the student learns the pseudo-labels of ``weak``. The paper
+            uses ``weak`` itself.
+        threshold (float): Minimum confidence of a valid pixel, in [0, 1]; 0 in the paper.
+        ignore_padding (bool): Exclude padding from the loss on pseudo-labels. The release includes it. Needs
             ``LoadEmptyAnnotations`` in the unlabeled pipeline.
-        pseudo_keys (str): The keys of the attention during pseudo-labeling: ``'batch'`` for the channels of
-            all images of the batch, as released; ``'image'`` for each image's own, as in prediction.
-        kwargs: As in ``SemiSegmentor``. With a teacher, the pseudo-labels are the teacher's.
+        pseudo_keys (str): The keys of the attention during pseudo-labeling. ``'batch'``: the channels of all
+            images of the batch, as released. ``'image'``: the channels of the same image, as in prediction.
+        kwargs: As in ``SemiSegmentor``. With a teacher, the teacher makes the pseudo-labels.
 
     Raises:
         ValueError: The student's decode head is not an ``AllSparkHead``, ``threshold`` is not in [0, 1], or
@@ -96,8 +97,8 @@ class AllSpark(SemiSegmentor):
 
         Args:
             inputs (dict): {view: (N, 3, H, W)}, with the needed views.
-            data_samples (dict): {view: N samples}. Those of ``labeled`` have masks; those of ``weak`` have
-                the maps of ``LoadEmptyAnnotations`` if padding is ignored.
+            data_samples (dict): {view: N samples}. Samples of ``labeled`` have masks.
+                If padding is ignored, samples of ``weak`` have the maps of ``LoadEmptyAnnotations``.
 
         Returns:
             dict[str, Tensor]: ``sup.*`` and ``unsup.loss_ce``, weighted; ``pseudo.*`` and ``memory.filled``

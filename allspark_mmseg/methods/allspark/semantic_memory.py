@@ -11,11 +11,11 @@ from torch import Tensor, nn
 class SemanticMemory(nn.Module):
     """A first-in-first-out ring buffer of channels for each class.
 
-    A row is one channel of one unlabeled image: its value at each position. Rows that are not written yet are
-    read, too; they hold standard normal noise, as released, or zeros.
+    A row is one channel of one unlabeled image: its value at each position. Reading also returns rows that
+    are not written yet. They hold standard normal noise, as released, or zeros.
 
-    The buffers are ``rows`` (K, D, N) float, ``pointer`` (K,) int64, the slot that the next channel of a
-    class gets, and ``written`` (K,) int64, the number of rows that hold channels.
+    The buffers are ``rows`` (K, D, N) float, ``pointer`` (K,) int64 and ``written`` (K,) int64. ``pointer``
+    is the slot for the next channel of each class. ``written`` is the number of rows that hold channels.
 
     Args:
         num_classes (int): Number of classes K.
@@ -45,9 +45,9 @@ class SemanticMemory(nn.Module):
     def update(self, tokens: Tensor, classes: Tensor) -> None:
         """Write every channel to the ring of its class: image by image, channel by channel.
 
-        There is no loop over classes and no device synchronization. If more channels of a class arrive than
-        its ring holds, every write to a slot has the row of the slot's last channel, so that the order of the
-        writes does not matter.
+        There is no loop over classes and no device synchronization. If a class gets more channels than its
+        ring holds, several writes go to the same slot. All of them write the last channel of this slot, so
+        their order does not matter.
 
         Args:
             tokens (Tensor): (B, N, D) float, the unlabeled tokens.

@@ -1,4 +1,4 @@
-"""The contrastive loss of CSS: hard pixels move toward the prototype of their class, away from others."""
+"""The contrastive loss of CSS. It pulls hard pixels toward the prototype of their class."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ NOT_DRAWN = -1
 
 
 def negative_classes(prototypes: Tensor, present: Tensor, temperature: float) -> Tensor:
-    """Compute the distribution of the class of a negative, for a query of each class.
+    """Compute the probability of each class of a negative, for queries of each class.
 
     Args:
         prototypes (Tensor): (K, D) float.
         present (Tensor): (K,) bool, True for classes that have pixels.
-        temperature (float): Of the softmax over the cosines of the prototypes.
+        temperature (float): Temperature of the softmax over the cosines of the prototypes.
 
     Returns:
         Tensor: (K, K) float, p(column | row); rows sum to 1. It is 0 on the diagonal and for absent classes,
@@ -146,8 +146,8 @@ def contrastive_loss(
 class _GatheredProducts(torch.autograd.Function):
     """Inner products of queries with gathered rows, without a copy (K, Q, M, D) of the rows.
 
-    All products of a class followed by a gather are several times faster than gathering the rows. In the
-    backward pass, a fused weighted sum replaces autograd's scatter. The rows get no gradient.
+    Computing all products of a class and then gathering them is several times faster than gathering the rows.
+    In the backward pass, a fused weighted sum replaces the scatter of autograd. The rows get no gradient.
     """
 
     @staticmethod

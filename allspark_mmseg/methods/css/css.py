@@ -31,27 +31,26 @@ class CSS(SemiSegmentor):
         loss         = CE(student(labeled), mask) + mean_p w_b CE(student(strong)_bp, y_bp)
                        + r(t) contrast(z, prototypes)
         w_b          = #{p: q_bp >= threshold} / #{p: y_bp is a class}
-        contrast:      of labeled pixels, and of unlabeled pixels with q' >= weak_threshold. The hard ones of
-                       them are drawn toward the prototype of their class and away from other classes' pixels
+        contrast:      uses labeled pixels, and unlabeled pixels with q' >= weak_threshold. It pulls hard
+                       pixels toward the prototype of their class and away from pixels of other classes
         prototypes  <- moving average of the class means of z, before the contrast
         teacher     <- exponential moving average of the student, after the step (MeanTeacherHook)
         r(t)         = contrast_weight exp(-5 (t / contrast_ramp_down)^2) for t < contrast_ramp_down, else 0
 
     There is no threshold per pixel: the weight w_b of its image scales every pixel with a label.
 
-    The view ``strong_1`` differs from ``weak`` in color and blur only, so that both have the same pixels in
-    the same places; this class rescales, mixes and flips it. Three differences from the release: colors
-    change before the mixing, nothing is rounded to 8 bits, and the partner of an image in mixing is the next
-    image of the same process.
+    The view ``strong_1`` differs from ``weak`` only in color and blur, so both have the same pixels in the
+    same places. This class rescales, mixes and flips it. There are three differences from the release: colors
+    change before the mixing, nothing is rounded to 8 bits, and an image is mixed with the next image of the
+    same process.
 
     Args:
         segmentor (dict): Config of the student; its ``decode_head`` is an
             ``allspark_mmseg.RepresentationHead``.
         teacher (dict, optional): Arguments of ``Teacher``. Defaults: ``momentum=0.01``, and the policy for
             buffers that ``teacher_statistics`` needs.
-        threshold (float): Confidence from which a pixel counts in w_b, in [0, 1].
-        weak_threshold (float): Confidence from which an unlabeled pixel takes part in the contrast, in [0,
-            1].
+        threshold (float): Minimum confidence of a pixel that counts in w_b, in [0, 1].
+        weak_threshold (float): Minimum confidence of an unlabeled pixel in the contrast, in [0, 1].
         hard_threshold (float, optional): A pixel is hard if the probability of its label is below this, in
             (0, 1]; None makes all pixels hard.
         contrast_temperature (float): Temperature of the contrast and of the choice of negative classes.
@@ -60,17 +59,17 @@ class CSS(SemiSegmentor):
         prototype_momentum (float): Share of the new class means in the prototypes, in (0, 1]; 0.01 is a decay
             of 0.99.
         contrast_weight (float): Weight of the contrast.
-        contrast_ramp_down (int, optional): Steps after which the contrast ends; None for a constant weight.
-            In the release, 200 epochs of the labeled images. The teacher counts t.
+        contrast_ramp_down (int, optional): Number of steps until the contrast ends; None for a constant
+            weight. The release uses 200 epochs of the labeled images. The teacher counts t.
         scale_range (tuple[float, float]): Range of the rescaling factor; in the release (0.5, 1.5) for VOC
             and (0.5, 2.0) for Cityscapes.
         mix (str, optional): ``'cutmix'``, ``'cutout'``, ``'classmix'``, or None.
         average_over (str): Pixels over which the classifier's loss on the strong view is averaged:
             ``'positive'``, those with a loss above 0, as released, or ``'labeled'``, those with a label.
-        teacher_statistics (str): What the teacher's batch norms use in training. ``'labeled_and_weak'`` or
-            ``'weak'``: the statistics of a batch of these images (``'weak'`` saves a pass). ``'student'``:
-            running statistics that follow the student's.
-        ignore_padding (bool): Padding gets no label; the release trains on its reflected borders. Needs
+        teacher_statistics (str): Statistics of the teacher's batch norms in training. ``'labeled_and_weak'``
+            or ``'weak'``: the statistics of a batch of these images (``'weak'`` saves a pass). ``'student'``:
+            running statistics that follow the student.
+        ignore_padding (bool): Padding gets no label. The release trains on reflected borders. Needs
             ``LoadEmptyAnnotations`` in the unlabeled pipeline.
         kwargs: As in ``SemiSegmentor``; ``predict_on`` is ``'teacher'`` by default.
 
@@ -131,8 +130,8 @@ class CSS(SemiSegmentor):
 
         Args:
             inputs (dict): {view: (N, 3, H, W)}, with the needed views.
-            data_samples (dict): {view: N samples}. Those of ``labeled`` have masks; those of ``weak`` have
-                the maps of ``LoadEmptyAnnotations`` if padding is ignored.
+            data_samples (dict): {view: N samples}. Samples of ``labeled`` have masks.
+                If padding is ignored, samples of ``weak`` have the maps of ``LoadEmptyAnnotations``.
 
         Returns:
             dict[str, Tensor]: ``sup.*``, ``unsup.loss_ce`` and ``unsup.loss_contrast``, weighted. For the
@@ -183,7 +182,7 @@ class CSS(SemiSegmentor):
 
     @torch.no_grad()
     def teach(self, labeled: Tensor, weak: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the teacher, with its batch norms as ``teacher_statistics`` says.
+        """Run the teacher. ``teacher_statistics`` selects the statistics of its batch norms.
 
         Args:
             labeled (Tensor): (Bl, 3, H, W).
@@ -209,8 +208,8 @@ class CSS(SemiSegmentor):
         """Make the targets of the weak view; each variant has its own.
 
         Args:
-            logits (Tensor): (N, K, h, w), the teacher's.
-            representations (Tensor): (N, D, h, w), the teacher's.
+            logits (Tensor): (N, K, h, w), from the teacher.
+            representations (Tensor): (N, D, h, w), from the teacher.
             size (Sequence[int]): (H, W) of the images.
             padding (Tensor, optional): (N, H, W) bool, True for padding.
 
@@ -223,8 +222,8 @@ class CSS(SemiSegmentor):
         """Compute the probabilities that decide which pixels are hard; each variant has its own.
 
         Args:
-            logits (Tensor): (N, K, h, w) float32, the student's.
-            representations (Tensor): (N, D, h, w) float32, the student's.
+            logits (Tensor): (N, K, h, w) float32, from the student.
+            representations (Tensor): (N, D, h, w) float32, from the student.
 
         Returns:
             Tensor: (N, K, h, w) float32, a distribution over the classes.
@@ -240,7 +239,8 @@ class CSS(SemiSegmentor):
             label (Tensor): (N, h, w) int64, in 0..K-1, or 255 for pixels that take no part.
 
         Returns:
-            tuple[Tensor, Tensor]: The loss and the share of hard pixels among those that take part, scalars.
+            tuple[Tensor, Tensor]: Scalars: the loss, and the share of hard pixels among the pixels that take
+            part.
         """
         with torch.autocast(label.device.type, enabled=False):
             hard = self.hard_pixels(logits, representations.detach(), label).flatten()
@@ -261,8 +261,8 @@ class CSS(SemiSegmentor):
         """Find the hard pixels.
 
         Args:
-            logits (Tensor): (N, K, h, w) float32, the student's.
-            representations (Tensor): (N, D, h, w) float32, the student's.
+            logits (Tensor): (N, K, h, w) float32, from the student.
+            representations (Tensor): (N, D, h, w) float32, from the student.
             label (Tensor): (N, h, w) int64, in 0..K-1, or 255.
 
         Returns:

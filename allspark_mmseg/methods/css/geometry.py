@@ -44,7 +44,7 @@ class Rescale:
             device (torch.device or str): Device of the result.
 
         Returns:
-            Rescale: Of N images.
+            Rescale: Factors and corners of N images.
         """
         low, high = scale_range
         # float64: in float32 a product could round up to the end of its range

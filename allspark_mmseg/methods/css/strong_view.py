@@ -17,7 +17,7 @@ def make_strong_view(
 
     Args:
         images (Tensor): (N, 3, H, W).
-        targets (Targets): Of the N images.
+        targets (Targets): Targets of the N images.
         scale_range (tuple[float, float]): Range of the rescaling factor.
         mix (str, optional): ``'cutmix'``, ``'cutout'``, ``'classmix'``, or None.
         num_classes (int): Number of classes K.
@@ -42,11 +42,11 @@ def make_strong_view(
 def mix_with_next(
     images: Tensor, targets: Targets, mask: Tensor, cutout: bool = False
 ) -> tuple[Tensor, Targets]:
-    """Replace pixels of each image by those of the next image of the batch, or by nothing.
+    """Replace pixels of each image by pixels of the next image of the batch, or by zeros.
 
     Args:
         images (Tensor): (N, 3, H, W).
-        targets (Targets): Of the N images.
+        targets (Targets): Targets of the N images.
         mask (Tensor): (N, H, W) bool, True for pixels to replace.
         cutout (bool): The replaced pixels become 0, their label 255 and their confidence 0.
 

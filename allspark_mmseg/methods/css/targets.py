@@ -35,7 +35,7 @@ class Targets:
         """Return the labels of the pixels that take part in the contrast.
 
         Args:
-            weak_threshold (float): Smallest confidence of such a pixel, in [0, 1].
+            weak_threshold (float): Minimum confidence of such a pixel, in [0, 1].
 
         Returns:
             Tensor: (N, H, W) int64, in 0..K-1, or 255.

@@ -1,4 +1,4 @@
-"""The three CSS methods, which differ in their targets and in the probabilities that make pixels hard."""
+"""The three CSS methods. They differ in their targets and in the selection of hard pixels."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from .targets import Targets
 
 @MODELS.register_module()
 class CSSBaseline(CSS):
-    """CSS's baseline: labels and hard pixels by the classifier alone.
+    """Baseline of CSS: only the classifier decides labels and hard pixels.
 
     .. code-block:: text
 
@@ -68,11 +68,11 @@ class CSSMix(CSS):
         hard:   s of the student at the label is below hard_threshold
 
     The largest value of s is e^(1/T) / (e^(1/T) + (K - 1) e^(-1/T)) at temperature T. With the release's T of
-    0.5 it is 0.73 for K = 21 and 0.75 for K = 19. This is below the release's thresholds, so that every pixel
-    is hard. Here T is 0.1 by default.
+    0.5 it is 0.73 for K = 21 and 0.75 for K = 19. This is below the thresholds of the release, so every pixel
+    is hard there. Here T is 0.1 by default.
 
-    A class without a prototype counts as agreed when the classifier predicts it. In the release, prototypes
-    of zeros leave little but class 0 in the first step.
+    If the classifier predicts a class without a prototype, the spaces count as agreed. In the release, the
+    prototypes are zero at first, so almost all labels of the first step are class 0.
 
     Adds ``css.agreement`` to the log: the share of pixels on which both spaces agree.
 
@@ -187,12 +187,12 @@ def label_by_similarity(
 
     Args:
         model (CSSMix or CSSCross): The method.
-        representations (Tensor): (N, D, h, w), the teacher's.
+        representations (Tensor): (N, D, h, w), from the teacher.
         size (Sequence[int]): (H, W) of the images.
         padding (Tensor, optional): (N, H, W) bool, True for padding.
 
     Returns:
-        PseudoLabel: Of the N images, (H, W).
+        PseudoLabel: Pseudo-labels (N, H, W).
     """
     similarity = model.resize_to_input(model.prototypes.similarity(representations), size)
     logits = model.prototypes.logits(similarity, model.similarity_temperature)

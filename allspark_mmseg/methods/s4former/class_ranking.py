@@ -1,11 +1,11 @@
-"""Negative class ranking: the student ranks the classes other than the pseudo-label as the teacher does."""
+"""Negative class ranking: the student learns how the teacher ranks all classes except the pseudo-label."""
 
 import torch
 from torch import Tensor
 
 from ...pseudo_label import IGNORE_INDEX
 
-_EPS = 1e-6  # in the released distance; it keeps the gradient of the norm finite
+_EPS = 1e-6  # part of the released formula; it keeps the gradient of the norm finite
 
 
 def negative_class_ranking(logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
@@ -17,7 +17,7 @@ def negative_class_ranking(logits: Tensor, teacher_logits: Tensor, target: Tenso
         loss = sum over pixels with a target of || s - t + 1e-6 ||_2 / number of all pixels
 
     Args:
-        logits (Tensor): (N, K, H, W) float, the student's.
+        logits (Tensor): (N, K, H, W) float, from the student.
         teacher_logits (Tensor): (N, K, H, W) float; they get no gradient.
         target (Tensor): (N, H, W) int64, in 0..K-1, or 255 for pixels without a target.
 

@@ -1,4 +1,4 @@
-"""Patch-adaptive self-attention: a bias toward patches of which the teacher is unconfident."""
+"""Patch-adaptive self-attention: a bias toward patches where the teacher is unconfident."""
 
 import inspect
 
@@ -27,12 +27,13 @@ def patch_adaptive_bias(unconfident: Tensor, strength: float) -> Tensor:
         bias[q, k] = 0 for queries q among the more confident half of the patches
         bias[q, k] = strength * unconfident[k] for the other queries
 
-    The class token is among the other queries; as a key it is confident. Half of P patches is floor(P / 2).
-    Of equally confident patches, the first in row-major order are in the confident half.
+    The class token belongs to the other queries. As a key, it is confident. Half of P patches is
+    floor(P / 2). If patches are equally confident, the first ones in row-major order belong to the confident
+    half.
 
     Args:
         unconfident (Tensor): (N, h, w) float, from ``unconfident_share``.
-        strength (float): lambda; 5 multiplies the weight of an entirely unconfident key by e^5.
+        strength (float): lambda. The weight of a key without confident pixels is multiplied by e^lambda.
 
     Returns:
         Tensor: (N, 1, 1 + P, 1 + P) float, P = h w, the class token first. All heads share the bias: at 512 x

@@ -26,7 +26,7 @@ class S4Former(SemiSegmentor):
     .. code-block:: text
 
         pseudo, confidence = max softmax teacher(weak); a pixel is valid where confidence > threshold
-        z_a      = student(strong), attention biased toward patches of which the teacher is unconfident
+        z_a      = student(strong), attention biased toward patches where the teacher is unconfident
         z_p      = decode(unshuffle(encode(shuffle(CutMix(strong)))))
         loss     = w_l CE(student(labeled), mask)
                    + r(t) w_u (w_a CE(z_a, pseudo) + w_p CE(z_p, CutMix(pseudo))
@@ -34,7 +34,7 @@ class S4Former(SemiSegmentor):
         teacher <- exponential moving average of the student, after the step (MeanTeacherHook)
         r(t)     = exp(-5 (1 - t / ramp_up)^2) for t < ramp_up, else 1
 
-    The student makes three passes, so that each batch of its norm layers has one kind of images.
+    The student makes three passes, so the norm layers see one kind of images per batch.
 
     Args:
         segmentor (dict): Config of the student; its backbone takes an ``attention_bias``.
@@ -43,7 +43,7 @@ class S4Former(SemiSegmentor):
         labeled_weight (float): w_l.
         unlabeled_weight (float): w_u.
         unlabeled_view (str): The view on which the student learns, ``strong`` above.
-        threshold (float): Confidence that a valid pixel exceeds, in [0, 1].
+        threshold (float): The confidence of a valid pixel is above this value, in [0, 1].
         attention_weight (float): w_a; 0 skips this pass, and the backbone needs no ``attention_bias``.
         attention_strength (float): lambda of ``patch_adaptive_bias``.
         perturbed_weight (float): w_p.
@@ -51,7 +51,7 @@ class S4Former(SemiSegmentor):
         cutmix (dict, optional): Arguments of ``HalfAreaBoxes``. CutMix pastes the next image of the batch.
         shuffle (dict, optional): Arguments of ``PatchShuffle``.
         mix_teacher_logits (bool): Mix the teacher's logits like the images before the ranking. The release
-            does not, so that it ranks the pixels of a box by the logits of another image.
+            does not mix them, so it compares the pixels of a box with the logits of another image.
         ignore_padding (bool): Padding gets no pseudo-label; in the release it gets one. Needs
             ``LoadEmptyAnnotations`` in the unlabeled pipeline.
         average_over (str): The pixels over which CE of pseudo-labels is averaged: ``'all'``, as released, or
@@ -123,8 +123,8 @@ class S4Former(SemiSegmentor):
 
         Args:
             inputs (dict): {view: (N, 3, H, W)}, with the needed views.
-            data_samples (dict): {view: N samples}. Those of ``labeled`` have masks; those of ``weak`` have
-                the maps of ``LoadEmptyAnnotations`` if padding is ignored.
+            data_samples (dict): {view: N samples}. Samples of ``labeled`` have masks.
+                If padding is ignored, samples of ``weak`` have the maps of ``LoadEmptyAnnotations``.
 
         Returns:
             dict[str, Tensor]: ``sup.*`` and ``unsup.loss_{attention,perturbed,ranking}``, weighted;
@@ -169,7 +169,8 @@ class S4Former(SemiSegmentor):
 
         Args:
             images (Tensor): (N, 3, H, W).
-            confident (Tensor): (N, H, W) bool, pixels of which the teacher is confident, padding included.
+            confident (Tensor): (N, H, W) bool, True for pixels where the teacher is confident, including
+                padding.
 
         Returns:
             Tensor: Logits (N, K, H, W).

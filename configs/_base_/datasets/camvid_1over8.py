@@ -15,7 +15,7 @@ load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *g
 # LoadEmptyAnnotations marks the padding
 load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.LoadEmptyAnnotations'), *geometry]
 pack = dict(type='PackSegInputs')
-# 480 x 360 plus one. The padding of EfficientNet-Lite depends on the parity of a size, and the crops are odd, too.
+# 480 x 360 plus one. The padding of EfficientNet-Lite depends on the parity of a size, and the crop size is odd.
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(481, 361), keep_ratio=False),

@@ -1,4 +1,4 @@
-# Cityscapes for CSS: crops of 769, labeled images not resized (as released), weaker colors than UniMatch's. The model
+# Cityscapes for CSS: crops of 769, no resize of labeled images (as released), weaker colors than in UniMatch. The model
 # itself rescales and flips the unlabeled images. 186 labeled images.
 _base_ = './cityscapes.py'
 

@@ -1,4 +1,4 @@
-# COCO 2017, its instances as 81 classes: 118 287 training images, 1/512 of them labeled (232).
+# COCO 2017 with 81 classes, drawn from the instances: 118 287 training images, 1/512 of them labeled (232).
 _base_ = '../color.py'
 
 data_root = 'data/coco'

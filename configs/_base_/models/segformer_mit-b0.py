@@ -1,4 +1,4 @@
-# SegFormer with its authors' all-MLP head and layer-norm epsilons.
+# SegFormer with the all-MLP head and the layer-norm epsilons of its released code.
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 data_preprocessor = dict(
     type='SegDataPreProcessor',

@@ -1,4 +1,4 @@
-# FixMatch for your own data; network, batches and schedule as in allspark.py.
+# FixMatch for your own data. Network, batches and schedule are the same as in allspark.py.
 _base_ = [
     '../models/segformer_mit-b2.py',
     '../datasets/own_data.py',

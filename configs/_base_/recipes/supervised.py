@@ -1,4 +1,4 @@
-# Supervised training on your own labeled images, to compare with; network and images per step as in allspark.py.
+# Supervised baseline on your own labeled images. The network and the images per step are those of allspark.py.
 _base_ = [
     '../models/segformer_mit-b2.py',
     '../datasets/own_data.py',

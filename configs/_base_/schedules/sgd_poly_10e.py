@@ -1,4 +1,4 @@
-# The reference's schedule on COCO: as on Pascal, but shorter.
+# The released schedule of AllSpark on COCO: as on Pascal, but shorter.
 _base_ = './sgd_poly_80e.py'
 
 max_epochs = 10

@@ -1,4 +1,4 @@
-# The reference's schedule on Cityscapes: longer than on Pascal, and one learning rate for the whole network.
+# The released schedule of AllSpark and UniMatch on Cityscapes: longer than on Pascal, and one learning rate for the whole network.
 _base_ = './sgd_poly_80e.py'
 
 max_epochs = 240

@@ -1,4 +1,4 @@
-# The reference's schedule on Pascal: SGD, backbone at lr, everything else at 10 lr, poly 0.9 every iteration,
+# The released schedule of AllSpark and UniMatch on Pascal: SGD, backbone at lr, everything else at 10 lr, poly 0.9 every iteration,
 # set after the step (so steps 0 and 1 have the full rate).
 max_epochs = 80
 optim_wrapper = dict(

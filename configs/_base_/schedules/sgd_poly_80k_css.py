@@ -1,5 +1,5 @@
-# CSS's schedule: 80 epochs of 1000 steps, one learning rate, poly 0.9 down to 0. The release stops at 1e-4, which only
-# the last 1 % of the steps would pass.
+# CSS's schedule: 80 epochs of 1000 steps, one learning rate, poly 0.9 down to 0. The release stops at 1e-4,
+# which matters only in the last 1 % of the steps.
 epoch, max_epochs = 1000, 80
 optim_wrapper = dict(
     type='OptimWrapper',

@@ -153,7 +153,7 @@ def collect(
     if reference:
         for path, content in read_reference(reference).items():
             collection.offer(path, content, IMPORTED)
-    reason = 'a list from which it follows is missing'
+    reason = 'a list that is needed to compute it is missing'
     try:
         for path, lines in from_data:
             collection.offer(path, encode(path, lines), BY_RULE)

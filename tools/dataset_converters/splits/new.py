@@ -138,11 +138,11 @@ def count_classes(
 
 
 def choose(present: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Choose images to label such that every class occurs, about as often as in all images.
+    """Choose images to label. Every class occurs, about as often as in all images.
 
-    The classes are covered first, the rarest class first. Among the images with that class, one with the most
-    uncovered classes is taken. The rest is drawn at random ``DRAWS`` times. The draw is kept for which the
-    share of images with each class is closest to the share in all images.
+    The classes are covered first, the rarest class first. Among the images with this class, the function
+    takes one with the most uncovered classes. It draws the other images at random ``DRAWS`` times. It keeps
+    the draw in which the share of images with each class is closest to the share in all images.
 
     Args:
         present (np.ndarray): (N, C) bool, whether an image contains a class.
@@ -211,7 +211,7 @@ def write_lists(contents: dict[Path, str]) -> None:
 
 
 def make_new(args: argparse.Namespace) -> bool:
-    """Write ``labeled.txt`` and ``unlabeled.txt`` as the command line says, and report.
+    """Write ``labeled.txt`` and ``unlabeled.txt``, and print a report.
 
     Args:
         args (Namespace): Options of ``make_splits.py new``.

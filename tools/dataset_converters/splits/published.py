@@ -65,7 +65,7 @@ def augmented_masks_hint(root: Path) -> str:
 
 
 def report(collection: Collection) -> None:
-    """Print the table of the lists, and what to do about missing ones."""
+    """Print the table of the lists, and say what to do about missing lists."""
     print(f'{"list":<32}{"lines":>6}  {"origin":<19}check')
     for path in collection.wanted:
         count, origin, check = LISTS[path].lines, 'needs --reference', '-'

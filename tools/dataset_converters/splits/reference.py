@@ -47,9 +47,9 @@ def read_reference(reference: str) -> dict[str, bytes]:
     """Read the published lists from a copy of a reference repository. They are not verified.
 
     Args:
-        reference (str): A folder that contains splits/, that is splits/, or that contains splits/ one level
-            below; a zip or tar archive of such a folder; the address of an archive; or the address of a
-            repository on GitHub.
+        reference (str): A folder, a zip or tar archive of it, the address of an archive, or the address of a
+            repository on GitHub. The folder is splits/ itself, or contains splits/ directly or one level
+            below.
 
     Returns:
         dict[str, bytes]: Maps keys of ``LISTS`` to file contents with Unix line ends.
