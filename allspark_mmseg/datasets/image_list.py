@@ -9,6 +9,7 @@ files exist.
 import os.path as osp
 import re
 from collections.abc import Sequence
+from io import StringIO
 from typing import Any
 
 from mmengine import fileio
@@ -44,7 +45,7 @@ def parse_list_line(line: str) -> tuple[str, str | None]:
         >>> parse_list_line('images/my photo.jpg')
         ('images/my photo.jpg', None)
     """
-    line = line.strip(' \r\n')
+    line = line.lstrip(' \t').rstrip(' \r\n')  # a tab at the end has a meaning
     if '\t' in line:
         columns = [column.strip() for column in line.rstrip().split('\t')]
     elif _FIRST_IMAGE.fullmatch(line):
@@ -199,7 +200,8 @@ class ImageListDataset(BaseSegDataset):
         rows = []
         # Windows editors write a byte-order mark
         text = self._files.get_text(self.ann_file).removeprefix('\ufeff')
-        for number, line in enumerate(text.splitlines(), start=1):
+        # str.splitlines would also split at characters that a path can contain, such as a form feed
+        for number, line in enumerate(StringIO(text, newline=None), start=1):
             if not line.strip():
                 continue
             try:

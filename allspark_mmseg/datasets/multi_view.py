@@ -10,8 +10,8 @@ image 0 is labeled and image 1 is unlabeled. T is a tensor (3, H, W), uint8, BGR
     dataset[1], whose pipeline ends with MultiView(weak=[...], strong_1=[...]):
         dict(inputs=BaseDataElement(weak=T, strong_1=T), data_samples=BaseDataElement(weak=S, strong_1=S))
 
-        |  pseudo_collate makes lists of BaseDataElements. It would merge plain dicts, which fails if their
-        keys v  differ.
+        |  pseudo_collate makes lists of BaseDataElements. It would merge plain dicts, which fails if
+        v  their keys differ.
     dict(inputs=[BaseDataElement(labeled=T), BaseDataElement(weak=T, strong_1=T)],
          data_samples=[BaseDataElement(labeled=S), BaseDataElement(weak=S, strong_1=S)])
 

@@ -52,9 +52,8 @@ class TeacherStudentValLoop(ValLoop):
             other_metrics = {f'{other}/{name}': value for name, value in self._evaluate().items()}
         finally:
             model.predict_on = predictor
-        metrics = (
-            self._evaluate() | other_metrics
-        )  # in this order, because save_best='auto' uses the first key
+        # in this order, because save_best='auto' uses the first key
+        metrics = self._evaluate() | other_metrics
         self.runner.call_hook('after_val_epoch', metrics=metrics)
         self.runner.call_hook('after_val')
         return metrics

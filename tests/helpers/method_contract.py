@@ -78,7 +78,7 @@ class MethodContract:
             assert torch.isfinite(value).all(), name
             assert value.requires_grad == ('loss' in name), f'{name}: losses alone carry a gradient'
             assert 'loss' not in name or name.startswith(('sup.', 'unsup.')), name
-        assert any('loss' not in name for name in entries), 'no health number for the log'
+        assert any('loss' not in name for name in entries), 'no statistic for the log'
         total, _ = model.parse_losses(entries)  # what MMEngine optimizes
         torch.testing.assert_close(total, losses_in(entries))
 

@@ -214,9 +214,21 @@ def test_a_list_from_windows(root):
     ]
 
 
+def test_only_line_breaks_end_a_line(root):
+    names = ['form\ffeed.jpg', 'next\x85line.jpg', 'line\u2028separator.jpg']
+    for name in names:
+        write_image(root / 'odd' / name)
+    text = '\r'.join(f'odd/{name}' for name in names)
+    (root / 'split.txt').write_bytes(text.encode())
+    dataset = build(root, ann_file='split.txt', labeled=False)
+    assert [info['img_path'] for info in infos(dataset)] == [f'{root}/odd/{name}' for name in names]
+
+
 @pytest.mark.parametrize(
     ('line', 'columns'),
     [
+        ('\ta/1.jpg b/1.png', ('a/1.jpg', 'b/1.png')),
+        (' \ta/1.jpg\tb/1.png', ('a/1.jpg', 'b/1.png')),
         ('a/1.jpg b/1.png', ('a/1.jpg', 'b/1.png')),
         ('JPEGImages/2007_000032.jpg SegmentationClass/2007_000032.png\n',
          ('JPEGImages/2007_000032.jpg', 'SegmentationClass/2007_000032.png')),

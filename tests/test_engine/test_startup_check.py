@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import ConfigDict
+from mmseg.registry import MODELS
 from PIL import Image
 
-from allspark_mmseg.engine import load_checkpoint_file
+from allspark_mmseg.engine import StartupCheckHook, load_checkpoint_file
 
 from ..helpers.tiny_models import CROP, tiny_segmentor
 
@@ -309,6 +310,18 @@ def test_a_run_of_another_method_is_not_resumed(config, stored, refused):
         f'{stored}: the checkpoint is from a run of AllSpark, but the config is for SelfTraining' in message
     )
     assert '--work-dir' in message
+
+
+@pytest.mark.parametrize('kind', ['EncoderDecoder', 'allspark_mmseg.ExtendedEncoderDecoder'])
+def test_a_supervised_run_resumes_in_both_plain_segmentors(config, runner_of, kind):
+    """They have the same parameters. Checkpoints of both name EncoderDecoder."""
+    runner = runner_of(config)
+    runner.model, runner._resume = MODELS.build(tiny_segmentor() | dict(type=kind)), True
+    checkpoint = dict(meta=dict(method='EncoderDecoder'), state_dict=runner.model.state_dict())
+    StartupCheckHook().after_load_checkpoint(runner, checkpoint)
+    checkpoint['meta'].clear()
+    StartupCheckHook().before_save_checkpoint(runner, checkpoint)
+    assert checkpoint['meta'] == dict(method='EncoderDecoder')
 
 
 def test_masks_of_unlabeled_images_are_not_opened(config, tmp_path, runner_of):

@@ -5,6 +5,7 @@ import pytest
 from ..helpers.configs import RunConfig, read_rows
 
 ROWS = read_rows()
+SEMI_SUPERVISED = [name for name, row in ROWS.items() if not row.config.startswith('supervised/')]
 LOSSES = {
     'cross-entropy': dict(type='CrossEntropyLoss', avg_non_ignore=True),
     'OHEM': dict(type='allspark_mmseg.OHEMCrossEntropyLoss', threshold=0.7, min_kept=200000),
@@ -95,6 +96,7 @@ def test_inference(row, run):
     assert run.segmentor.test_cfg == expected
 
 
+@pytest.mark.parametrize('row', SEMI_SUPERVISED, indirect=True)
 def test_arguments_of_the_method(row, run):
     """All other arguments are defaults; test_weights_of_the_methods compares them with the papers."""
     expected = {}
@@ -112,12 +114,10 @@ def test_arguments_of_the_method(row, run):
         )
     elif run.method == 'mean_teacher':
         expected = dict(predict_on='teacher', ignore_padding=True)
-    elif run.dinov2 and not run.supervised:
+    elif run.dinov2:
         expected = dict(predict_on='teacher', teacher={})
-    elif run.cnn and not run.supervised:
+    elif run.cnn:
         expected = dict(mix_source='same_image')
         expected |= dict(threshold=0.0) if run.dataset == 'cityscapes' else {}
-    if run.supervised:
-        return
     arguments = {key: v for key, v in run.cfg.model.items() if key not in ('type', 'segmentor')}
     assert arguments == expected

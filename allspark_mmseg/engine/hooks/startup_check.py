@@ -4,6 +4,7 @@ import torch
 from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmseg.models import EncoderDecoder
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -89,7 +90,7 @@ class StartupCheckHook(Hook):
             runner (Runner): The runner.
             checkpoint (dict): The checkpoint. It is changed in place.
         """
-        checkpoint['meta']['method'] = type(unwrap_model(runner.model)).__name__
+        checkpoint['meta']['method'] = _method_name(unwrap_model(runner.model))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check that the checkpoint fits the model, before the model loads it.
@@ -199,11 +200,16 @@ def _check_heads(model: nn.Module) -> None:
             )
 
 
+def _method_name(model: nn.Module) -> str:
+    # one name for ExtendedEncoderDecoder and its base class: their training and their parameters are the same
+    return 'EncoderDecoder' if isinstance(model, EncoderDecoder) else type(model).__name__
+
+
 def _check_method(source: str, checkpoint: dict, model: nn.Module) -> None:
-    method = checkpoint.get('meta', {}).get('method', type(model).__name__)
-    if method != type(model).__name__:
+    own = _method_name(model)
+    method = checkpoint.get('meta', {}).get('method', own)
+    if method != own:
         raise ValueError(
-            f'{source}: the checkpoint is from a run of {method}, but the config is for '
-            f'{type(model).__name__}. Use another --work-dir, or start from these weights with load_from '
-            'instead of --resume.'
+            f'{source}: the checkpoint is from a run of {method}, but the config is for {own}. Use another '
+            '--work-dir, or start from these weights with load_from instead of --resume.'
         )
