@@ -244,7 +244,6 @@ def test_truncated_checkpoint_is_named_and_the_previous_one_survives(project, tr
     assert 'resumed epoch: 2' in call(*command, '--resume', work / 'epoch_2.pth')
 
 
-@pytest.mark.skipif(not STOCK.is_dir(), reason='this build of MMSegmentation does not carry its tools')
 def test_stock_launchers_run_the_same_config(project, trained, tmp_path):
     command = ['python', STOCK / 'train.py', project / 'config.py', '--work-dir', tmp_path / 'work']
     options = ['--cfg-options', 'train_cfg.max_epochs=1']

@@ -1,10 +1,12 @@
 """Training data set with named streams of labeled and unlabeled images."""
 
+import logging
 import os.path as osp
 from collections.abc import Sequence
 from functools import lru_cache
 
 from mmengine.dataset import BaseDataset, ConcatDataset
+from mmengine.logging import print_log
 from mmseg.registry import DATASETS as MMSEG_DATASETS
 
 from ..registry import DATASETS
@@ -66,6 +68,7 @@ class SemiDataset(ConcatDataset):
         allow_overlap: bool = False,
     ) -> None:
         if split is not None:
+            _warn_if_unused(split, [*_as_list(labeled), *_as_list(unlabeled)])
             split = _find_split(split, data_root)
         defaults = {'data_root': data_root, 'metainfo': metainfo}
         parts, self.unlabeled = (
@@ -104,6 +107,17 @@ class SemiDataset(ConcatDataset):
             )
 
 
+def _warn_if_unused(split: str, sources: list[dict]) -> None:
+    # an error would be too strict: a child config inherits split from its base
+    if all(isinstance(source, dict) and ('type' in source or 'ann_file' in source) for source in sources):
+        print_log(
+            f"SemiDataset: split is '{split}', but no stream reads it: each source has its own ann_file or "
+            'type. Remove ann_file to read the split.',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
 def _find_split(split: str, data_root: str) -> str:
     """Return the absolute path of the split folder, below ``data_root`` or the working directory."""
     path = osp.join(data_root, split)
@@ -136,7 +150,8 @@ def _build_source(name: str, source: dict, split: str | None, defaults: dict) ->
         if not isinstance(dataset, BaseDataset):
             raise TypeError(
                 f'SemiDataset: a source of the stream {name} is a {type(dataset).__name__}, expected a '
-                f'BaseDataset. Join several sources with a list: {name}=[dict(...), dict(...)].'
+                f'BaseDataset. Join several sources with a list: {name}=[dict(...), dict(...)]. There is no '
+                'need to repeat images: the DualStreamSampler starts again each time they run out.'
             )
         return dataset
     own = {'type': 'allspark_mmseg.ImageListDataset', 'labeled': name == 'labeled', **defaults, **source}

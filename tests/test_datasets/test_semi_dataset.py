@@ -212,3 +212,15 @@ def test_a_wrapper_of_data_sets_is_refused(root):
     assert isinstance(build(root, labeled=source).labeled, ImageListDataset)
     with pytest.raises(TypeError, match=r'labeled is a ConcatDataset.*labeled=\[dict'):
         build(root, labeled={'type': 'ConcatDataset', 'datasets': [source]})
+
+
+def test_a_split_that_no_stream_reads_is_reported(root, monkeypatch):
+    messages = []
+    monkeypatch.setattr(
+        'allspark_mmseg.datasets.semi_dataset.print_log', lambda message, **_: messages.append(message)
+    )
+    build(root)
+    assert not messages
+    own = {'ann_file': 'splits/few/labeled.txt'}
+    build(root, split='splits/nowhere', labeled=own, unlabeled={'ann_file': 'splits/few/unlabeled.txt'})
+    assert len(messages) == 1 and "split is 'splits/nowhere', but no stream reads it" in messages[0]

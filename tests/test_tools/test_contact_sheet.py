@@ -133,7 +133,6 @@ def test_wrong_arguments_are_refused(tmp_path, capsys, text, message):
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
     """A config and two random checkpoints on six validation images."""
-    pytest.importorskip('sklearn')
     root = tmp_path_factory.mktemp('report')
     make_demo_data.main([str(root / 'data'), '--labeled', '1', '--unlabeled', '0', '--val', '6'])
     palette = [[20 * index, 255 - 20 * index, 100] for index in range(11)]

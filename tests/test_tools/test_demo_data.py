@@ -8,8 +8,6 @@ import make_demo_data as demo
 import numpy as np
 import pytest
 
-pytest.importorskip('sklearn')
-
 SMALL = ['--labeled', '10', '--unlabeled', '4', '--val', '3', '--size', '64']
 
 

@@ -11,11 +11,11 @@ import pytest
 from splits import reference as tool
 
 from tests.helpers.configs import ROOT
-from tests.helpers.split_lists import PUBLISHED, lists_below, row, run_make_splits
+from tests.helpers.split_lists import lists_below, published_folder, row, run_make_splits
 
 
 def as_folder(place):
-    shutil.copytree(PUBLISHED, place / 'AllSpark/splits')
+    shutil.copytree(published_folder(), place / 'AllSpark/splits')
     return place / 'AllSpark'
 
 
@@ -121,7 +121,7 @@ def test_missing_files_are_reported_and_unlabeled_images_need_no_mask(published,
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
     status, output = make_splits(
-        'cityscapes', '--data-root', root, '--reference', PUBLISHED, '--out', tmp_path / 's'
+        'cityscapes', '--data-root', root, '--reference', published_folder(), '--out', tmp_path / 's'
     )
     assert status == 0
     assert f'{2975 + 7} images of these lists are missing in {root}:\n  {lines[0].split()[0]}\n' in output
