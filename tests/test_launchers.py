@@ -224,7 +224,7 @@ def test_other_methods_train_resume_and_test_in_two_processes(project, method):
         assert before.any() and after.any(), key
         assert torch.allclose(before, after, atol=0.05 * float(before.abs().max())), f'{key} began anew'
     tested = call(ROOT / 'tools/dist_test.sh', config, work / 'epoch_2.pth', 2, '--work-dir', work / 'test')
-    assert miou(tested)[-1] == miou(second)[-2], 'the teacher predicts; the student is told behind it'
+    assert miou(tested)[-1] == miou(second)[-2], 'the teacher predicts; the metrics of the student follow'
 
 
 def test_truncated_checkpoint_is_named_and_the_previous_one_survives(project, trained, tmp_path):
