@@ -333,14 +333,13 @@ def test_css_variants_on_camvid_differ_in_the_class():
 def distinct_models() -> dict[str, tuple[str, dict]]:
     """Models of all configs and rows that differ, with their views: name -> (config, options)."""
     tried: dict[str, tuple[str, tuple[str, dict]]] = {}
-    sources = {name: (name, {}) for name in NAMES} | {
-        row.name: (row.config, row.options) for row in read_rows().values()
-    }
-    for name, (config, options) in sources.items():
-        run = RunConfig(config, options)
+    rows = read_rows().values()
+    runs = {name: RunConfig(name) for name in NAMES} | {row.name: row.peek() for row in rows}
+    sources = dict.fromkeys(NAMES, None) | {row.name: (row.config, row.options) for row in rows}
+    for name, run in runs.items():
         views = [] if run.supervised else sorted(run.views)
         key = json.dumps([run.cfg.model.to_dict(), views], default=str)
-        tried.setdefault(key, (name, (config, options)))
+        tried.setdefault(key, (name, sources[name] or (name, {})))
     return dict(tried.values())
 
 

@@ -136,7 +136,12 @@ class Row:
     meta: dict
 
     def load(self) -> RunConfig:
+        """Return a config of the row that a test may change."""
         return RunConfig(self.config, self.options)
+
+    def peek(self) -> RunConfig:
+        """Return the config of the row, shared by all tests: only to look at."""
+        return _peek(self.name)
 
 
 @functools.cache
@@ -161,6 +166,11 @@ def read_rows() -> dict[str, Row]:
         )
         for model in models
     }
+
+
+@functools.cache
+def _peek(name: str) -> RunConfig:
+    return read_rows()[name].load()
 
 
 def views_of(step: ConfigDict) -> dict[str, list]:

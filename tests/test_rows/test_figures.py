@@ -21,7 +21,7 @@ def row(request):
 
 @pytest.fixture(scope='module')
 def run(row) -> RunConfig:
-    return row.load()
+    return row.peek()
 
 
 def test_rows_have_unique_names_and_every_published_config_has_rows():

@@ -59,7 +59,7 @@ def row(request):
 
 @pytest.fixture(scope='module')
 def run(row) -> RunConfig:
-    return row.load()
+    return row.peek()
 
 
 def test_network_and_losses(row, run):

@@ -16,13 +16,13 @@ ROWS = read_rows()
 # rows whose pipelines differ: another split has the pipelines of its config
 PIPELINES = {}
 for _row in ROWS.values():
-    _run = _row.load()
+    _run = _row.peek()
     _key = json.dumps([_run.dataset, [stream.pipeline for stream in _run.streams.values()]], default=str)
     PIPELINES.setdefault(_key, _row.name)
 
 
-SEMI = [name for name in PIPELINES.values() if not ROWS[name].load().supervised]
-SUPERVISED = [name for name in PIPELINES.values() if ROWS[name].load().supervised]
+SEMI = [name for name in PIPELINES.values() if not ROWS[name].peek().supervised]
+SUPERVISED = [name for name in PIPELINES.values() if ROWS[name].peek().supervised]
 
 
 @pytest.mark.parametrize('name', PIPELINES.values())

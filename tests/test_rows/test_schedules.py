@@ -20,7 +20,7 @@ def row(request):
 
 @pytest.fixture(scope='module')
 def run(row) -> RunConfig:
-    return row.load()
+    return row.peek()
 
 
 def test_optimizer_and_schedule(row, run):
@@ -44,7 +44,7 @@ def test_optimizer_and_schedule(row, run):
 # the schedules that differ, each with one of its rows
 SCHEDULES = {}
 for _row in ROWS.values():
-    _run = _row.load()
+    _run = _row.peek()
     _key = json.dumps(
         [_run.cfg.param_scheduler, _row.meta['Learning Rate'], _row.meta['Head Learning Rate Factor']],
         default=str,
