@@ -22,53 +22,66 @@ KEYS = [
 ]  # fmt: skip
 
 
-def run(out, *arguments: str, peak: bool) -> tuple[list[dict], str]:
-    """Run a command in a process of its own, check the file it writes, and return results and output."""
-    done = subprocess.run(
-        [sys.executable, '-m', 'benchmarks', *arguments, '--json', str(out)],
-        capture_output=True,
-        text=True,
-        cwd=out.parent,
-        env=os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)},
-    )
-    assert done.returncode == 0, done.stderr
+@pytest.fixture
+def run(tmp_path, capsys):
+    """Run a command in this process, check the file it writes, and return results and output."""
+
+    def call(*arguments: str, peak: bool) -> tuple[list[dict], str]:
+        out = tmp_path / 'out.json'
+        main([*arguments, '--json', str(out)])
+        printed = capsys.readouterr().out
+        return check_report(out, arguments, printed, peak), printed
+
+    return call
+
+
+def check_report(out, arguments, printed: str, peak: bool) -> list[dict]:
     report = json.loads(out.read_text())
     assert report['command'][: len(arguments)] == list(arguments)
     assert {'cpu', 'cores', 'threads', 'gpu', 'python', 'torch'} <= set(report['machine'])
     assert any('mmsegmentation' in name for name in report['machine'])
     for result in report['results']:
         assert sorted(result) == sorted(KEYS)
-        assert result['name'] in done.stdout
+        assert result['name'] in printed
         for key in KEYS[1:]:
             if peak or key in KEYS[1:4]:
                 assert math.isfinite(result[key]) and result[key] > 0, key
             else:
                 assert result[key] is None, key
         assert result['speedup'] == pytest.approx(result['reference_s'] / result['ours_s'])
-    return report['results'], done.stdout
+    return report['results']
 
 
-def test_bottleneck_has_three_passes_by_default(tmp_path):
-    results, printed = run(tmp_path / 'out.json', 'bottleneck', *NARROW, '--no-peak', peak=False)
+def test_bottleneck_has_three_passes_by_default(run):
+    results, printed = run('bottleneck', *NARROW, '--no-peak', peak=False)
     expected = ['dropout 0, fp32', 'dropout 0.1, fp32', 'dropout 0.1, ours bf16, reference fp32']
     assert [result['name'].split('), ')[1] for result in results] == expected
     assert 'Largest difference of the two sides (fp32, dropout 0): output ' in printed
 
 
-def test_bottleneck_with_given_options_has_one_pass_and_peak_memory(tmp_path):
+def test_bottleneck_with_given_options_has_one_pass_and_peak_memory(run):
     options = ['--dtype', 'bf16', '--dropout', '0.2', '--threads', '1']
-    results, _ = run(tmp_path / 'out.json', 'bottleneck', *NARROW, *options, peak=True)
+    results, _ = run('bottleneck', *NARROW, *options, peak=True)
     assert [result['name'] for result in results] == ['bottleneck voc (K=3, 1+2 x 65^2), dropout 0.2, bf16']
 
 
-def test_memory_has_one_case(tmp_path):
-    results, _ = run(tmp_path / 'out.json', 'memory', *NARROW, '--no-peak', peak=False)
-    assert len(results) == 1
+def test_memory_has_one_case_in_a_process_of_its_own(tmp_path):
+    arguments = ['memory', *NARROW, '--no-peak']
+    out = tmp_path / 'out.json'
+    done = subprocess.run(
+        [sys.executable, '-m', 'benchmarks', *arguments, '--json', str(out)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(check_report(out, arguments, done.stdout, peak=False)) == 1
 
 
-def test_step_has_a_case_for_each_option(tmp_path):
+def test_step_has_a_case_for_each_option(run):
     options = ['--images', '1', '1', '--amp', '--checkpointing', '--no-peak']
-    results, _ = run(tmp_path / 'out.json', 'step', *TINY, *options, peak=False)
+    results, _ = run('step', *TINY, *options, peak=False)
     assert [result['name'].split('), ')[1] for result in results] == [
         'fp32',
         'ours bf16, reference fp32',
@@ -78,14 +91,14 @@ def test_step_has_a_case_for_each_option(tmp_path):
     assert all('mit-b0' in result['name'] for result in results)
 
 
-def test_inference_reports_the_overhead(tmp_path):
+def test_inference_reports_the_overhead(run):
     options = ['--backbone', 'mit-b0', '--no-peak']
-    _, printed = run(tmp_path / 'out.json', 'inference', *TINY, *options, peak=False)
+    _, printed = run('inference', *TINY, *options, peak=False)
     assert '% to the time of the forward pass' in printed
 
 
 @pytest.mark.parametrize('own', [False, True], ids=['generated', 'own folder'])
-def test_data_measures_both_views_and_leaves_no_files(tmp_path, own):
+def test_data_measures_both_views_and_leaves_no_files(run, tmp_path, own):
     options = ['--preset', 'camvid', '--crop', '65', '--repeats', '1', '--count', '3']
     if own:
         noise = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
@@ -94,7 +107,7 @@ def test_data_measures_both_views_and_leaves_no_files(tmp_path, own):
         (tmp_path / 'notes.txt').write_text('no image')
         options += ['--images', str(tmp_path)]
     before = set(tmp_path.iterdir())
-    results, printed = run(tmp_path / 'out.json', 'data', *options, peak=False)
+    results, printed = run('data', *options, peak=False)
     assert len(results) == printed.count('images/s per worker') == 2
     assert set(tmp_path.iterdir()) - before == {tmp_path / 'out.json'}
 
