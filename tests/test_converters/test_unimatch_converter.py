@@ -53,6 +53,7 @@ def test_keys_and_shapes_equal_the_reference(golden, name):
     shapes = [tuple(json.loads(shape)) for shape in vectors['shapes']]
     expected = list(zip(vectors['keys'].tolist(), shapes, strict=True))
     network = UniMatchNetwork(UniMatchBackbone(NETWORKS[name]), vectors['logits_mean'].shape[1])
+    assert len(dict(expected)) == len(expected), 'a dict would hide a repeated key'
     assert {key: shape for key, (_, shape) in network.keys().items()} == dict(expected)
 
 

@@ -81,6 +81,7 @@ def test_keys_and_shapes_equal_the_reference(golden, name):
     network = UniMatchV2Network(
         DINOv2Sizes(**backbone), head['channels'], head['levels'], num_classes=head['classes']
     )
+    assert len(dict(expected)) == len(expected), 'a dict would hide a repeated key'
     assert {key: tuple(value.shape) for key, value in network.official_state().items()} == dict(expected)
 
 
