@@ -8,11 +8,12 @@ checkpoint.
 import argparse
 import os
 import sys
+from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
 from allspark_mmseg.engine import default_work_dir, prepare_launch
 
@@ -95,6 +96,9 @@ def read_config(args: argparse.Namespace) -> Config:
                 'of images per step, over all processes, for which the learning rate was chosen.'
             )
         cfg.auto_scale_lr.enable = True
+    if args.resume == 'auto' and cfg.get('load_from'):
+        # the Runner would resume from load_from, which has only weights
+        args.resume = find_latest_checkpoint(cfg.work_dir) if Path(cfg.work_dir).is_dir() else None
     cfg.resume = args.resume is not None
     if args.resume not in (None, 'auto'):
         cfg.load_from = args.resume

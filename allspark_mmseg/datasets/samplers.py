@@ -35,7 +35,8 @@ class DualStreamSampler(Sampler):
     Args:
         dataset (SemiDataset): The data set. Any data set with a ``streams`` dict of index ranges works.
         labeled (int): Labeled images in a batch of one process, at least 1.
-        unlabeled (int): Unlabeled images in a batch of one process, at least 1.
+        unlabeled (int): Unlabeled images in a batch of one process. With 0, batches have labeled images only,
+            and an epoch is one pass over them.
         epoch_length (int, optional): Iterations of an epoch. By default, an epoch is one pass over the
             unlabeled images. With this argument, each stream is permuted again when all its images have been
             used. MMEngine restarts the workers after an epoch, so a large value avoids pauses.
@@ -64,20 +65,22 @@ class DualStreamSampler(Sampler):
         self.rank, self.world_size = get_dist_info()
         self.counts = {'labeled': labeled, 'unlabeled': unlabeled}
         _check_counts(**self.counts, epoch_length=epoch_length)
-        self.streams = _named_streams(dataset)
+        self.streams = _named_streams(dataset, [stream for stream in STREAMS if self.counts[stream]])
         self._check_sizes()
         self.shuffle = shuffle
         self.seed = sync_random_seed() if seed is None else seed
         self.epoch = 0
-        size = len(self.streams['unlabeled'])
+        self.first_step = 0
+        size = len(self.streams['unlabeled' if unlabeled else 'labeled'])
         per_rank = -(-size // self.world_size) if round_up else size // self.world_size
-        self.iterations = epoch_length or per_rank // unlabeled
+        self.iterations = epoch_length or per_rank // (unlabeled or labeled)
 
     def __iter__(self) -> Iterator[int]:
-        steps = [self._steps(stream) for stream in STREAMS]
-        for _ in range(self.iterations):
-            for stream in steps:
-                yield from next(stream)
+        steps = [self._steps(stream) for stream in STREAMS if self.counts[stream]]
+        for iteration in range(self.iterations):
+            batch = [index for stream in steps for index in next(stream)]
+            if iteration >= self.first_step:
+                yield from batch
 
     def __len__(self) -> int:
         return self.iterations * sum(self.counts.values())
@@ -85,6 +88,13 @@ class DualStreamSampler(Sampler):
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, counted from 0, of the next iteration; MMEngine's training loops call it."""
         self.epoch = epoch
+        self.first_step = 0
+
+    def set_position(self, step: int) -> None:
+        """Start at a step of the run, counted from 0, without loading the images before it."""
+        epoch, first_step = divmod(step, self.iterations)
+        self.set_epoch(epoch)
+        self.first_step = first_step
 
     def _steps(self, stream: str) -> Iterator[list[int]]:
         """Yield this process's indices of one stream, one list for each step, without end."""
@@ -108,6 +118,8 @@ class DualStreamSampler(Sampler):
 
     def _check_sizes(self) -> None:
         for stream, count in self.counts.items():
+            if not count:
+                continue
             size = len(self.streams[stream])
             if size == 0:
                 raise ValueError(
@@ -123,12 +135,12 @@ class DualStreamSampler(Sampler):
 
 def _check_counts(**counts: int | None) -> None:
     for name, count in counts.items():
-        valid = count is None or count >= 1
-        expected = "1 or more (to train on labeled images only, use MMEngine's InfiniteSampler)"
-        require('DualStreamSampler', name, count, valid, expected)
+        least = 0 if name == 'unlabeled' else 1
+        valid = count is None or count >= least
+        require('DualStreamSampler', name, count, valid, f'{least} or more')
 
 
-def _named_streams(dataset: Dataset) -> dict[str, range]:
+def _named_streams(dataset: Dataset, needed: list[str]) -> dict[str, range]:
     streams = getattr(dataset, 'streams', None)
     if not isinstance(streams, dict):
         raise TypeError(
@@ -136,11 +148,11 @@ def _named_streams(dataset: Dataset) -> dict[str, range]:
             "streams. Use dataset=dict(type='allspark_mmseg.SemiDataset', labeled=dict(...), "
             'unlabeled=dict(...)).'
         )
-    missing = [stream for stream in STREAMS if stream not in streams]
+    missing = [stream for stream in needed if stream not in streams]
     if missing:
         raise ValueError(
             f'DualStreamSampler: the {type(dataset).__name__} has no stream {missing[0]}. Set '
-            f'{missing[0]}=dict(...) in the SemiDataset. To train on labeled images only, use '
-            "MMEngine's InfiniteSampler."
+            f'{missing[0]}=dict(...) in the SemiDataset. To train on labeled images only, set unlabeled=0 in '
+            'the sampler.'
         )
     return streams

@@ -8,8 +8,9 @@ from .hooks import (
     PseudoLabelVisualizationHook,
     StartupCheckHook,
     SyncBNStatsHook,
+    WarmStartHook,
 )
-from .loops import TeacherStudentValLoop
+from .loops import PhaseTrainLoop, TeacherStudentValLoop
 from .optim import BFloat16OptimWrapper
 from .schedulers import PostStepPolyLR
 from .startup import default_work_dir, prepare_launch
@@ -20,11 +21,13 @@ __all__ = [
     'ClassStatisticsHook',
     'CompileBackboneHook',
     'MeanTeacherHook',
+    'PhaseTrainLoop',
     'PostStepPolyLR',
     'PseudoLabelVisualizationHook',
     'StartupCheckHook',
     'SyncBNStatsHook',
     'TeacherStudentValLoop',
+    'WarmStartHook',
     'default_work_dir',
     'load_checkpoint_file',
     'prepare_launch',

@@ -1,12 +1,110 @@
-"""Validation of student and teacher."""
+"""Training by iterations with phases, and validation of student and teacher."""
 
+from collections.abc import Iterator
 from typing import Any, cast
 
-from mmengine.runner import Runner, ValLoop
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner, ValLoop
+from mmengine.runner.base_loop import BaseLoop
+from torch import nn
+from torch.utils.data import DataLoader
 
 from ..methods import SemiSegmentor
 from ..registry import LOOPS
-from ..utils import unwrap_model
+from ..utils import require, unwrap_model
+
+
+@LOOPS.register_module()
+class PhaseTrainLoop(IterBasedTrainLoop):
+    """Iteration-based training loop for one phase of a run.
+
+    It differs from MMEngine's ``IterBasedTrainLoop`` in two points. It starts the workers of the data loader
+    with the first iteration, so a later phase loads no images before it begins. After a resume it continues
+    with the next images of the order, without loading the images before them; the sampler must have
+    ``set_position``, as :class:`DualStreamSampler` has.
+
+    Args:
+        runner (Runner): The runner.
+        dataloader (dict or DataLoader): The data loader of the phase.
+        max_iters (int): Iterations of the phase, at least 1.
+        val_begin (int): First iteration of the phase with validation.
+        val_interval (int): Iterations between two validations. The last iteration of the phase is also
+            followed by a validation.
+
+    Raises:
+        ValueError: ``max_iters`` or ``val_interval`` is below 1.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: dict | DataLoader,
+        max_iters: int,
+        val_begin: int = 1,
+        val_interval: int = 1000,
+    ) -> None:
+        for name, value in (('max_iters', max_iters), ('val_interval', val_interval)):
+            require('PhaseTrainLoop', name, value, value >= 1, '1 or more')
+        # not IterBasedTrainLoop.__init__, which starts the workers
+        BaseLoop.__init__(self, runner, dataloader)
+        self.start = 0  # iteration of the run at which the phase begins
+        self.length = max_iters
+        self.val_begin = val_begin
+        self.val_interval = val_interval
+        self.stop_training = False
+        self.next_loop: EpochBasedTrainLoop | IterBasedTrainLoop | None = None
+        self._epoch, self._max_epochs = 0, 1
+        self._iter, self._max_iters = 0, max_iters
+        runner.visualizer.dataset_meta = getattr(self.dataloader.dataset, 'metainfo', None)
+
+    @property
+    def max_iters(self) -> int:
+        """Iterations of the run, including the phases before and after this one."""
+        return self.start + self.length + (self.next_loop.max_iters if self.next_loop else 0)
+
+    @property
+    def phase_iter(self) -> int:
+        """Iterations of the phase so far."""
+        return self._iter - self.start
+
+    def run(self) -> nn.Module:
+        """Train until the end of the phase, or until a hook sets ``stop_training``.
+
+        Returns:
+            nn.Module: The model.
+        """
+        self.runner.call_hook('before_train')
+        self.runner.call_hook('before_train_epoch')
+        batches = self._batches()
+        while self.phase_iter < self.length and not self.stop_training:
+            self.runner.model.train()
+            self.run_iter(next(batches))
+            if self.runner.val_loop is not None and self.is_val_step():
+                self.runner.val_loop.run()
+        self.runner.call_hook('after_train_epoch')
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def is_val_step(self) -> bool:
+        """Return whether a validation follows the latest iteration."""
+        if not self.phase_iter:
+            return False
+        regular = self.phase_iter >= self.val_begin and self.phase_iter % self.val_interval == 0
+        return regular or self.phase_iter == self.length
+
+    def _batches(self) -> Iterator:
+        """Yield batches without end, from the current position of the phase on."""
+        sampler, skipped = self.dataloader.sampler, self.phase_iter
+        if hasattr(sampler, 'set_position'):
+            sampler.set_position(skipped)
+            skipped = 0
+        while True:
+            for batch in self.dataloader:
+                if skipped:
+                    skipped -= 1
+                else:
+                    yield batch
+            if hasattr(sampler, 'set_epoch'):
+                sampler.set_epoch(sampler.epoch + 1)
 
 
 @LOOPS.register_module()
@@ -15,7 +113,8 @@ class TeacherStudentValLoop(ValLoop):
 
     Metrics of the model that predicts (``predict_on``) keep their names, so ``save_best='mIoU'`` uses it.
     Metrics of the other model have the prefix ``student/`` or ``teacher/``. The loop takes twice the time of
-    ``ValLoop``. MMDetection has a loop of the same name.
+    ``ValLoop``. In a supervised phase, only the student is evaluated. MMDetection has a loop of the same
+    name.
 
     Args:
         runner (Runner): The runner. Its model is a :class:`SemiSegmentor` with a teacher.
@@ -42,6 +141,8 @@ class TeacherStudentValLoop(ValLoop):
             dict[str, float]: Metrics of both models. Those of the model that predicts come first.
         """
         model = cast(SemiSegmentor, unwrap_model(self.runner.model))
+        if model.supervised_only:
+            return super().run()
         self.runner.call_hook('before_val')
         self.runner.call_hook('before_val_epoch')
         self.runner.model.eval()

@@ -34,3 +34,16 @@ def rampdown_weight(step: Tensor, rampdown_steps: int | None) -> Tensor:
         return torch.ones_like(step, dtype=torch.float32)
     progress = step / rampdown_steps
     return torch.exp(-5 * progress**2) * (progress < 1)
+
+
+def linear_rampup(step: int, rampup_steps: int) -> float:
+    """Return the ramp-up weight ``(t + 1) / T``; it is 1 from step T - 1 on.
+
+    Args:
+        step (int): Number of finished steps t.
+        rampup_steps (int): T; 0 gives a constant weight of 1.
+
+    Returns:
+        float: Weight in (0, 1].
+    """
+    return min(1.0, (step + 1) / rampup_steps) if rampup_steps else 1.0

@@ -1,6 +1,7 @@
 """Base class of all semi-supervised methods: a segmentor with a student and an optional teacher."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -40,6 +41,9 @@ class SemiSegmentor(BaseSegmentor):
 
     ignore_padding: bool = False
     teacher: Teacher | None
+    # WarmStartHook sets these two: the supervised phase, and the ramp-up of the unlabeled terms after it
+    supervised_only: bool = False
+    unlabeled_scale: float = 1.0
 
     def __init__(
         self,
@@ -82,8 +86,10 @@ class SemiSegmentor(BaseSegmentor):
 
     @property
     def predictor(self) -> EncoderDecoder:
-        """The segmentor that predicts."""
-        return self.teacher.module if self.teacher and self.predict_on == 'teacher' else self.student
+        """The segmentor that predicts. In a supervised phase it is the student."""
+        if self.teacher is None or self.predict_on == 'student' or self.supervised_only:
+            return self.student
+        return self.teacher.module
 
     @property
     def align_corners(self) -> bool:
@@ -112,6 +118,21 @@ class SemiSegmentor(BaseSegmentor):
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Return the predictor's logits (N, K, H, W) of images (N, 3, H, W)."""
         return self.predictor.encode_decode(inputs, batch_img_metas)
+
+    def forward(self, inputs: Any, data_samples: Any = None, mode: str = 'tensor') -> Any:
+        """Run in one of MMSegmentation's modes. ``'loss'`` is a step of the current phase.
+
+        A supervised step trains the student alone, as a plain segmentor, on the view ``labeled``.
+        """
+        if mode != 'loss':
+            return super().forward(inputs, data_samples, mode)
+        if self.supervised_only:
+            losses = self.student.loss(inputs['labeled'], data_samples['labeled'])
+            return {f'sup.{name}': value for name, value in losses.items()}
+        return {
+            name: value * self.unlabeled_scale if name.startswith('unsup.loss') else value
+            for name, value in self.loss(inputs, data_samples).items()
+        }
 
     def _forward(self, inputs: Tensor, data_samples: list | None = None) -> Tensor:
         return self.predictor._forward(inputs, data_samples)

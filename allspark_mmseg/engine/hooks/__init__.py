@@ -6,6 +6,7 @@ from .mean_teacher import MeanTeacherHook
 from .pseudo_label_visualization import PseudoLabelVisualizationHook
 from .startup_check import StartupCheckHook
 from .sync_bn_stats import SyncBNStatsHook
+from .warm_start import WarmStartHook
 
 __all__ = [
     'ClassStatisticsHook',
@@ -14,4 +15,5 @@ __all__ = [
     'PseudoLabelVisualizationHook',
     'StartupCheckHook',
     'SyncBNStatsHook',
+    'WarmStartHook',
 ]

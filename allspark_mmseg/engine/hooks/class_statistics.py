@@ -39,7 +39,9 @@ class ClassStatisticsHook(Hook):
             outputs (dict, optional): Outputs of the training step.
         """
         model = unwrap_model(runner.model)
-        if not isinstance(model, SemiSegmentor) or not self.every_n_train_iters(runner, self.interval):
+        if not isinstance(model, SemiSegmentor) or model.supervised_only:
+            return
+        if not self.every_n_train_iters(runner, self.interval):
             return
         names = runner.train_dataloader.dataset.metainfo['classes']
         for statistic, values in model.class_statistics().items():

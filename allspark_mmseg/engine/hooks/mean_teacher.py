@@ -11,7 +11,9 @@ from ...utils import unwrap_model
 
 @HOOKS.register_module()
 class MeanTeacherHook(Hook):
-    """Update the teacher after each step of the optimizer. Without a teacher, the hook does nothing.
+    """Update the teacher after each step of the optimizer.
+
+    Without a teacher, and in a supervised phase, the hook does nothing.
 
     A new run counts the steps of the teacher from 0, even if it loads weights with ``load_from``.
 
@@ -44,7 +46,7 @@ class MeanTeacherHook(Hook):
             outputs (dict, optional): Outputs of the training step.
         """
         model = unwrap_model(runner.model)
-        if not isinstance(model, SemiSegmentor) or model.teacher is None:
+        if not isinstance(model, SemiSegmentor) or model.teacher is None or model.supervised_only:
             return
         if runner.optim_wrapper.should_update():
             model.teacher.update_parameters(model.student)

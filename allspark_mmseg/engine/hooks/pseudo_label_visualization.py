@@ -44,7 +44,9 @@ class PseudoLabelVisualizationHook(Hook):
             outputs (dict, optional): Outputs of the training step.
         """
         model = unwrap_model(runner.model)
-        if not isinstance(model, SemiSegmentor) or not self.every_n_train_iters(runner, self.interval):
+        if not isinstance(model, SemiSegmentor) or model.supervised_only:
+            return
+        if not self.every_n_train_iters(runner, self.interval):
             return
         raw = [views.weak for views in data_batch['inputs'] if 'weak' in views][: self.num]
         images = model.data_preprocessor(data_batch, training=True)['inputs']['weak'][: self.num]

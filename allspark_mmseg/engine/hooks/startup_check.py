@@ -36,6 +36,7 @@ class StartupCheckHook(Hook):
 
     def __init__(self, masks: bool = True) -> None:
         self.masks = masks
+        self._train_checked = False
 
     def before_train(self, runner: Runner) -> None:
         """Check the training set-up.
@@ -46,8 +47,13 @@ class StartupCheckHook(Hook):
         Raises:
             ValueError: Data, config and model do not fit together.
         """
+        if self._train_checked:  # the second phase of a run
+            return
+        self._train_checked = True
         model = unwrap_model(runner.model)
-        loader = runner.train_loop.dataloader
+        # the loader of the semi-supervised phase, also before the supervised phase
+        loop = getattr(runner.train_loop, 'next_loop', None) or runner.train_loop
+        loader = loop.dataloader
         dataset = loader.dataset
         _check_heads(model)
         # the class names of unlabeled images are not used

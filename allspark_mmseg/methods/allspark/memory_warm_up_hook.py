@@ -17,7 +17,8 @@ class MemoryWarmUpHook(Hook):
 
     Args:
         epochs (int, optional): Epochs of the warm-up, for epoch-based training.
-        iters (int, optional): Iterations of the warm-up. Give exactly one of the two.
+        iters (int, optional): Iterations of the warm-up, counted from the start of the semi-supervised
+            phase. Give exactly one of the two.
 
     Raises:
         ValueError: Not exactly one of the two is given, or it is negative. Before training: ``epochs`` is
@@ -42,7 +43,8 @@ class MemoryWarmUpHook(Hook):
                 f'MemoryWarmUpHook: model is a {type(model).__name__}, expected allspark_mmseg.AllSpark; '
                 'remove the hook from the config.'
             )
-        if self.epochs is not None and not isinstance(runner.train_loop, EpochBasedTrainLoop):
+        loop = getattr(runner.train_loop, 'next_loop', None) or runner.train_loop
+        if self.epochs is not None and not isinstance(loop, EpochBasedTrainLoop):
             raise ValueError(
                 f'MemoryWarmUpHook: epochs={self.epochs}, but train_cfg is iteration-based and counts no '
                 'epochs; give iters instead.'
@@ -50,8 +52,14 @@ class MemoryWarmUpHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
         """Start to read the memory at the given epoch or iteration, and log it once."""
-        ready = runner.iter >= self.iters if self.iters is not None else runner.epoch >= self.epochs
-        memory_ready = unwrap_model(runner.model).get_buffer('memory_ready')
+        model = unwrap_model(runner.model)
+        if model.supervised_only:
+            return
+        if self.iters is not None:
+            ready = runner.iter - getattr(runner.train_loop, 'start', 0) >= self.iters
+        else:
+            ready = runner.epoch >= self.epochs
+        memory_ready = model.get_buffer('memory_ready')
         if ready != bool(memory_ready):
             memory_ready.fill_(ready)
             if ready:

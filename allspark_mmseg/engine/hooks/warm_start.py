@@ -1,0 +1,336 @@
+"""Hook that puts a supervised phase before a semi-supervised training."""
+
+import time
+from pathlib import Path
+
+from mmengine.dist import barrier, is_main_process
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks.hook import DATA_BATCH
+from mmengine.runner import Runner
+
+from ...methods.loss_weights import linear_rampup
+from ...registry import HOOKS
+from ...utils import require
+from ..checkpoint import ATOMIC_BACKEND
+from ..loops import PhaseTrainLoop
+from ..phases import (
+    TrainLoop,
+    find_semi_segmentor,
+    lazy_loop,
+    log_by_iterations,
+    supervised_phase,
+    use_supervised_optimizer,
+    validate_teacher_and_student,
+    wrap_model,
+)
+from ..plain_checkpoint import check_supervised_weights, load_plain_checkpoint, plain_config, record_scores
+from ..scoreboard import CHOSEN, SUPERVISED, Scoreboard
+
+OWNER = 'WarmStartHook'
+
+
+@HOOKS.register_module()
+class WarmStartHook(Hook):
+    """Train on the labeled images until this has converged, then start the semi-supervised training.
+
+    A run has two phases with one config, one command, one work dir and one log:
+
+    1. The student is trained alone, as a plain segmentor, on the labeled stream. No unlabeled image is
+       loaded. The phase ends after ``max_iters`` iterations, or when ``patience`` validations brought no
+       new best value. With ``load_from``, this phase is omitted: the loaded weights are validated and take
+       its place.
+    2. The student and the teacher start from the best weights of phase 1. The optimizer and the learning
+       rate start anew. The losses of the unlabeled images are multiplied by a factor that grows from 0 to 1
+       in ``ramp_up`` iterations. ``train_cfg``, ``optim_wrapper`` and ``param_scheduler`` of the config are
+       those of this phase.
+
+    Pseudo-labels of an untrained network are noise, and the network learns the noise. The supervised phase
+    also gives the score that the unlabeled images must beat: student and teacher are validated, the best
+    network of each phase is stored as a plain checkpoint (``supervised.pth``, ``METHOD.pth``), and
+    ``chosen.pth`` is the better one. ``chosen.py`` is its config. ``summary.json`` has the scores. Phase 2
+    stops when ``give_up`` validations in a row have brought nothing above the supervised score.
+
+    Iterations are counted from the start of the run in the log, in the checkpoints and in ``summary.json``.
+
+    .. code-block:: python
+
+        custom_hooks = [dict(type='allspark_mmseg.WarmStartHook', max_iters=2000, val_interval=200)]
+
+    Args:
+        max_iters (int): Iterations of the supervised phase, at least 1.
+        val_interval (int): Iterations between two validations in the supervised phase.
+        patience (int, optional): Validations without a new best value that end the supervised phase. None:
+            it always has ``max_iters`` iterations.
+        batch_size (int, optional): Labeled images per step and process in the supervised phase. By default
+            as in phase 2.
+        lr_mult (float): Learning rate of the supervised phase, as a multiple of that of phase 2. In the
+            supervised phase, it decays with the power 0.9 of the remaining iterations.
+        ramp_up (int): Iterations of the linear ramp-up of the unlabeled losses.
+        give_up (int, optional): Validations in a row without a value above the supervised one that end phase
+            2. None: it always runs to its end.
+        metric (str): Metric to compare; higher is better.
+
+    Raises:
+        ValueError: An argument is out of range. Before the first iteration: the model is not a
+            semi-supervised method, ``ramp_up`` is longer than phase 2, a phase has no validation by its end,
+            ``patience`` is set without validation, the checkpoint in ``load_from`` has another network or
+            other classes, or a checkpoint of a run without this hook is resumed.
+    """
+
+    # CheckpointHook (VERY_LOW) sets its folder in before_train, and a validation there needs it
+    priority = 'LOWEST'
+
+    def __init__(
+        self,
+        max_iters: int = 2000,
+        val_interval: int = 200,
+        patience: int | None = None,
+        batch_size: int | None = None,
+        lr_mult: float = 1.0,
+        ramp_up: int = 0,
+        give_up: int | None = 8,
+        metric: str = 'mIoU',
+    ) -> None:
+        least = dict(max_iters=1, val_interval=1, patience=1, batch_size=1, give_up=1, ramp_up=0)
+        values = dict(
+            max_iters=max_iters,
+            val_interval=val_interval,
+            patience=patience,
+            batch_size=batch_size,
+            give_up=give_up,
+            ramp_up=ramp_up,
+        )
+        for name, value in values.items():
+            valid = value is None or value >= least[name]
+            require(OWNER, name, value, valid, f'{least[name]} or more')
+        require(OWNER, 'lr_mult', lr_mult, lr_mult > 0, 'a factor above 0')
+        self.max_iters = max_iters
+        self.val_interval = val_interval
+        self.patience = patience
+        self.batch_size = batch_size
+        self.lr_mult = lr_mult
+        self.ramp_up = ramp_up
+        self.give_up = give_up
+        self.metric = metric
+        self.start = 0  # iteration of the run at which phase 2 begins
+        self.resumed = False
+        self.minutes_before = 0.0
+        self.started = time.monotonic()
+
+    def before_run(self, runner: Runner) -> None:
+        """Check the config and prepare the supervised phase. The runner has built phase 2.
+
+        Args:
+            runner (Runner): The runner.
+
+        Raises:
+            ValueError: Model, validation and phases do not fit together.
+        """
+        self.model = find_semi_segmentor(runner)
+        self.board = Scoreboard(runner.work_dir, type(self.model).__name__, self.metric)
+        self.semi_loop = lazy_loop(runner)
+        self.semi_length = self.semi_loop.max_iters
+        self.semi_optimizer = runner.optim_wrapper, runner.param_schedulers
+        self._check_phases(runner)
+        log_by_iterations(runner)
+        validate_teacher_and_student(runner)
+        if runner._load_from is not None and not runner._resume:
+            runner._train_loop = self._place_semi_loop(start=0)
+        else:
+            self._enter_supervised_phase(runner)
+
+    def _check_phases(self, runner: Runner) -> None:
+        length, expected = self.semi_length, f'at most the {self.semi_length} iterations of train_cfg'
+        require(OWNER, 'ramp_up', self.ramp_up, self.ramp_up <= length, expected)
+        if runner.val_loop is not None:
+            return
+        if self.patience is not None:
+            raise ValueError(
+                f'{OWNER}: patience is {self.patience}, but the config has no validation. Set '
+                'val_dataloader, val_evaluator and val_cfg, or set patience=None.'
+            )
+        runner.logger.warning(
+            'WarmStartHook: the config has no validation. The second phase starts from the last weights of '
+            'the first, and no network is chosen.'
+        )
+
+    def _enter_supervised_phase(self, runner: Runner) -> None:
+        loop = supervised_phase(runner, self.semi_loop, self.max_iters, self.val_interval, self.batch_size)
+        loop.start_next = self.start_semi_phase
+        runner._train_loop = loop
+        use_supervised_optimizer(runner, self.lr_mult, self.max_iters)
+        self.model.supervised_only = True
+        # heads and streams that only the method trains get no gradient
+        wrap_model(runner, find_unused_parameters=True)
+
+    def start_semi_phase(self, runner: Runner) -> None:
+        """Start phase 2 from the best weights of the supervised phase.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        start, best = runner.iter, self.board.best(SUPERVISED)
+        if best is not None:
+            barrier()  # rank 0 has written the file
+            load_plain_checkpoint(self.model.student, Path(runner.work_dir, f'{SUPERVISED}.pth'))
+        if self.model.teacher is not None:
+            self.model.teacher.copy_from(self.model.student)
+        self._enter_semi_phase(runner, start)
+        score = '' if best is None else f' with {self.metric} {best.value:.2f} of iteration {best.iteration}'
+        runner.logger.info(
+            f'The supervised phase ended at iteration {start}. The semi-supervised phase starts from its '
+            f'{"last" if best is None else "best"} weights{score}.'
+        )
+
+    def _enter_semi_phase(self, runner: Runner, start: int) -> None:
+        runner._train_loop = self._place_semi_loop(start)
+        runner.optim_wrapper, runner.param_schedulers = self.semi_optimizer
+        self.model.supervised_only = False
+        wrap_model(runner)
+
+    def _place_semi_loop(self, start: int) -> TrainLoop:
+        """Let the iterations of phase 2 begin at ``start``."""
+        loop, self.start = self.semi_loop, start
+        loop.start = loop._iter = start
+        if not isinstance(loop, PhaseTrainLoop):
+            loop._max_iters = start + self.semi_length
+        return loop
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Store the phase in the checkpoint.
+
+        Args:
+            runner (Runner): The runner.
+            checkpoint (dict): The checkpoint. It is changed in place.
+        """
+        checkpoint['meta']['warm_start'] = dict(supervised=self.model.supervised_only, start=self.start)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Return to the phase of a resumed checkpoint, or check weights that replace the supervised phase.
+
+        Args:
+            runner (Runner): The runner.
+            checkpoint (dict): The checkpoint.
+
+        Raises:
+            ValueError: The checkpoint is not from a run with this hook, or does not fit the network.
+        """
+        if not runner._resume:
+            check_supervised_weights(runner._load_from, checkpoint, self.model)
+            return
+        state = checkpoint['meta'].get('warm_start')
+        if state is None:
+            source = runner._load_from or f'in {runner.work_dir}'
+            raise ValueError(
+                f'{OWNER}: the checkpoint {source} is from a run without WarmStartHook, so it has '
+                'no phase to resume. Start from its weights with load_from instead of --resume, in another '
+                'work dir.'
+            )
+        self.resumed = True
+        self.board.load(checkpoint['meta']['iter'])
+        if self.board.scores:
+            self.minutes_before = self.board.scores[-1].minutes
+        if not state['supervised']:
+            self._enter_semi_phase(runner, state['start'])
+
+    def before_train(self, runner: Runner) -> None:
+        """Begin a phase. Weights that replace the supervised phase are validated.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        supervised = self.model.supervised_only
+        if runner.iter == 0 or self.resumed:
+            self.started = time.monotonic()
+        if supervised:
+            most = f'at most {self.max_iters} iterations on the labeled images'
+            runner.logger.info(f'Supervised phase: {most}.')
+        # gradient accumulation counts from the start of the phase
+        length = self.max_iters if supervised else self.semi_length
+        runner.optim_wrapper.initialize_count_status(runner.model, runner.iter - self.start, length)
+        if is_main_process():
+            plain_config(runner.cfg).dump(Path(runner.work_dir, CHOSEN).with_suffix('.py'))
+        if runner.val_loop is None:
+            return
+        if not supervised and not self.board.of(SUPERVISED):
+            self._validate_loaded_weights(runner)
+        if self.resumed:
+            self._repeat_validation(runner)
+        self.resumed = False
+
+    def _validate_loaded_weights(self, runner: Runner) -> None:
+        runner.logger.info(f'{runner._load_from} takes the place of the supervised phase. It is validated.')
+        self.model.supervised_only = True
+        try:
+            runner.val_loop.run()
+        finally:
+            self.model.supervised_only = False
+
+    def _repeat_validation(self, runner: Runner) -> None:
+        """Validate after a resume if the run was killed between the checkpoint and the validation."""
+        loop = runner.train_loop
+        validated = {score.iteration for score in self.board.scores}
+        if isinstance(loop, PhaseTrainLoop) and loop.is_val_step() and runner.iter not in validated:
+            runner.val_loop.run()
+        self._stop_early(runner)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
+        """Set the factor of the unlabeled losses.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Index of the batch in the epoch.
+            data_batch (dict, optional): The collated batch.
+        """
+        self.model.unlabeled_scale = linear_rampup(runner.iter - self.start, self.ramp_up)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
+    ) -> None:
+        """Save a checkpoint of the supervised phase if the run counts checkpoints by epochs.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Index of the batch in the epoch.
+            data_batch (dict, optional): The collated batch.
+            outputs (dict, optional): Outputs of the training step.
+        """
+        by_epoch = any(isinstance(hook, CheckpointHook) and hook.by_epoch for hook in runner.hooks)
+        if self.model.supervised_only and by_epoch and self.every_n_train_iters(runner, self.val_interval):
+            name, options = 'supervised_last.pth', dict(backend=ATOMIC_BACKEND)
+            runner.save_checkpoint(runner.work_dir, name, by_epoch=False, backend_args=options)
+            if is_main_process():
+                path = Path(runner.work_dir, name)
+                Path(runner.work_dir, 'last_checkpoint').write_text(str(path))
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Record the scores, store the best network of the phase, and end a phase that brings nothing more.
+
+        Args:
+            runner (Runner): The runner.
+            metrics (dict, optional): Metrics of the validation.
+
+        Raises:
+            KeyError: ``metric`` is not among them.
+        """
+        minutes = self.minutes_before + (time.monotonic() - self.started) / 60
+        record_scores(runner, self.model, self.board, metrics or {}, minutes)
+        self._stop_early(runner)
+
+    def _stop_early(self, runner: Runner) -> None:
+        if self.model.supervised_only:
+            if self.patience is not None and self.board.stale(SUPERVISED) >= self.patience:
+                runner.train_loop.stop_training = True
+        elif self.give_up is not None and self.board.below_supervised() >= self.give_up:
+            runner.train_loop.stop_training = True
+            runner.logger.warning(self.board.advice(self.give_up))
+
+    def after_run(self, runner: Runner) -> None:
+        """Log what was reached and what was chosen.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        if hasattr(self, 'board') and is_main_process():
+            self.board.save()
+            runner.logger.info(f'{self.board.sentence()} Folder: {runner.work_dir}')

@@ -1,0 +1,138 @@
+"""The supervised phase of a run with two phases, and the changes of the runner for it."""
+
+import copy
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from mmengine.dist import is_distributed
+from mmengine.hooks import LoggerHook
+from mmengine.runner import IterBasedTrainLoop, Runner
+from torch import nn
+
+from ..methods import SemiSegmentor
+from ..utils import unwrap_model
+from .loops import PhaseTrainLoop, TeacherStudentValLoop
+
+# an EpochBasedTrainLoop or an IterBasedTrainLoop; their common base class lacks the attributes of both
+TrainLoop: TypeAlias = Any
+
+
+class SupervisedPhase(PhaseTrainLoop):
+    """The loop of the supervised phase. When it ends, it starts the loop of the semi-supervised phase."""
+
+    start_next: Callable[[Runner], None]
+
+    def run(self) -> nn.Module:
+        """Run both phases.
+
+        Returns:
+            nn.Module: The model.
+        """
+        super().run()
+        self.start_next(self.runner)
+        return self.runner.train_loop.run()
+
+
+def supervised_phase(
+    runner: Runner, semi_loop: TrainLoop, max_iters: int, val_interval: int, batch_size: int | None
+) -> SupervisedPhase:
+    """Build the loop of the supervised phase. It draws from the labeled stream of the semi-supervised phase.
+
+    Args:
+        runner (Runner): The runner.
+        semi_loop (EpochBasedTrainLoop or IterBasedTrainLoop): The loop of the semi-supervised phase.
+        max_iters (int): Iterations of the phase.
+        val_interval (int): Iterations between two validations.
+        batch_size (int, optional): Images per step and process. By default the labeled images of
+            ``semi_loop``.
+
+    Returns:
+        SupervisedPhase: The loop.
+    """
+    labeled = batch_size or semi_loop.dataloader.sampler.counts['labeled']
+    loader = {
+        **copy.deepcopy(dict(runner.cfg.train_dataloader)),
+        'dataset': semi_loop.dataloader.dataset,
+        'batch_size': labeled,
+        'sampler': dict(
+            type='allspark_mmseg.DualStreamSampler', labeled=labeled, unlabeled=0, epoch_length=max_iters
+        ),
+    }
+    loop = SupervisedPhase(runner, loader, max_iters, val_interval=val_interval)
+    loop.next_loop = semi_loop
+    return loop
+
+
+def use_supervised_optimizer(runner: Runner, lr_mult: float, max_iters: int) -> None:
+    """Give the runner a new optimizer, and a learning rate that decays with the power 0.9 to 0.
+
+    Args:
+        runner (Runner): The runner.
+        lr_mult (float): Factor of the learning rate of the config.
+        max_iters (int): Iterations until the learning rate is 0.
+    """
+    optimizer = copy.deepcopy(runner.cfg.optim_wrapper)
+    optimizer.optimizer.lr *= lr_mult
+    runner.optim_wrapper = runner.build_optim_wrapper(optimizer)
+    runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
+    schedule = dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=max_iters, by_epoch=False)
+    runner.param_schedulers = runner.build_param_scheduler(schedule)
+
+
+def find_semi_segmentor(runner: Runner) -> SemiSegmentor:
+    """Return the method that the runner trains.
+
+    Raises:
+        ValueError: The model is not a semi-supervised method.
+    """
+    model = unwrap_model(runner.model)
+    if not isinstance(model, SemiSegmentor):
+        raise ValueError(
+            f'WarmStartHook: model is a {type(model).__name__}, expected a semi-supervised method such as '
+            'allspark_mmseg.AllSpark. Remove the hook to train on labeled images only.'
+        )
+    return model
+
+
+def lazy_loop(runner: Runner) -> TrainLoop:
+    """Return the train loop of the runner, or one like it that loads no images before it begins."""
+    loop = runner.train_loop
+    if type(loop) is not IterBasedTrainLoop:
+        return loop
+    return PhaseTrainLoop(runner, loop.dataloader, loop.max_iters, loop.val_begin, loop.val_interval)
+
+
+def log_by_iterations(runner: Runner) -> None:
+    """Log both phases on one axis, the iterations of the run."""
+    runner.log_processor.by_epoch = False
+    for hook in runner.hooks:
+        if isinstance(hook, LoggerHook):
+            hook.log_metric_by_epoch = False
+
+
+def validate_teacher_and_student(runner: Runner) -> None:
+    """Validate both networks of a method with a teacher."""
+    loop = runner.val_loop
+    has_teacher = find_semi_segmentor(runner).teacher is not None
+    if loop is not None and has_teacher and not isinstance(loop, TeacherStudentValLoop):
+        runner._val_loop = TeacherStudentValLoop(runner, loop.dataloader, loop.evaluator, fp16=loop.fp16)
+
+
+def wrap_model(runner: Runner, find_unused_parameters: bool | None = None) -> None:
+    """Wrap the model again for distributed training, because the phases use different parameters.
+
+    Args:
+        runner (Runner): The runner.
+        find_unused_parameters (bool, optional): By default as in the config.
+    """
+    if not is_distributed():
+        return
+    wrapper = {
+        'type': 'MMDistributedDataParallel',
+        'broadcast_buffers': False,
+        'find_unused_parameters': runner.cfg.get('find_unused_parameters', False),
+        **(runner.cfg.get('model_wrapper_cfg') or {}),
+    }
+    if find_unused_parameters is not None:
+        wrapper['find_unused_parameters'] = find_unused_parameters
+    runner.model = runner.wrap_model(wrapper, unwrap_model(runner.model))

@@ -1,0 +1,153 @@
+"""Checkpoints of a single segmentor, as MMSegmentation itself writes them, and the best network of a run."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.runner import Runner, save_checkpoint, weights_to_cpu
+from torch import nn
+
+from ..methods import SemiSegmentor
+from ..utils import join_first
+from .checkpoint import ATOMIC_BACKEND
+from .scoreboard import SUPERVISED, Score, Scoreboard
+
+# keys of a config that prediction needs
+_TEST_KEYS = ('default_scope', 'env_cfg', 'crop_size', 'test_pipeline', 'test_dataloader', 'test_evaluator')
+
+
+def plain_config(cfg: Config) -> Config:
+    """Return the config of the student of a semi-supervised config, for testing and prediction.
+
+    Args:
+        cfg (Config): Config of a run whose ``model`` is a method with ``segmentor``.
+
+    Returns:
+        Config: ``model`` is the plain segmentor with a ``SegDataPreProcessor``; ``test_*`` are those of the
+        run.
+    """
+    model = dict(cfg.model.segmentor)
+    preprocessor = model.get('data_preprocessor') or cfg.model.get('data_preprocessor')
+    preprocessor = preprocessor or cfg.get('data_preprocessor') or {}
+    model['data_preprocessor'] = {**preprocessor, 'type': 'SegDataPreProcessor'}
+    parts: dict[str, Any] = {key: cfg[key] for key in _TEST_KEYS if key in cfg}
+    return Config({**parts, 'test_cfg': dict(type='TestLoop'), 'model': model})
+
+
+def save_plain_checkpoint(runner: Runner, segmentor: nn.Module, path: Path, meta: dict[str, Any]) -> None:
+    """Write the weights of one segmentor, its config and its classes. Training state is not included.
+
+    MMSegmentation's tools load the file with the config that :func:`plain_config` returns.
+
+    Args:
+        runner (Runner): The runner.
+        segmentor (nn.Module): The student, or the module of the teacher.
+        path (Path): File to write.
+        meta (dict): Additional entries of ``meta``.
+    """
+    # copies, because the file is written after the weights could change
+    state = {key: value.clone() for key, value in weights_to_cpu(segmentor.state_dict()).items()}
+    dataset_meta = getattr(runner.train_dataloader.dataset, 'metainfo', None)
+    checkpoint = {
+        'meta': {'dataset_meta': dataset_meta, 'cfg': plain_config(runner.cfg).pretty_text, **meta},
+        'state_dict': state,
+    }
+    save_checkpoint(checkpoint, str(path), backend_args=dict(backend=ATOMIC_BACKEND))
+
+
+def load_plain_checkpoint(segmentor: nn.Module, path: Path) -> None:
+    """Load the weights that :func:`save_plain_checkpoint` wrote.
+
+    Args:
+        segmentor (nn.Module): Segmentor with the same config.
+        path (Path): The file.
+
+    Raises:
+        RuntimeError: The keys or the shapes differ.
+    """
+    checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    segmentor.load_state_dict(checkpoint['state_dict'])
+
+
+def check_supervised_weights(source: str, checkpoint: dict, model: SemiSegmentor) -> None:
+    """Check that a checkpoint has the weights of the student, except those that only the method trains.
+
+    Args:
+        source (str): Path of the checkpoint, for the message.
+        checkpoint (dict): A checkpoint of a plain segmentor or of a semi-supervised run.
+        model (SemiSegmentor): The method.
+
+    Raises:
+        ValueError: A weight has another shape, or the backbone, the neck or the classifier is missing.
+    """
+    state = {
+        key.removeprefix('module.'): value for key, value in checkpoint.get('state_dict', checkpoint).items()
+    }
+    model.adopt_plain_checkpoint(state)
+    found = {
+        key.removeprefix('student.'): value for key, value in state.items() if key.startswith('student.')
+    }
+    own = model.student.state_dict()
+    if not any(key.startswith('decode_head.decoder.') for key in found):
+        # a plain checkpoint loads into the decoder behind a bottleneck
+        own = {key.replace('decode_head.decoder.', 'decode_head.'): value for key, value in own.items()}
+    wrong = [
+        f'{key} has shape {tuple(found[key].shape)}, expected {tuple(value.shape)}'
+        for key, value in own.items()
+        if key in found and found[key].shape != value.shape
+    ]
+    missing = [
+        key
+        for key in own
+        if key not in found and key.startswith(('backbone.', 'neck.', 'decode_head.conv_seg'))
+    ]
+    if wrong or missing:
+        reason = join_first([*wrong, *(f'{key} is missing' for key in missing)], limit=3)
+        raise ValueError(
+            f'WarmStartHook: load_from {source} is a checkpoint of another network or of other classes: '
+            f'{reason}. Expected a supervised checkpoint of the same segmentor, with the same classes. Remove '
+            'load_from to train the supervised phase in this run.'
+        )
+
+
+def record_scores(
+    runner: Runner, model: SemiSegmentor, board: Scoreboard, metrics: dict[str, float], minutes: float
+) -> None:
+    """Add the scores of a validation to the board, and store the network if it is the best of its phase.
+
+    Args:
+        runner (Runner): The runner.
+        model (SemiSegmentor): The method.
+        board (Scoreboard): The scores so far.
+        metrics (dict): Metrics of the validation. Those of the model that does not predict have the prefix
+            ``student/`` or ``teacher/``.
+        minutes (float): Training time of the run so far.
+
+    Raises:
+        KeyError: The metric of the board is not among them.
+    """
+    phase = SUPERVISED if model.supervised_only else board.method
+    predictor = 'student' if model.predictor is model.student else 'teacher'
+    other = 'teacher' if predictor == 'student' else 'student'
+    found = {predictor: metrics.get(board.metric), other: metrics.get(f'{other}/{board.metric}')}
+    scores = [
+        Score(phase, network, runner.iter, round(minutes, 3), round(float(value), 4))
+        for network, value in found.items()
+        if value is not None
+    ]
+    if not scores:
+        raise KeyError(
+            f'WarmStartHook: metric is {board.metric!r}, but the validation has {sorted(metrics)}. Set '
+            'metric to one of them.'
+        )
+    board.add(*scores)
+    best = board.best(phase)
+    if is_main_process():
+        if best in scores:
+            teacher = model.teacher if best.network == 'teacher' else None
+            network = model.student if teacher is None else teacher.module
+            meta = dict(phase=phase, network=best.network, iter=best.iteration, metric=best.value)
+            save_plain_checkpoint(runner, network, board.work_dir / f'{phase}.pth', meta)
+        board.save()

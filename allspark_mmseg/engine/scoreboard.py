@@ -1,0 +1,188 @@
+"""Scores of a run with two phases, supervised and semi-supervised, and the choice between their networks."""
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+SUMMARY = 'summary.json'
+CHOSEN = 'chosen.pth'
+SUPERVISED = 'supervised'
+
+
+@dataclass(frozen=True)
+class Score:
+    """Result of one validation of one network.
+
+    Attributes:
+        phase (str): ``'supervised'``, or the name of the method.
+        network (str): ``'student'`` or ``'teacher'``.
+        iteration (int): Iterations of the run so far.
+        minutes (float): Training time of the run so far, without interruptions.
+        value (float): The metric; higher is better.
+    """
+
+    phase: str
+    network: str
+    iteration: int
+    minutes: float
+    value: float
+
+
+class Scoreboard:
+    """Scores of both phases. They are kept in ``summary.json`` in the work dir, so a resumed run has them.
+
+    The best network of each phase is in ``supervised.pth`` and ``METHOD.pth``. ``chosen.pth`` is the better
+    one; at equal scores it is the supervised network.
+
+    Args:
+        work_dir (str or Path): Work dir of the run.
+        method (str): Name of the method, the key of the second phase.
+        metric (str): Name of the metric, such as ``'mIoU'``.
+    """
+
+    def __init__(self, work_dir: str | Path, method: str, metric: str = 'mIoU') -> None:
+        self.work_dir = Path(work_dir)
+        self.method = method
+        self.metric = metric
+        self.scores: list[Score] = []
+
+    def load(self, last_iteration: int) -> None:
+        """Read the scores of an interrupted run.
+
+        Args:
+            last_iteration (int): Iteration of the checkpoint. Scores of later iterations are dropped, because
+                the run repeats them.
+        """
+        path = self.work_dir / SUMMARY
+        if path.is_file():
+            stored = [Score(**score) for score in json.loads(path.read_text())['scores']]
+            self.scores = [score for score in stored if score.iteration <= last_iteration]
+
+    def add(self, *scores: Score) -> None:
+        """Append the scores of one validation, in place of earlier ones of the same iteration and phase."""
+        repeated = {(score.phase, score.iteration) for score in scores}
+        self.scores = [old for old in self.scores if (old.phase, old.iteration) not in repeated]
+        self.scores.extend(scores)
+
+    def of(self, phase: str) -> list[Score]:
+        """Return the scores of one phase, in the order of the iterations."""
+        return [score for score in self.scores if score.phase == phase]
+
+    def best(self, phase: str) -> Score | None:
+        """Return the highest score of a phase, the first one if several are equal."""
+        return max(self.of(phase), key=lambda score: score.value, default=None)
+
+    def stale(self, phase: str) -> int:
+        """Return the number of validations of a phase after its best one."""
+        best = self.best(phase)
+        if best is None:
+            return 0
+        return len({score.iteration for score in self.of(phase) if score.iteration > best.iteration})
+
+    def below_supervised(self) -> int:
+        """Return the number of latest validations at which the method did not beat the supervised network."""
+        supervised, count = self.best(SUPERVISED), 0
+        highest: dict[int, float] = {}
+        for score in self.of(self.method):
+            highest[score.iteration] = max(score.value, highest.get(score.iteration, float('-inf')))
+        for iteration in sorted(highest, reverse=True):
+            if supervised is None or highest[iteration] > supervised.value:
+                break
+            count += 1
+        return count
+
+    @property
+    def chosen(self) -> Score | None:
+        """The best score of both phases; the supervised one if they are equal."""
+        candidates = [self.best(phase) for phase in (SUPERVISED, self.method)]
+        return max((score for score in candidates if score), key=lambda score: score.value, default=None)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the content of ``summary.json``.
+
+        Returns:
+            dict: For each phase that has scores, the best value under the name of the metric (rounded to two
+            digits), its iteration, its network and the minutes of the whole phase; ``chosen``, the phase of
+            the chosen network; ``gain``, the best value of the method minus the supervised one; and all
+            ``scores``.
+        """
+        result: dict[str, Any] = {}
+        before = 0.0
+        for phase in (SUPERVISED, self.method):
+            best = self.best(phase)
+            if best is None:
+                continue
+            end = max(score.minutes for score in self.of(phase))
+            result[phase] = {
+                self.metric: round(best.value, 2),
+                'iteration': best.iteration,
+                'minutes': round(end - before, 2),
+                'network': best.network,
+            }
+            before = end
+        if self.chosen:
+            result['chosen'] = self.chosen.phase
+        if SUPERVISED in result and self.method in result:
+            gain = result[self.method][self.metric] - result[SUPERVISED][self.metric]
+            result['gain'] = round(gain, 2)
+        result['scores'] = [asdict(score) for score in self.scores]
+        return result
+
+    def save(self) -> None:
+        """Write ``summary.json``, and make ``chosen.pth`` the file of the chosen network."""
+        temporary = self.work_dir / f'.{SUMMARY}'
+        temporary.write_text(json.dumps(self.summary(), indent=1) + '\n')
+        os.replace(temporary, self.work_dir / SUMMARY)
+        if self.chosen:
+            _link(self.work_dir / f'{self.chosen.phase}.pth', self.work_dir / CHOSEN)
+
+    def advice(self, validations: int) -> str:
+        """Return why the second phase stops, and what to try.
+
+        Args:
+            validations (int): Validations without a network above the supervised one, at least 1.
+        """
+        supervised, best = self.best(SUPERVISED), self.best(self.method)
+        assert supervised is not None and best is not None  # below_supervised() counts only then
+        return (
+            f'{self.method} did not exceed the supervised {self.metric} of {supervised.value:.2f} in '
+            f'{validations} validations (best {best.value:.2f}). The unlabeled images do not pay, so the '
+            'training stops. Try: more labeled images of the classes with a low coverage in the table of '
+            'pseudo-labels; a longer supervised phase; crops that contain rare classes (rare_prob); a lower '
+            'threshold if few pixels are confident, or a higher one if the precision is low; unlabeled '
+            'images of the same kind as the labeled ones.'
+        )
+
+    def sentence(self) -> str:
+        """Return what was reached and what was chosen, for the end of the log."""
+        first, second = self.best(SUPERVISED), self.best(self.method)
+        if first is None or second is None:
+            return 'There are no validation scores of both phases, so no network was chosen.'
+        gain = second.value - first.value
+        verdict = (
+            f'The unlabeled images gained {gain:.2f}. {CHOSEN} is the {second.network} of {self.method}.'
+            if gain > 0
+            else f'The unlabeled images did not pay ({gain:.2f}). {CHOSEN} is the supervised network.'
+        )
+        return (
+            f'{self.metric}: supervised {first.value:.2f} (iteration {first.iteration}), {self.method} '
+            f'{second.value:.2f} ({second.network}, iteration {second.iteration}). {verdict}'
+        )
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make ``target`` the same file as ``source``, or a copy where the file system has no links."""
+    if not source.is_file():
+        return
+    if target.exists() and target.samefile(source):
+        return
+    temporary = target.with_name(f'.{target.name}')
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:
+        shutil.copyfile(source, temporary)
+    os.replace(temporary, target)
