@@ -107,7 +107,7 @@ def check_supervised_weights(source: str, checkpoint: dict, model: SemiSegmentor
         reason = join_first([*wrong, *(f'{key} is missing' for key in missing)], limit=3)
         raise ValueError(
             f'WarmStartHook: load_from {source} is a checkpoint of another network or of other classes: '
-            f'{reason}. Expected a supervised checkpoint of the same segmentor, with the same classes. Remove '
+            f'{reason}. Expected a supervised checkpoint of the same segmentor and the same classes. Remove '
             'load_from to train the supervised phase in this run.'
         )
 

@@ -105,9 +105,9 @@ class Scoreboard:
 
         Returns:
             dict: For each phase that has scores, the best value under the name of the metric (rounded to two
-            digits), its iteration, its network and the minutes of the whole phase; ``chosen``, the phase of
-            the chosen network; ``gain``, the best value of the method minus the supervised one; and all
-            ``scores``.
+            digits), its iteration, its network, the minutes of the whole phase, and ``last``, the value of
+            the last validation (the higher one of student and teacher); ``chosen``, the phase of the chosen
+            network; ``gain``, the best value of the method minus the supervised one; and all ``scores``.
         """
         result: dict[str, Any] = {}
         before = 0.0
@@ -116,11 +116,13 @@ class Scoreboard:
             if best is None:
                 continue
             end = max(score.minutes for score in self.of(phase))
+            last = max(score.iteration for score in self.of(phase))
             result[phase] = {
                 self.metric: round(best.value, 2),
                 'iteration': best.iteration,
                 'minutes': round(end - before, 2),
                 'network': best.network,
+                'last': round(max(s.value for s in self.of(phase) if s.iteration == last), 2),
             }
             before = end
         if self.chosen:
