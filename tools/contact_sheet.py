@@ -1,9 +1,14 @@
 """Compare trained models on their validation set: a table of IoUs, and a picture with a column per model.
 
-    python tools/contact_sheet.py OUT.png NAME=CONFIG,CHECKPOINT[,MINUTES] [NAME=...] [--num 8]
+    python tools/contact_sheet.py OUT.png NAME=CONFIG,CHECKPOINT[,MINUTES] [NAME=...] [--pick gain] [--num 7]
 
-The rows of the picture are validation images. Its columns are the image, the ground truth and the prediction
-of each model.
+The rows of the picture are validation images. Its columns are the image, the ground truth, the prediction of
+each model and, for two or more models, the pixels that only the first or only the last model has right. Below
+each prediction is the mIoU of the image: the mean IoU over the classes in its ground truth.
+
+The images are evenly spaced: in the list of the validation set (--pick even), or in the ranking by the gain,
+which is the mIoU of the image with the last model minus that with the first (--pick gain). The ranking's best
+and worst images are always shown.
 """
 
 import argparse
@@ -13,207 +18,126 @@ from pathlib import Path
 
 import mmcv
 import numpy as np
-import torch
-from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
-from mmengine.registry import init_default_scope
-from mmseg.apis import init_model
 from mmseg.datasets import BaseSegDataset
-from mmseg.evaluation import IoUMetric
-from mmseg.registry import DATASETS
-from mmseg.structures import SegDataSample
-from sheet import IGNORE_INDEX, contact_sheet
+from PIL import Image
+from sheet import ONLY_FIRST, ONLY_LAST, contact_sheet, difference_picture
+from sheet_models import Result, build_val_dataset, check_same_data, evaluate, label_maps, parse_entry
 
 from allspark_mmseg.engine import use_safe_loading
 
-
-@dataclass
-class Entry:
-    """One model to compare.
-
-    Attributes:
-        name (str): Name in the table and the picture.
-        config (Path): Config file.
-        checkpoint (Path): Checkpoint file.
-        minutes (float, optional): Training time.
-    """
-
-    name: str
-    config: Path
-    checkpoint: Path
-    minutes: float | None = None
+MIN_ROWS_OF_GAIN = 6
 
 
 @dataclass
-class Result:
-    """Result of one model.
+class Selection:
+    """Images to show, and the rule by which they were chosen.
 
     Attributes:
-        entry (Entry): The model.
-        iou (np.ndarray): IoU of each class in percent, ``(C,)``; NaN for classes that do not occur.
-        predictions (list[np.ndarray]): Label maps ``(H, W)`` of the images to show.
+        indices (list[int]): Indices in the data set, one for each row.
+        captions (list[str]): Position of each image in the list or in the ranking.
+        rule (str): The rule, for the foot of the sheet.
     """
 
-    entry: Entry
-    iou: np.ndarray
-    predictions: list[np.ndarray]
-
-    @property
-    def mean_iou(self) -> float:
-        """Mean IoU in percent over the classes that occur."""
-        return float(np.nanmean(self.iou))
+    indices: list[int]
+    captions: list[str]
+    rule: str
 
 
-def parse_entry(text: str) -> Entry:
-    """Parse ``NAME=CONFIG,CHECKPOINT[,MINUTES]``. The paths must not contain a comma.
+def evenly_spaced(count: int, num: int) -> list[int]:
+    """Return ``num`` evenly spaced numbers from 0 to ``count - 1``; all numbers if there are fewer."""
+    # linspace repeats numbers if there are fewer than ``num``
+    return np.unique(np.linspace(0, count - 1, num).round().astype(int)).tolist()
+
+
+def pick_even(count: int, num: int) -> Selection:
+    """Pick images that are evenly spaced in the list of the validation set.
 
     Args:
-        text (str): The argument.
+        count (int): Number of validation images.
+        num (int): Number of images to pick.
 
     Returns:
-        Entry: The model.
+        Selection: The images.
+    """
+    indices = evenly_spaced(count, num)
+    captions = [f'image {index + 1} of {count}' for index in indices]
+    return Selection(indices, captions, f'Rows: validation images, evenly spaced in the list of {count}.')
+
+
+def image_gain(results: Sequence[Result]) -> np.ndarray:
+    """Return the mIoU of each image with the last model minus that with the first, in percent ``(N,)``."""
+    return results[-1].image_iou - results[0].image_iou
+
+
+def pick_by_gain(gain: np.ndarray, num: int) -> Selection:
+    """Pick images at evenly spaced ranks of the gain, from the best to the worst.
+
+    Args:
+        gain (np.ndarray): Gain of each image, ``(N,)``. Images with NaN have no rank.
+        num (int): Number of images to pick. If it is odd, the median is among them.
+
+    Returns:
+        Selection: The images, best first.
 
     Raises:
-        ValueError: ``text`` does not have this form.
-        FileNotFoundError: The config or the checkpoint does not exist.
+        ValueError: The gain of all images is NaN.
     """
-    name, _, rest = text.partition('=')
-    parts = rest.split(',')
-    if not name or not all(parts) or len(parts) not in (2, 3):
+    count = int(np.isfinite(gain).sum())
+    if not count:
         raise ValueError(
-            f'cannot read {text!r}; expected NAME=CONFIG,CHECKPOINT or NAME=CONFIG,CHECKPOINT,MINUTES'
+            'no validation image has a labeled pixel; expected masks that are not ignored everywhere'
         )
-    for kind, path in zip(('config', 'checkpoint'), parts[:2], strict=True):
-        if not Path(path).is_file():
-            raise FileNotFoundError(
-                f'{name}: no {kind} file {path}; train the model first, or correct the path'
-            )
-    try:
-        minutes = float(parts[2]) if len(parts) == 3 else None
-    except ValueError as error:
-        raise ValueError(f'{name}: MINUTES is {parts[2]!r}; expected a number') from error
-    return Entry(name, Path(parts[0]), Path(parts[1]), minutes)
+    ranking = np.argsort(-gain, kind='stable')  # NaN comes last
+    ranks = evenly_spaced(count, num)
+    percentiles = ', '.join(f'{100 - 100 * rank / max(count - 1, 1):.0f}' for rank in ranks)
+    rule = f'Rows: validation images at the percentiles {percentiles} of the gain in mIoU, best first.'
+    return Selection(ranking[ranks].tolist(), [f'rank {rank + 1} of {count}' for rank in ranks], rule)
 
 
-def build_val_dataset(config_file: Path) -> BaseSegDataset:
-    """Build the data set of the config's ``val_dataloader``; its samples contain the ground truth.
-
-    Args:
-        config_file (Path): The config.
-
-    Returns:
-        BaseSegDataset: The data set.
-
-    Raises:
-        KeyError: The config has no ``val_dataloader``.
-    """
-    config = Config.fromfile(config_file)
-    if not config.get('val_dataloader'):
-        raise KeyError(f'{config_file} has no val_dataloader; expected one whose data set has masks')
-    init_default_scope(config.get('default_scope', 'mmseg'))
-    return DATASETS.build(config.val_dataloader.dataset)
-
-
-def check_labels(sample: SegDataSample, num_classes: int) -> None:
-    """Check that ground truth and prediction contain only classes; `IoUMetric` does not count other labels.
-
-    Args:
-        sample (SegDataSample): With ``gt_sem_seg`` and ``pred_sem_seg``.
-        num_classes (int): Number of classes C.
-
-    Raises:
-        ValueError: A label is outside [0, C) and not ignored, or the two shapes differ.
-    """
-    truth, prediction = sample.gt_sem_seg.data, sample.pred_sem_seg.data
-    if truth.shape != prediction.shape:
-        raise ValueError(
-            f'the ground truth is {tuple(truth.shape)}, the prediction {tuple(prediction.shape)}; expected '
-            'equal shapes'
-        )
-    valid = truth != IGNORE_INDEX
-    for kind, labels in (('ground truth', truth[valid]), ('prediction', prediction[valid])):
-        if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
-            raise ValueError(
-                f'the {kind} contains labels from {labels.min()} to {labels.max()}; expected 0 to '
-                f'{num_classes - 1} (and {IGNORE_INDEX}, ignored, in the ground truth)'
-            )
-
-
-def class_iou(metric: IoUMetric) -> np.ndarray:
-    """Return the IoU of each class in percent ``(C,)`` over all samples that ``metric`` processed."""
-    areas = [sum(area) for area in zip(*metric.results, strict=True)]
-    return 100 * IoUMetric.total_area_to_metrics(*areas)['IoU']
-
-
-def evaluate(entry: Entry, dataset: BaseSegDataset, shown: Sequence[int], device: str) -> Result:
-    """Run one model on the whole data set, as MMSegmentation's validation loop does.
-
-    The samples come from the data set and not from ``inference_model``, so ground truth and predictions are
-    the same as in the validation loop.
-
-    Args:
-        entry (Entry): The model.
-        dataset (BaseSegDataset): The validation set.
-        shown (Sequence[int]): Indices of the images whose predictions are kept.
-        device (str): Where to run the model, for example ``'cpu'`` or ``'cuda'``.
-
-    Returns:
-        Result: IoUs and predictions.
-
-    Raises:
-        ValueError: Ground truth or prediction contains labels that are not classes of the data set.
-    """
-    model = init_model(str(entry.config), str(entry.checkpoint), device=device)
-    metric = IoUMetric(ignore_index=IGNORE_INDEX)
-    metric.dataset_meta = dataset.metainfo
-    kept = {}
-    for index in range(len(dataset)):
-        with torch.no_grad():
-            (sample,) = model.val_step(pseudo_collate([dataset[index]]))
-        try:
-            check_labels(sample, len(dataset.metainfo['classes']))
-        except ValueError as error:
-            raise ValueError(f'{entry.name}, image {sample.img_path}: {error}') from error
-        metric.process({}, [sample.to_dict()])
-        if index in shown:
-            kept[index] = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
-    return Result(entry, class_iou(metric), [kept[index] for index in shown])
-
-
-def check_same_data(entries: Sequence[Entry], datasets: Sequence[BaseSegDataset]) -> None:
-    """Check that all models validate on the same images and classes.
-
-    Args:
-        entries (Sequence[Entry]): The models.
-        datasets (Sequence[BaseSegDataset]): Their validation sets.
-
-    Raises:
-        ValueError: Two validation sets differ.
-    """
-
-    def contents(dataset: BaseSegDataset) -> tuple[list[str], list[str]]:
-        paths = [dataset.get_data_info(index)['img_path'] for index in range(len(dataset))]
-        return paths, list(dataset.metainfo['classes'])
-
-    for entry, dataset in zip(entries, datasets, strict=True):
-        if contents(dataset) != contents(datasets[0]):
-            raise ValueError(
-                f'{entries[0].config} and {entry.config} validate on different images or classes; '
-                'expected configs with the same val_dataloader.dataset'
-            )
+def describe_gain(results: Sequence[Result]) -> str:
+    """Say what the gain is, and in how many images it is positive and negative."""
+    gain, first, last = image_gain(results), results[0].entry.name, results[-1].entry.name
+    return (
+        f'Gain: mIoU of the image with {last} minus mIoU with {first}, over the classes in its ground truth. '
+        f'It is positive in {(gain > 0).sum()} and negative in {(gain < 0).sum()} of {len(gain)} images.'
+    )
 
 
 def sheet_rows(
-    dataset: BaseSegDataset, shown: Sequence[int], results: Sequence[Result]
+    dataset: BaseSegDataset, shown: Sequence[int], predictions: Sequence[Sequence[np.ndarray]]
 ) -> list[list[np.ndarray]]:
-    """Return the cells: image ``(H, W, 3)`` uint8 RGB, ground truth and predictions ``(H, W)``."""
+    """Return the cells of each row.
+
+    Args:
+        dataset (BaseSegDataset): The validation set.
+        shown (Sequence[int]): Indices of the images.
+        predictions (Sequence): Label maps ``(H, W)`` uint8 of each image, for each model.
+
+    Returns:
+        list[list[np.ndarray]]: Image ``(H, W, 3)`` uint8 RGB, ground truth and predictions ``(H, W)`` and,
+        for two or more models, their difference ``(H, W, 3)``.
+    """
     rows = []
-    for index, *predictions in zip(shown, *(result.predictions for result in results), strict=True):
+    for index, *labels in zip(shown, *predictions, strict=True):
         image = mmcv.imread(dataset.get_data_info(index)['img_path'], channel_order='rgb')
-        truth = dataset[index]['data_samples'].gt_sem_seg.data.squeeze(0).numpy()
-        rows.append([image, truth, *predictions])
+        truth = dataset[index]['data_samples'].gt_sem_seg.data.squeeze(0).numpy().astype(np.uint8)
+        row = [image, truth, *labels]
+        if len(labels) > 1:
+            row.append(difference_picture(image, truth, labels[0], labels[-1]))
+        rows.append(row)
     return rows
+
+
+def sheet_captions(selection: Selection, results: Sequence[Result]) -> list[list[str]]:
+    """Return the captions of the cells of `sheet_rows`: position, mIoU of each prediction, and gain."""
+    captions = []
+    for index, position in zip(selection.indices, selection.captions, strict=True):
+        row = [position, '', *(f'mIoU {result.image_iou[index]:.1f} %' for result in results)]
+        if len(results) > 1:
+            row.append(f'gain {image_gain(results)[index]:+.1f}')
+        captions.append(row)
+    return captions
 
 
 def iou_table(results: Sequence[Result], classes: Sequence[str]) -> str:
@@ -253,15 +177,25 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar='NAME=CONFIG,CHECKPOINT[,MINUTES]',
         help='model to compare; MINUTES (training time) is only printed',
     )
+    parser.add_argument('--num', type=int, default=7, help='images to show (default: %(default)s)')
     parser.add_argument(
-        '--num', type=int, default=8, help='validation images to show, evenly spaced (default: %(default)s)'
+        '--pick',
+        choices=['even', 'gain'],
+        default='even',
+        help='show images that are evenly spaced in the list, or in the ranking by the gain of the last '
+        'model over the first (default: %(default)s)',
     )
     parser.add_argument(
         '--device', default=get_device(), help='where to run the models (default: %(default)s)'
     )
     args = parser.parse_args(arguments)
-    if args.num < 1:
-        parser.error(f'--num is {args.num}; expected 1 or more')
+    least = MIN_ROWS_OF_GAIN if args.pick == 'gain' else 1
+    if args.num < least:
+        parser.error(f'--num is {args.num}; expected {least} or more with --pick {args.pick}')
+    if args.pick == 'gain' and len(args.models) < 2:
+        parser.error(
+            '--pick gain compares the first and the last model, but one was given; expected two or more'
+        )
     if args.out.suffix.lower() != '.png':
         parser.error(f'OUT is {args.out}; expected a name that ends in .png')
     try:
@@ -271,25 +205,67 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
+def draw_results(
+    datasets: Sequence[BaseSegDataset], results: Sequence[Result], selection: Selection, device: str
+) -> Image.Image:
+    """Draw the contact sheet.
+
+    The models run again on the images to show, so that only the predictions of these are in memory.
+
+    Args:
+        datasets (Sequence[BaseSegDataset]): Validation set of each model.
+        results (Sequence[Result]): Result of each model.
+        selection (Selection): The images to show.
+        device (str): Where to run the models.
+
+    Returns:
+        Image: The sheet.
+    """
+    predictions = [
+        label_maps(result.entry, dataset, selection.indices, device)
+        for result, dataset in zip(results, datasets, strict=True)
+    ]
+    titles, marks, note = ['image', 'truth', *map(column_title, results)], [], selection.rule
+    if len(results) > 1:
+        first, last = results[0], results[-1]
+        titles.append(f'difference\n{last.mean_iou - first.mean_iou:+.1f} mIoU')
+        marks = [
+            (f'only {first.entry.name} is right', ONLY_FIRST),
+            (f'only {last.entry.name} is right', ONLY_LAST),
+        ]
+        note = f'{note} {describe_gain(results)}'
+    return contact_sheet(
+        sheet_rows(datasets[0], selection.indices, predictions),
+        titles,
+        datasets[0].metainfo['classes'],
+        datasets[0].metainfo['palette'],
+        captions=sheet_captions(selection, results),
+        marks=marks,
+        note=note,
+    )
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Compare models: print the table and write the picture."""
     args = parse_args(arguments)
     use_safe_loading()
     datasets = [build_val_dataset(entry.config) for entry in args.models]
     check_same_data(args.models, datasets)
-    first = datasets[0]
-    # linspace repeats indices if there are fewer images than --num
-    shown = np.unique(np.linspace(0, len(first) - 1, args.num).round().astype(int)).tolist()
     results = [
-        evaluate(entry, dataset, shown, args.device)
-        for entry, dataset in zip(args.models, datasets, strict=True)
+        evaluate(entry, dataset, args.device) for entry, dataset in zip(args.models, datasets, strict=True)
     ]
-    classes, palette = first.metainfo['classes'], first.metainfo['palette']
-    titles = ['image', 'truth', *map(column_title, results)]
-    sheet = contact_sheet(sheet_rows(first, shown, results), titles, classes, palette)
+    if args.pick == 'gain':
+        selection = pick_by_gain(image_gain(results), args.num)
+    else:
+        selection = pick_even(len(datasets[0]), args.num)
+    sheet = draw_results(datasets, results, selection, args.device)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(args.out)
-    print(f'{iou_table(results, classes)}\n\npictures: {args.out}')
+    print(f'{iou_table(results, datasets[0].metainfo["classes"])}\n')
+    print(selection.rule)
+    if len(results) > 1:
+        print(describe_gain(results))
+    print(f'picture: {args.out}')
 
 
 if __name__ == '__main__':

@@ -1,0 +1,267 @@
+"""Run cells of the leaderboard, and write its tables.
+
+    python tools/leaderboard.py --cell METHOD DATA BUDGET [--cell ...] [--seed 0 ...] [--again]
+    python tools/leaderboard.py --table
+
+A cell is a training of configs/METHOD/DATA_warm_start.py with BUDGET iterations of its second phase. Its
+result is a line of docs/leaderboard.jsonl, and replaces that of an earlier run of the cell. A cell that was
+run with this version of the package is skipped. --table writes the tables to docs/results.md.
+
+If a training fails, the other cells still run, and the exit code is 1.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+from leaderboard_rows import (
+    Row,
+    read_rows,
+    read_summary,
+    render_tables,
+    replace_tables,
+    same_cell,
+    write_row,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+TRAIN = ROOT / 'tools' / 'train.py'
+CONFIGS = ROOT / 'configs'
+ROWS = ROOT / 'docs' / 'leaderboard.jsonl'
+PAGE = ROOT / 'docs' / 'results.md'
+# config keys that receive the budget and the seed of a cell
+OPTIONS = {'budget': ['train_cfg.max_iters'], 'seed': ['randomness.seed']}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training.
+
+    Attributes:
+        method (str): Folder in ``configs``.
+        data (str): Name of the data set.
+        budget (int): Iterations of the second phase.
+        seed (int): Seed of the random numbers.
+    """
+
+    method: str
+    data: str
+    budget: int
+    seed: int
+
+    def __str__(self) -> str:
+        """Name of the cell for messages."""
+        return f'{self.method} {self.data} {self.budget}, seed {self.seed}'
+
+
+def find_config(method: str, data: str) -> Path:
+    """Return the config of a method on a data set.
+
+    Args:
+        method (str): Folder in ``configs``.
+        data (str): Name of the data set.
+
+    Returns:
+        Path: ``configs/METHOD/DATA_warm_start.py``.
+
+    Raises:
+        FileNotFoundError: This file does not exist.
+    """
+    path = CONFIGS / method / f'{data}_warm_start.py'
+    if not path.is_file():
+        others = [
+            f'{other.parent.name} {other.stem.removesuffix("_warm_start")}'
+            for other in sorted(CONFIGS.glob('*/*_warm_start.py'))
+        ]
+        raise FileNotFoundError(f'no config {path}; there are configs for: {", ".join(others) or "nothing"}')
+    return path
+
+
+def train(cell: Cell, config: Path, work_dir: Path) -> tuple[float, float]:
+    """Train in a process of its own, with ``train.log`` in the work dir.
+
+    Args:
+        cell (Cell): The cell.
+        config (Path): Its config.
+        work_dir (Path): Its work dir.
+
+    Returns:
+        tuple[float, float]: Minutes, and peak memory of the process in MiB.
+
+    Raises:
+        RuntimeError: The training failed.
+    """
+    work_dir.mkdir(parents=True, exist_ok=True)
+    # if this training writes no results, those of an earlier one must not count
+    (work_dir / 'summary.json').unlink(missing_ok=True)
+    options = [f'{key}={getattr(cell, name)}' for name, keys in OPTIONS.items() for key in keys]
+    command = [
+        sys.executable,
+        str(TRAIN),
+        str(config),
+        '--work-dir',
+        str(work_dir),
+        '--cfg-options',
+        *options,
+    ]
+    # the package of this folder, whose version is recorded, and not another one that is installed
+    paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])])
+    start = time.monotonic()
+    with (
+        (work_dir / 'train.log').open('w') as log,
+        subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, 'PYTHONPATH': paths}, stdout=log, stderr=subprocess.STDOUT
+        ) as process,
+    ):
+        # the usage of this process alone; that of RUSAGE_CHILDREN is the maximum over all cells so far
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f'the training ended with exit code {process.returncode}')
+    # macOS counts bytes, Linux KiB
+    return (time.monotonic() - start) / 60, usage.ru_maxrss / (2**20 if sys.platform == 'darwin' else 2**10)
+
+
+def code_version() -> str:
+    """Return the version of the package, which is not imported, because a child inherits the peak memory."""
+    (found,) = re.findall(
+        r"^__version__ = '(.+)'", (ROOT / 'allspark_mmseg/__init__.py').read_text(), re.MULTILINE
+    )
+    return found
+
+
+def code_commit() -> str | None:
+    """Return the commit, with ``-dirty`` if code differs from it, or None outside a git repository."""
+    if not (ROOT / '.git').exists():
+        return None
+    head = subprocess.run(
+        ['git', 'rev-parse', '--short', 'HEAD'], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    # rows and tables change with each cell, so only code counts
+    code = ['allspark_mmseg', 'configs', 'tools']
+    changed = subprocess.run(['git', 'diff', '--quiet', 'HEAD', '--', *code], cwd=ROOT, check=False)
+    return head.stdout.strip() + ('-dirty' if changed.returncode else '') or None
+
+
+def run_cell(cell: Cell, work_dir: Path) -> Row:
+    """Train a cell and record its row.
+
+    Args:
+        cell (Cell): The cell.
+        work_dir (Path): Its work dir.
+
+    Returns:
+        dict: The row.
+
+    Raises:
+        FileNotFoundError: The training wrote no results.
+        RuntimeError: The training failed.
+        ValueError: The results or the recorded rows have another form.
+    """
+    # code that is edited during the training does not count
+    code = {'version': code_version(), 'commit': code_commit(), 'torch': version('torch')}
+    minutes, memory = train(cell, find_config(cell.method, cell.data), work_dir)
+    row = {
+        **vars(cell),
+        **read_summary(cell.method, work_dir / 'summary.json'),
+        'minutes': round(minutes, 2),
+        'memory': round(memory),
+        'date': datetime.now(timezone.utc).date().isoformat(),
+        **code,
+        'cpus': os.cpu_count(),
+    }
+    write_row(ROWS, row)
+    return row
+
+
+def run_cells(cells: list[Cell], work_dir: Path, again: bool) -> int:
+    """Run the cells and print a line for each.
+
+    Args:
+        cells (list[Cell]): The cells.
+        work_dir (Path): Folder of their work dirs.
+        again (bool): Whether to run cells that this version of the package has run.
+
+    Returns:
+        int: Number of cells that failed.
+    """
+    failed = 0
+    for cell in cells:
+        print(f'{cell}: ', end='', flush=True)
+        known = [
+            row for row in read_rows(ROWS) if same_cell(row, vars(cell)) and row['version'] == code_version()
+        ]
+        if known and not again:
+            print(
+                'skipped; {date}, version {version}, commit {commit}; --again runs it again'.format(
+                    **known[0]
+                )
+            )
+            continue
+        folder = work_dir.resolve() / cell.data / f'{cell.method}_{cell.budget}_seed{cell.seed}'
+        try:
+            row = run_cell(cell, folder)
+        except (OSError, RuntimeError, ValueError) as error:
+            failed += 1
+            print(f'FAILED: {error}; see {folder / "train.log"}')
+        else:
+            gain = '' if row['gain'] is None else f' ({row["gain"]:+.2f})'
+            print(f'mIoU {row["mIoU"]:.2f}{gain}, {row["minutes"]:.1f} min, {row["memory"]} MiB')
+    return failed
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse and check the command line. ``cells`` are the cells to run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--cell', nargs=3, action='append', default=[], metavar=('METHOD', 'DATA', 'BUDGET'))
+    parser.add_argument('--seed', type=int, nargs='+', default=[0], help='run each cell with these seeds')
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/leaderboard'))
+    parser.add_argument('--again', action='store_true', help='run cells again that this version has run')
+    parser.add_argument(
+        '--table', action='store_true', help=f'print the tables and write them to {PAGE.name}'
+    )
+    args = parser.parse_args(arguments)
+    if not args.cell and not args.table:
+        parser.error('nothing to do; expected --cell METHOD DATA BUDGET or --table')
+    for method, data, budget in args.cell:
+        if not budget.isdecimal() or not int(budget):
+            parser.error(
+                f'--cell {method} {data} {budget}: expected a number of iterations, 1 or more, as BUDGET'
+            )
+        try:
+            find_config(method, data)
+        except FileNotFoundError as error:
+            parser.error(f'--cell {method} {data} {budget}: {error}')
+    args.cells = [
+        Cell(method, data, int(budget), seed) for method, data, budget in args.cell for seed in args.seed
+    ]
+    return args
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line."""
+    args = parse_args(arguments)
+    try:
+        read_rows(ROWS)  # an error in the file must not appear after the first training
+        failed = run_cells(args.cells, args.work_dir, args.again)
+        if args.table:
+            tables = render_tables(read_rows(ROWS))
+            replace_tables(PAGE, tables)
+            print(tables)
+    except ValueError as error:
+        raise SystemExit(f'leaderboard: {error}') from error
+    if failed:
+        raise SystemExit(1)
+
+
+if __name__ == '__main__':
+    main()
