@@ -11,6 +11,7 @@ from .transforms import (
     RandomGrayscale,
     RandomResizeLongSide,
     RandomScaleCropFlip,
+    RareClassCrop,
 )
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     'RandomGrayscale',
     'RandomResizeLongSide',
     'RandomScaleCropFlip',
+    'RareClassCrop',
     'SemiDataset',
     'TwoCrops',
     'format_list_line',

@@ -37,6 +37,9 @@ transforms between them::
         dict(type='RandomFlip', prob=0.5),
     ]
 
+``RareClassCrop`` is a ``RandomScaleCropFlip`` with more crops of rare classes. UniMatch and AllSpark do not
+use it.
+
 ``Pad`` pads only on the right and at the bottom, with black before normalization. It does not change a side
 that is long enough. ``RandomCrop`` draws its corner from a range that includes both ends. The color
 operations equal PIL's up to one gray level; see :mod:`allspark_mmseg.datasets.pillow_ops`.
@@ -48,6 +51,7 @@ its random numbers in every epoch.
 
 from .geometric import LoadEmptyAnnotations, RandomResizeLongSide, RandomScaleCropFlip
 from .photometric import ColorJitter, GaussianBlur, RandomGrayscale
+from .rare_class_crop import RareClassCrop
 
 __all__ = [
     'ColorJitter',
@@ -56,4 +60,5 @@ __all__ = [
     'RandomGrayscale',
     'RandomResizeLongSide',
     'RandomScaleCropFlip',
+    'RareClassCrop',
 ]

@@ -91,7 +91,7 @@ class RandomScaleCropFlip(BaseTransform):
         ratio_range: tuple[float, float] = (0.5, 2.0),
         flip_prob: float = 0.5,
     ) -> None:
-        owner = 'RandomScaleCropFlip'
+        owner = type(self).__name__
         valid = len(crop_size) == 2 and min(crop_size) >= 1
         require(owner, 'crop_size', crop_size, valid, '(height, width), both at least 1')
         _check_ratio_range(owner, ratio_range)
@@ -113,8 +113,7 @@ class RandomScaleCropFlip(BaseTransform):
         old_height, old_width = img.shape[:2]
         height, width = _draw_size(old_height, old_width, self.ratio_range)
         padded = max(height, self.crop_size[0]), max(width, self.crop_size[1])
-        top = np.random.randint(padded[0] - self.crop_size[0] + 1)
-        left = np.random.randint(padded[1] - self.crop_size[1] + 1)
+        top, left = self._draw_corner(results, height, width)
         flip = bool(np.random.random_sample() < self.flip_prob)
 
         window = slice(top, top + self.crop_size[0]), slice(left, left + self.crop_size[1])
@@ -134,6 +133,13 @@ class RandomScaleCropFlip(BaseTransform):
             flip_direction='horizontal' if flip else None,
         )
         return results
+
+    def _draw_corner(self, results: dict, height: int, width: int) -> tuple[int, int]:
+        """Draw (top, left) of the crop in the padded image; ``height`` and ``width`` exclude padding."""
+        rows, columns = (
+            max(length, size) - size + 1 for length, size in zip((height, width), self.crop_size, strict=True)
+        )
+        return np.random.randint(rows), np.random.randint(columns)
 
     def _pad_and_flip(self, crop: np.ndarray, pad_val: int, flip: bool) -> np.ndarray:
         """Pad an array to ``crop_size`` and flip it. The result is contiguous."""
