@@ -1,0 +1,425 @@
+"""A supervised phase before the semi-supervised one: phases, weights, schedules, resuming, and bad input."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.hooks import Hook
+from mmseg.apis import init_model
+
+from ..helpers.tiny_models import behind_bottleneck, tiny_head, tiny_segmentor
+
+
+def method(kind: str = 'MeanTeacher', **arguments) -> ConfigDict:
+    segmentor = behind_bottleneck(tiny_segmentor()) if kind == 'AllSpark' else tiny_segmentor()
+    options = dict(unlabeled_view='weak', teacher=dict(momentum=0.1), threshold=0.0) | arguments
+    return ConfigDict(type=f'allspark_mmseg.{kind}', segmentor=segmentor, **options)
+
+
+@pytest.fixture
+def warm(with_validation) -> Config:
+    """Four supervised iterations, then four of Mean Teacher; a validation after every second one."""
+    config = with_validation
+    config.model = method()
+    config.train_cfg = dict(type='allspark_mmseg.PhaseTrainLoop', max_iters=4, val_interval=2)
+    config.val_cfg = dict(type='allspark_mmseg.TeacherStudentValLoop')
+    config.log_processor = dict(by_epoch=False)
+    config.default_hooks.logger.log_metric_by_epoch = False
+    config.default_hooks.checkpoint.update(by_epoch=False, interval=2)
+    config.param_scheduler = [dict(type='PolyLR', power=1.0, begin=0, end=4, by_epoch=False)]
+    config.custom_hooks = [
+        dict(type='allspark_mmseg.StartupCheckHook'),
+        dict(type='allspark_mmseg.MeanTeacherHook'),
+        dict(type='allspark_mmseg.WarmStartHook', max_iters=4, val_interval=2, lr_mult=2.0),
+    ]
+    return config
+
+
+def hook_config(config: Config) -> dict:
+    return config.custom_hooks[2]
+
+
+class Recorder(Hook):
+    """Notes what each iteration sees."""
+
+    priority = 'VERY_LOW'
+
+    def __init__(self):
+        self.rows = []
+        self.states = {}
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        views = sorted({name for views in data_batch['inputs'] for name in views.keys()})
+        losses = {name for name in outputs if 'loss' in name}
+        self.rows.append((runner.iter, runner.model.supervised_only, views, self.lr, losses))
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.lr = runner.optim_wrapper.get_lr()['lr'][0]
+        # the state before the optimizer of a phase has moved it
+        state = {name: value.clone() for name, value in runner.model.state_dict().items()}
+        self.states[runner.iter] = (state, dict(runner.optim_wrapper.optimizer.state), runner.optim_wrapper)
+
+
+def train(runner_of, config: Config, **overrides) -> tuple:
+    config.update(overrides)
+    runner, recorder = runner_of(config), Recorder()
+    runner.register_hook(recorder)
+    runner.train()
+    return runner, recorder, json.loads(Path(runner.work_dir, 'summary.json').read_text())
+
+
+def test_two_phases_in_one_run(warm, runner_of):
+    runner, recorder, summary = train(runner_of, warm)
+    assert [row[0] for row in recorder.rows] == list(range(8))
+    assert [row[1] for row in recorder.rows] == [True] * 4 + [False] * 4
+    supervised, semi = recorder.rows[:4], recorder.rows[4:]
+    assert all(row[2] == ['labeled'] for row in supervised), 'no unlabeled image is loaded'
+    assert all(row[2] == ['labeled', 'weak'] for row in semi)
+    assert all(not any(name.startswith('unsup') for name in row[4]) for row in supervised)
+    assert all('unsup.loss_ce' in row[4] for row in semi)
+    # the learning rate decays in each phase from its own start: 2 * 0.01 and 0.01
+    assert [row[3] for row in semi] == pytest.approx([0.01 * (1 - step / 3) for step in range(4)])
+    assert supervised[0][3] == pytest.approx(0.02)
+    assert supervised[3][3] == pytest.approx(0.0, abs=1e-12)
+    assert [score['iteration'] for score in summary['scores']] == [2, 4, 6, 6, 8, 8]
+    assert runner.iter == runner.max_iters == 8
+
+
+def test_second_phase_starts_from_the_best_weights_with_a_new_optimizer(warm, runner_of):
+    hook_config(warm).val_interval = 1
+    runner, recorder, summary = train(runner_of, warm)
+    best = torch.load(Path(runner.work_dir, 'supervised.pth'))
+    state, optimizer_state, wrapper = recorder.states[4]
+    for name, value in best['state_dict'].items():
+        assert torch.equal(state[f'student.{name}'], value), name
+        assert torch.equal(state[f'teacher.module.{name}'], value), name
+    assert state['teacher.steps'] == 0
+    assert not optimizer_state
+    assert wrapper is not recorder.states[0][2]
+    # the file is of the best validation, not of the last
+    assert best['meta']['iter'] == summary['supervised']['iteration']
+    state_then = recorder.states[best['meta']['iter']][0] if best['meta']['iter'] < 4 else None
+    if state_then is not None:
+        assert torch.equal(
+            state_then['student.decode_head.conv_seg.weight'],
+            best['state_dict']['decode_head.conv_seg.weight'],
+        )
+
+
+def test_unlabeled_losses_ramp_up(warm, runner_of):
+    hook_config(warm).ramp_up = 4
+    runner = runner_of(warm)
+    scales = []
+
+    class Scales(Hook):
+        priority = 'VERY_LOW'
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            scales.append(runner.model.unlabeled_scale)
+
+    runner.register_hook(Scales())
+    runner.train()
+    assert scales[4:] == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_scale_multiplies_the_unlabeled_losses_only(built_mean_teacher):
+    model, inputs, samples = built_mean_teacher
+    torch.manual_seed(3)
+    full = model(inputs, samples, mode='loss')
+    model.unlabeled_scale = 0.25
+    torch.manual_seed(3)
+    scaled = model(inputs, samples, mode='loss')
+    for name, value in full.items():
+        factor = 0.25 if name == 'unsup.loss_ce' else 1.0
+        assert torch.allclose(scaled[name], value * factor), name
+
+
+def test_supervised_step_is_that_of_the_plain_segmentor(built_mean_teacher):
+    model, inputs, samples = built_mean_teacher
+    model.supervised_only = True
+    torch.manual_seed(3)
+    step = model({'labeled': inputs['labeled']}, {'labeled': samples['labeled']}, mode='loss')
+    torch.manual_seed(3)
+    plain = model.student.loss(inputs['labeled'], samples['labeled'])
+    assert {name.removeprefix('sup.') for name in step} == set(plain)
+    assert all(torch.equal(step[f'sup.{name}'], value) for name, value in plain.items())
+
+
+@pytest.fixture
+def built_mean_teacher():
+    from ..helpers.tiny_models import batch, build_model
+
+    torch.manual_seed(0)
+    model = build_model(method())
+    model.init_weights()
+    return model.train(), *batch(views=('weak',))
+
+
+def test_patience_ends_the_supervised_phase(warm, runner_of, monkeypatch):
+    hook_config(warm).update(max_iters=12, val_interval=1, patience=2)
+    values = iter([10.0, 30.0, 20.0, 30.0, *[0.0] * 20])
+    fake_metrics(monkeypatch, lambda: next(values))
+    _, recorder, summary = train(runner_of, warm)
+    assert [row[1] for row in recorder.rows] == [True] * 4 + [False] * 4
+    assert summary['supervised']['mIoU'] == 30.0
+    assert summary['supervised']['iteration'] == 2
+
+
+def fake_metrics(monkeypatch, value) -> None:
+    """Let the IoUMetric report given values; the validation itself runs."""
+    monkeypatch.setattr('mmseg.evaluation.IoUMetric.compute_metrics', lambda self, results: {'mIoU': value()})
+
+
+def test_second_phase_that_does_not_pay_stops_with_advice(warm, runner_of, monkeypatch):
+    hook_config(warm).update(give_up=2)
+    warm.train_cfg.update(max_iters=20, val_interval=1)
+    warm.log_level = 'WARNING'
+    # supervised 20, 40; then student and teacher of each validation
+    values = iter([20.0, 40.0, 30.0, 35.0, 50.0, 30.0, 40.0, 39.0, 30.0, 30.0, *[0.0] * 20])
+    fake_metrics(monkeypatch, lambda: next(values))
+    runner, recorder, summary = train(runner_of, warm)
+    # below, above (50), at 40 (not above), below: two in a row
+    assert len(recorder.rows) == 4 + 4
+    assert summary['chosen'] == 'MeanTeacher'
+    assert summary['MeanTeacher']['mIoU'] == 50.0
+    assert summary['gain'] == 10.0
+    assert 'did not exceed the supervised mIoU of 40.00 in 2 validations (best 50.00)' in logged(runner)
+
+
+def logged(runner) -> str:
+    return ''.join(path.read_text() for path in Path(runner.work_dir).glob('*/*.log'))
+
+
+@pytest.mark.parametrize(
+    'values, chosen, network',
+    [
+        ([20.0, 40.0, 41.0, 39.0, 42.0, 43.0], 'MeanTeacher', None),
+        ([20.0, 40.0, 30.0, 39.0, 40.0, 38.0], 'supervised', 'student'),
+    ],
+)
+def test_the_better_network_is_chosen(warm, runner_of, monkeypatch, values, chosen, network):
+    left = iter(values)
+    fake_metrics(monkeypatch, lambda: next(left))
+    runner, _, summary = train(runner_of, warm)
+    folder = Path(runner.work_dir)
+    assert summary['chosen'] == chosen
+    assert summary['gain'] == max(values[2:]) - max(values[:2])
+    assert summary[chosen]['mIoU'] == max(values)
+    stored = torch.load(folder / 'chosen.pth')
+    assert stored['meta']['phase'] == chosen
+    assert stored['meta']['network'] == (network or summary[chosen]['network'])
+    assert (folder / 'chosen.pth').samefile(folder / f'{chosen}.pth')
+    assert not list(folder.glob('.*')), 'no temporary file stays'
+
+
+def test_student_and_teacher_compete(warm, runner_of, monkeypatch):
+    # TeacherStudentValLoop evaluates the network that does not predict first: here, the teacher
+    values = iter([20.0, 30.0, 45.0, 35.0, 41.0, 44.0])
+    fake_metrics(monkeypatch, lambda: next(values))
+    _, _, summary = train(runner_of, warm)
+    assert summary['MeanTeacher'] | {'minutes': 0} == {
+        'mIoU': 45.0,
+        'iteration': 6,
+        'minutes': 0,
+        'network': 'teacher',
+        'last': 44.0,
+    }
+
+
+def test_chosen_files_work_without_the_method(warm, runner_of):
+    runner, _, summary = train(runner_of, warm)
+    folder = Path(runner.work_dir)
+    config = Config.fromfile(folder / 'chosen.py')
+    assert config.model.type == 'EncoderDecoder'
+    assert config.model.data_preprocessor.type == 'SegDataPreProcessor'
+    model = init_model(config, str(folder / 'chosen.pth'), device='cpu')
+    stored = torch.load(folder / 'chosen.pth')['state_dict']
+    assert set(stored) == set(model.state_dict())
+    assert model.dataset_meta['classes'] == ('sky', 'road', 'tree', 'car')
+    assert config.test_dataloader.dataset.ann_file == 'labeled.txt'
+
+
+@pytest.mark.parametrize('killed_at', [2, 4, 6])
+def test_resumed_run_ends_like_an_uninterrupted_one(warm, runner_of, tmp_path, killed_at):
+    warm.work_dir = str(tmp_path / 'whole')
+    whole, _, expected = train(runner_of, warm)
+
+    class Kill(Hook):
+        priority = 'HIGHEST'
+
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            if runner.iter == killed_at:
+                raise KeyboardInterrupt
+
+    warm.work_dir = str(tmp_path / 'killed')
+    killed = runner_of(warm)
+    killed.register_hook(Kill())
+    with pytest.raises(KeyboardInterrupt):
+        killed.train()
+    resumed, recorder, summary = train(runner_of, warm, resume=True)
+    assert [row[0] for row in recorder.rows] == list(range(killed_at, 8))
+    assert [row[1] for row in recorder.rows] == [iteration < 4 for iteration in range(killed_at, 8)]
+    for name, value in whole.model.state_dict().items():
+        # the crops are drawn anew, so the weights are not the same bit by bit; the schedule and counters are
+        assert value.shape == resumed.model.state_dict()[name].shape
+    assert resumed.model.state_dict()['teacher.steps'] == whole.model.state_dict()['teacher.steps'] == 4
+    keys = ('phase', 'network', 'iteration')
+    rows = [[tuple(score[key] for key in keys) for score in each['scores']] for each in (expected, summary)]
+    assert rows[0] == rows[1]
+
+
+def test_validation_that_was_killed_is_repeated(warm, runner_of, tmp_path):
+    class Kill(Hook):
+        def before_val(self, runner):
+            if runner.iter == 6:
+                raise KeyboardInterrupt
+
+    runner = runner_of(warm)
+    runner.register_hook(Kill())
+    with pytest.raises(KeyboardInterrupt):
+        runner.train()
+    _, _, summary = train(runner_of, warm, resume=True)
+    assert [score['iteration'] for score in summary['scores']] == [2, 4, 6, 6, 8, 8]
+
+
+def test_checkpoint_replaces_the_supervised_phase(warm, runner_of, tmp_path):
+    first, _, before = train(runner_of, warm)
+    warm.work_dir = str(tmp_path / 'second')
+    source = Path(first.work_dir, 'supervised.pth')
+    runner, recorder, summary = train(runner_of, warm, load_from=str(source))
+    assert [row[1] for row in recorder.rows] == [False] * 4
+    assert [row[0] for row in recorder.rows] == list(range(4))
+    assert summary['supervised']['mIoU'] == before['supervised']['mIoU'], 'it is validated'
+    assert summary['supervised']['iteration'] == 0
+    for name, value in torch.load(source)['state_dict'].items():
+        assert torch.equal(recorder.states[0][0][f'teacher.module.{name}'], value)
+
+
+def test_plain_checkpoint_starts_a_network_with_bottleneck(warm, runner_of, tmp_path):
+    first, _, before = train(runner_of, warm)
+    warm.model = method('AllSpark')
+    warm.custom_hooks.append(dict(type='allspark_mmseg.MemoryWarmUpHook', iters=2))
+    warm.work_dir = str(tmp_path / 'second')
+    runner, recorder, summary = train(runner_of, warm, load_from=str(Path(first.work_dir, 'supervised.pth')))
+    assert 'AllSpark' in summary
+    assert runner.model.memory_ready
+
+
+def test_memory_warm_up_counts_from_the_second_phase(warm, runner_of):
+    warm.model = method('AllSpark')
+    warm.custom_hooks.append(dict(type='allspark_mmseg.MemoryWarmUpHook', iters=2))
+    _, recorder, _ = train(runner_of, warm)
+    ready = [bool(recorder.states[iteration][0]['memory_ready']) for iteration in range(8)]
+    assert ready == [False] * 6 + [True] * 2
+
+
+def test_epoch_based_second_phase(warm, runner_of):
+    """An epoch has two iterations. Checkpoints of the supervised phase are stored, too."""
+    warm.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2, val_interval=1)
+    warm.param_scheduler = [
+        dict(type='PolyLR', power=1.0, begin=0, end=2, by_epoch=True, convert_to_iter_based=True)
+    ]
+    warm.default_hooks.checkpoint.update(by_epoch=True, interval=1)
+    runner, recorder, summary = train(runner_of, warm)
+    assert [row[0] for row in recorder.rows] == list(range(8))
+    assert [score['iteration'] for score in summary['scores']] == [2, 4, 6, 6, 8, 8]
+    assert recorder.rows[4][3] == pytest.approx(0.01)
+    stored = torch.load(Path(runner.work_dir, 'supervised_last.pth'), weights_only=False)
+    assert stored['meta']['iter'] == 4
+    assert stored['meta']['warm_start']['supervised'] is True
+
+
+def test_stock_iteration_loop_becomes_the_second_phase(warm, runner_of):
+    warm.train_cfg = dict(type='IterBasedTrainLoop', max_iters=4, val_interval=2)
+    _, recorder, summary = train(runner_of, warm)
+    assert [row[0] for row in recorder.rows] == list(range(8))
+    assert [score['iteration'] for score in summary['scores']] == [2, 4, 6, 6, 8, 8]
+
+
+def test_without_validation_the_last_weights_are_used(warm, runner_of):
+    for key in ('val_dataloader', 'val_evaluator', 'val_cfg'):
+        warm.pop(key)
+    warm.train_cfg.pop('val_interval')
+    runner, recorder, summary = train(runner_of, warm)
+    assert [row[1] for row in recorder.rows] == [True] * 4 + [False] * 4
+    assert 'chosen' not in summary
+
+
+@pytest.mark.parametrize(
+    'arguments, complaint',
+    [
+        (dict(max_iters=0), 'max_iters is 0, expected 1 or more'),
+        (dict(val_interval=0), 'val_interval is 0, expected 1 or more'),
+        (dict(patience=0), 'patience is 0, expected 1 or more'),
+        (dict(give_up=0), 'give_up is 0, expected 1 or more'),
+        (dict(ramp_up=-1), 'ramp_up is -1, expected 0 or more'),
+        (dict(lr_mult=0), 'lr_mult is 0, expected a factor above 0'),
+        (dict(ramp_up=5), 'ramp_up is 5, expected at most the 4 iterations of train_cfg'),
+        (dict(batch_size=4), 'has 3 images, but a step needs labeled=4'),
+    ],
+)
+def test_bad_arguments_are_named(warm, runner_of, arguments, complaint):
+    hook_config(warm).update(arguments)
+    with pytest.raises(ValueError, match=complaint):
+        runner_of(warm).train()
+
+
+def test_patience_needs_validation(warm, runner_of):
+    for key in ('val_dataloader', 'val_evaluator', 'val_cfg'):
+        warm.pop(key)
+    warm.train_cfg.pop('val_interval')
+    hook_config(warm).patience = 2
+    with pytest.raises(ValueError, match='patience is 2, but the config has no validation'):
+        runner_of(warm).train()
+
+
+def test_plain_segmentor_is_refused(warm, runner_of):
+    warm.model = ConfigDict(tiny_segmentor())
+    warm.custom_hooks = warm.custom_hooks[2:]
+    warm.val_cfg = dict(type='ValLoop')
+    with pytest.raises(ValueError, match='model is a EncoderDecoder, expected a semi-supervised method'):
+        runner_of(warm).train()
+
+
+def test_unknown_metric_is_named(warm, runner_of):
+    hook_config(warm).metric = 'mDice'
+    with pytest.raises(KeyError, match="metric is 'mDice', but the validation has"):
+        runner_of(warm).train()
+
+
+@pytest.mark.parametrize(
+    'change, complaint',
+    [
+        (dict(decode_head=tiny_head() | dict(num_classes=7)), r'decode_head.conv_seg.weight has shape \(7'),
+        (dict(decode_head=tiny_head() | dict(channels=8)), r'has shape \(8'),
+    ],
+)
+def test_weights_of_another_network_are_refused(warm, runner_of, tmp_path, change, complaint):
+    from ..helpers.tiny_models import build_model
+
+    path = tmp_path / 'other.pth'
+    torch.save(dict(state_dict=build_model(tiny_segmentor(**change)).state_dict()), path)
+    warm.load_from = str(path)
+    with pytest.raises(ValueError, match=f'another network or of other classes: .*{complaint}'):
+        runner_of(warm).train()
+
+
+def test_weights_without_a_classifier_are_refused(warm, runner_of, tmp_path):
+    from ..helpers.tiny_models import build_model
+
+    state = build_model(tiny_segmentor()).state_dict()
+    torch.save({name: value for name, value in state.items() if 'conv_seg' not in name}, tmp_path / 'cut.pth')
+    warm.load_from = str(tmp_path / 'cut.pth')
+    with pytest.raises(ValueError, match='decode_head.conv_seg.weight is missing'):
+        runner_of(warm).train()
+
+
+def test_run_without_the_hook_cannot_be_resumed_with_it(warm, runner_of):
+    hook = warm.custom_hooks.pop()
+    runner_of(warm).train()
+    warm.custom_hooks.append(hook)
+    warm.resume = True
+    with pytest.raises(ValueError, match='is from a run without WarmStartHook'):
+        runner_of(warm).train()
