@@ -1,14 +1,14 @@
 """Pseudo-labels: predictions for unlabeled images that serve as training targets."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from .utils import require
+from .thresholds import ConfidenceThreshold, most_probable
 
 IGNORE_INDEX = 255
 
@@ -23,6 +23,7 @@ class PseudoLabel:
         valid (Tensor): (N, H, W) bool, True for pixels that are confident and not padding.
         image_mask (Tensor): (N, H, W) bool, False for padding.
         logits (Tensor): (N, K, H, W) float, the logits that the labels come from.
+        weight (Tensor, optional): (N, H, W) float in [0, 1], the weight of a pixel in the loss; None for 1.
     """
 
     label: Tensor
@@ -30,26 +31,33 @@ class PseudoLabel:
     valid: Tensor
     image_mask: Tensor
     logits: Tensor
+    weight: Tensor | None = None
 
     @classmethod
     def from_logits(
-        cls, logits: Tensor, threshold: float = 0.0, padding: Tensor | None = None
+        cls, logits: Tensor, threshold: float | ConfidenceThreshold = 0.0, padding: Tensor | None = None
     ) -> 'PseudoLabel':
         """Make pseudo-labels from logits.
 
         Args:
             logits (Tensor): (N, K, H, W) float.
-            threshold (float): Minimum confidence of a valid pixel, in [0, 1].
+            threshold (float or ConfidenceThreshold): Minimum confidence of a valid pixel, in [0, 1]; or a
+                module that judges the pixels. If it returns weights, all pixels except padding are valid.
             padding (Tensor, optional): (N, H, W) bool, True for padding.
 
         Returns:
             PseudoLabel: Pseudo-labels of the N images.
         """
         logits = logits.detach()
-        highest, label = logits.max(dim=1)
-        confidence = (highest - logits.logsumexp(dim=1)).exp()
+        label, confidence = most_probable(logits)
         image_mask = torch.ones_like(label, dtype=torch.bool) if padding is None else ~padding
-        return cls(label, confidence, (confidence >= threshold) & image_mask, image_mask, logits)
+        if isinstance(threshold, ConfidenceThreshold):
+            accepted = threshold(logits, image_mask)
+        else:
+            accepted = confidence >= threshold
+        if accepted.is_floating_point():
+            return cls(label, confidence, image_mask, image_mask, logits, weight=accepted)
+        return cls(label, confidence, accepted & image_mask, image_mask, logits)
 
     @property
     def target(self) -> Tensor:
@@ -58,8 +66,9 @@ class PseudoLabel:
 
     @property
     def confident_share(self) -> Tensor:
-        """Scalar in [0, 1]: the share of valid pixels among all pixels except padding."""
-        return self.valid.sum() / self.image_mask.sum().clamp(min=1)
+        """Scalar in [0, 1]: the share of valid pixels, or the mean weight, of all pixels except padding."""
+        counted = self.valid if self.weight is None else self.valid * self.weight
+        return counted.sum() / self.image_mask.sum().clamp(min=1)
 
     def map(self, function: Callable[..., Tensor], *others: 'PseudoLabel') -> 'PseudoLabel':
         """Apply a function to every attribute.
@@ -67,14 +76,14 @@ class PseudoLabel:
         Args:
             function (Callable): Takes this object's attribute (N, ...) and the same attribute of each of
                 ``others``; returns a tensor of the same shape.
-            others (PseudoLabel): Further pseudo-labels.
+            others (PseudoLabel): Further pseudo-labels. Either all have weights, or none has.
 
         Returns:
-            PseudoLabel: The results.
+            PseudoLabel: The results. Weights that are None stay None.
         """
-        return PseudoLabel(
-            *(function(*(getattr(each, field.name) for each in (self, *others))) for field in fields(self))
-        )
+        names = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        results = {name: function(*(getattr(each, name) for each in (self, *others))) for name in names}
+        return replace(self, **results)
 
     def class_share(self) -> Tensor:
         """(K,) float32: the share of all pixels that each class has; the sum is 1."""
@@ -82,19 +91,6 @@ class PseudoLabel:
         ones = torch.ones((), device=counts.device).expand(self.label.numel())
         # scatter_add_ instead of bincount, which synchronizes with the device
         return counts.scatter_add_(0, self.label.flatten(), ones) / self.label.numel()
-
-
-def check_threshold(owner: str, threshold: float) -> None:
-    """Check a confidence threshold.
-
-    Args:
-        owner (str): Name of the method, for the message.
-        threshold (float): The threshold.
-
-    Raises:
-        ValueError: The threshold is not in [0, 1].
-    """
-    require(owner, 'threshold', threshold, 0 <= threshold <= 1, 'a confidence in [0, 1]')
 
 
 def padded_pixels(data_samples: Sequence[SegDataSample]) -> Tensor:
@@ -118,7 +114,9 @@ def padded_pixels(data_samples: Sequence[SegDataSample]) -> Tensor:
     return torch.cat([sample.gt_sem_seg.data for sample in data_samples]) == IGNORE_INDEX
 
 
-def masked_cross_entropy(logits: Tensor, target: Tensor, averaged: Tensor | None = None) -> Tensor:
+def masked_cross_entropy(
+    logits: Tensor, target: Tensor, averaged: Tensor | None = None, weight: Tensor | None = None
+) -> Tensor:
     """Compute the cross-entropy of the pixels that have a target, averaged over a set of pixels.
 
     Args:
@@ -126,18 +124,21 @@ def masked_cross_entropy(logits: Tensor, target: Tensor, averaged: Tensor | None
         target (Tensor): (N, H, W) int64, in 0..K-1, or 255 for pixels without a target.
         averaged (Tensor, optional): (N, H, W) bool, the pixels whose number divides the sum. By default the
             pixels with a target.
+        weight (Tensor, optional): (N, H, W) float, the weight of each pixel in the sum. Weights do not change
+            the number of pixels.
 
     Returns:
         Tensor: Scalar; 0 with a zero gradient when no pixel has a target.
     """
     # summed here, because the reduction inside cross_entropy has no deterministic algorithm on CUDA
-    total = F.cross_entropy(logits, target, ignore_index=IGNORE_INDEX, reduction='none').sum()
+    per_pixel = F.cross_entropy(logits, target, ignore_index=IGNORE_INDEX, reduction='none')
+    total = (per_pixel if weight is None else per_pixel * weight).sum()
     averaged = target != IGNORE_INDEX if averaged is None else averaged
     return total / averaged.sum().clamp(min=1)
 
 
 def pseudo_label_loss(logits: Tensor, pseudo: PseudoLabel, average_over: str = 'confident') -> Tensor:
-    """Compute the cross-entropy of the valid pixels of pseudo-labels.
+    """Compute the cross-entropy of the valid pixels of pseudo-labels, times their weights if they have some.
 
     Args:
         logits (Tensor): (N, K, H, W) float, at the size of the images.
@@ -150,6 +151,6 @@ def pseudo_label_loss(logits: Tensor, pseudo: PseudoLabel, average_over: str = '
         Tensor: Scalar; 0 with a zero gradient when no pixel is valid.
     """
     if average_over == 'confident':
-        return masked_cross_entropy(logits, pseudo.target)
+        return masked_cross_entropy(logits, pseudo.target, weight=pseudo.weight)
     averaged = pseudo.image_mask if average_over == 'image' else torch.ones_like(pseudo.image_mask)
-    return masked_cross_entropy(logits, pseudo.target, averaged)
+    return masked_cross_entropy(logits, pseudo.target, averaged, pseudo.weight)

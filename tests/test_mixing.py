@@ -2,7 +2,7 @@
 
 import math
 import random
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -226,7 +226,8 @@ def test_paste_replaces_the_pixels_of_the_boxes(dtype, channels):
 
 def test_all_attributes_of_a_pseudo_label_are_pasted():
     def labels() -> PseudoLabel:
-        return PseudoLabel.from_logits(3 * torch.randn(2, 4, 9, 8), 0.7, torch.rand(2, 9, 8) < 0.3)
+        made = PseudoLabel.from_logits(3 * torch.randn(2, 4, 9, 8), 0.7, torch.rand(2, 9, 8) < 0.3)
+        return replace(made, weight=torch.rand(2, 9, 8))
 
     base, other = labels(), labels()
     boxes = torch.zeros(2, 9, 8, dtype=torch.bool)
@@ -241,7 +242,7 @@ def test_all_attributes_of_a_pseudo_label_are_pasted():
         assert torch.equal(of_mixed[~boxes], of_base[~boxes]), field.name
         assert not torch.equal(of_base[boxes], of_other[boxes]), field.name
     # one consistent pseudo-label again
-    again = PseudoLabel.from_logits(mixed.logits, 0.7, ~mixed.image_mask)
+    again = replace(PseudoLabel.from_logits(mixed.logits, 0.7, ~mixed.image_mask), weight=mixed.weight)
     assert all(torch.equal(getattr(again, f.name), getattr(mixed, f.name)) for f in fields(PseudoLabel))
 
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from ..mixing import CutMix, cutmix_views
-from ..pseudo_label import PseudoLabel, check_threshold, pseudo_label_loss
+from ..pseudo_label import PseudoLabel, pseudo_label_loss
 from ..registry import MODELS
+from ..thresholds import build_threshold
 from .mix_source import check_mix_source, label_mix_source, views_for
 from .semi_segmentor import SemiSegmentor
 from .views import Samples, Views
@@ -32,7 +33,8 @@ class FixMatch(SemiSegmentor):
 
     Args:
         segmentor (dict): Config of the student.
-        threshold (float): Minimum confidence of a valid pixel, in [0, 1].
+        threshold (float or dict): Minimum confidence of a valid pixel, in [0, 1]; or the config of an
+            adaptive threshold, see ``build_threshold``.
         labeled_weight (float): w_l.
         strong_weight (float): w_s.
         cutmix (dict, optional): Arguments of ``CutMix``.
@@ -44,14 +46,14 @@ class FixMatch(SemiSegmentor):
         kwargs: As in ``SemiSegmentor``.
 
     Raises:
-        ValueError: ``threshold`` is not in [0, 1], or ``mix_source`` is unknown.
+        ValueError: ``threshold`` is invalid, or ``mix_source`` is unknown.
     """
 
     def __init__(
         self,
         segmentor: dict,
         *,
-        threshold: float = 0.95,
+        threshold: float | Mapping = 0.95,
         labeled_weight: float = 0.5,
         strong_weight: float = 0.5,
         cutmix: Mapping | None = None,
@@ -59,10 +61,9 @@ class FixMatch(SemiSegmentor):
         ignore_padding: bool = True,
         **kwargs: Any,
     ) -> None:
-        check_threshold('FixMatch', threshold)
         check_mix_source('FixMatch', mix_source)
         super().__init__(segmentor, **kwargs)
-        self.threshold = threshold
+        self.threshold = build_threshold('FixMatch', threshold, self.num_classes)
         self.labeled_weight = labeled_weight
         self.strong_weight = strong_weight
         self.cutmix = CutMix(**(cutmix or {}))

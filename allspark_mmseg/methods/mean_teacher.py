@@ -1,13 +1,15 @@
 """Mean Teacher for segmentation."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..pseudo_label import check_threshold, pseudo_label_loss
+from ..pseudo_label import pseudo_label_loss
 from ..registry import MODELS
 from ..teacher import Teacher
+from ..thresholds import build_threshold
 from ..utils import require
 from .loss_weights import rampup_weight
 from .semi_segmentor import SemiSegmentor
@@ -34,7 +36,8 @@ class MeanTeacher(SemiSegmentor):
         labeled_weight (float): w_l.
         unlabeled_weight (float): w_u.
         unlabeled_view (str): The view on which the student learns.
-        threshold (float): Minimum confidence of a valid pixel, in [0, 1].
+        threshold (float or dict): Minimum confidence of a valid pixel, in [0, 1]; or the config of an
+            adaptive threshold, see ``build_threshold``.
         ignore_padding (bool): Padding gets no pseudo-label. Needs ``LoadEmptyAnnotations`` in the unlabeled
             pipeline.
         average_over (str): The pixels over which the loss on pseudo-labels is averaged: the ``'confident'``
@@ -43,7 +46,7 @@ class MeanTeacher(SemiSegmentor):
         kwargs: As in ``SemiSegmentor``.
 
     Raises:
-        ValueError: ``threshold`` is not in [0, 1], ``ramp_up`` is negative, or ``average_over`` is unknown.
+        ValueError: ``threshold`` is invalid, ``ramp_up`` is negative, or ``average_over`` is unknown.
     """
 
     teacher: Teacher
@@ -56,13 +59,12 @@ class MeanTeacher(SemiSegmentor):
         labeled_weight: float = 0.5,
         unlabeled_weight: float = 0.5,
         unlabeled_view: str = 'strong_1',
-        threshold: float = 0.95,
+        threshold: float | Mapping = 0.95,
         ignore_padding: bool = False,
         average_over: str = 'confident',
         ramp_up: int = 0,
         **kwargs: Any,
     ) -> None:
-        check_threshold('MeanTeacher', threshold)
         require('MeanTeacher', 'ramp_up', ramp_up, ramp_up >= 0, 'a number of steps of at least 0')
         known = average_over in ('confident', 'all')
         require('MeanTeacher', 'average_over', average_over, known, "'confident' or 'all'")
@@ -70,7 +72,7 @@ class MeanTeacher(SemiSegmentor):
         self.labeled_weight = labeled_weight
         self.unlabeled_weight = unlabeled_weight
         self.unlabeled_view = unlabeled_view
-        self.threshold = threshold
+        self.threshold = build_threshold('MeanTeacher', threshold, self.num_classes)
         self.ignore_padding = ignore_padding
         self.average_over = average_over
         self.ramp_up = ramp_up

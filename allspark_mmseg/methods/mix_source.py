@@ -1,10 +1,13 @@
 """The source of the images that CutMix pastes in FixMatch, UniMatch and UniMatch V2."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from ..mixing import MixSource
+from ..thresholds import ConfidenceThreshold
 from ..utils import require
 from .semi_segmentor import SemiSegmentor
+from .student import eval_mode
 from .views import Samples, Views
 
 MIX_SOURCES = ('batch', 'same_image')
@@ -44,7 +47,7 @@ def label_mix_source(
     inputs: Views,
     data_samples: Samples,
     strong_views: Sequence[str],
-    threshold: float,
+    threshold: float | ConfidenceThreshold,
 ) -> MixSource:
     """Label the ``mix_weak`` view, for ``mix_source='same_image'``.
 
@@ -55,12 +58,13 @@ def label_mix_source(
         inputs (dict): {view: (N, 3, H, W)}, with the ``mix_*`` views.
         data_samples (dict): {view: N samples}.
         strong_views (Sequence[str]): Names of the strong views.
-        threshold (float): Minimum confidence of a valid pixel, in [0, 1].
+        threshold (float or ConfidenceThreshold): As in ``PseudoLabel.from_logits``. These images do not
+            update an adaptive threshold; the ``weak`` view does, once for each step.
 
     Returns:
         MixSource: The ``mix_*`` view of each strong view, and the pseudo-labels of ``mix_weak``.
     """
-    pseudo = model.make_pseudo_labels(
-        inputs['mix_weak'], threshold, model.padding_mask(data_samples, 'mix_weak')
-    )
+    padding = model.padding_mask(data_samples, 'mix_weak')
+    with eval_mode(threshold) if isinstance(threshold, ConfidenceThreshold) else nullcontext():
+        pseudo = model.make_pseudo_labels(inputs['mix_weak'], threshold, padding)
     return MixSource([inputs[f'mix_{view}'] for view in strong_views], pseudo)

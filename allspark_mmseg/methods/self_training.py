@@ -1,12 +1,14 @@
 """Self-training with online pseudo-labels: the semi-supervised baseline of AllSpark."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..pseudo_label import check_threshold, pseudo_label_loss
+from ..pseudo_label import pseudo_label_loss
 from ..registry import MODELS
+from ..thresholds import build_threshold
 from .semi_segmentor import SemiSegmentor
 from .views import Samples, Views
 
@@ -28,14 +30,14 @@ class SelfTraining(SemiSegmentor):
         labeled_weight (float): w_l; 0.5 in the paper.
         unlabeled_weight (float): w_u; 0.5 in the paper.
         unlabeled_view (str): The view on which the student learns the pseudo-labels of ``weak``.
-        threshold (float): Minimum confidence of a valid pixel, in [0, 1]. The loss is the mean over the
-            valid pixels.
+        threshold (float or dict): Minimum confidence of a valid pixel, in [0, 1]; or the config of an
+            adaptive threshold, see ``build_threshold``. The loss is the mean over the valid pixels.
         ignore_padding (bool): Exclude padding from the loss on pseudo-labels. The releases include it. Needs
             ``LoadEmptyAnnotations`` in the unlabeled pipeline.
         kwargs: As in ``SemiSegmentor``. With a teacher, the teacher makes the pseudo-labels.
 
     Raises:
-        ValueError: ``threshold`` is not in [0, 1].
+        ValueError: ``threshold`` is invalid.
     """
 
     def __init__(
@@ -45,14 +47,13 @@ class SelfTraining(SemiSegmentor):
         labeled_weight: float = 0.5,
         unlabeled_weight: float = 0.5,
         unlabeled_view: str = 'weak',
-        threshold: float = 0.0,
+        threshold: float | Mapping = 0.0,
         ignore_padding: bool = False,
         **kwargs: Any,
     ) -> None:
-        check_threshold('SelfTraining', threshold)
         super().__init__(segmentor, **kwargs)
         self.unlabeled_view = unlabeled_view
-        self.threshold = threshold
+        self.threshold = build_threshold('SelfTraining', threshold, self.num_classes)
         self.labeled_weight = labeled_weight
         self.unlabeled_weight = unlabeled_weight
         self.ignore_padding = ignore_padding

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..pseudo_label import PseudoLabel, padded_pixels
 from ..teacher import Teacher
+from ..thresholds import ConfidenceThreshold
 from ..utils import require
 from .student import adopt_plain_state, check_decode_head, eval_mode, full_precision, multi_view_preprocessor
 from .views import Samples, Views, select_views
@@ -111,6 +112,12 @@ class SemiSegmentor(BaseSegmentor):
         """The student's decode head."""
         return self.student.decode_head
 
+    @property
+    def adaptive_threshold(self) -> ConfidenceThreshold | None:
+        """The attribute ``threshold`` if it is a module; None if it is a number or missing."""
+        threshold = getattr(self, 'threshold', None)
+        return threshold if isinstance(threshold, ConfidenceThreshold) else None
+
     def extract_feat(self, inputs: Tensor) -> list[Tensor]:
         """Return the student's features, each (N, C_i, h_i, w_i), of images (N, 3, H, W)."""
         return self.student.extract_feat(inputs)
@@ -156,7 +163,11 @@ class SemiSegmentor(BaseSegmentor):
 
     @torch.no_grad()
     def make_pseudo_labels(
-        self, images: Tensor, threshold: float = 0.0, padding: Tensor | None = None, **head_options: object
+        self,
+        images: Tensor,
+        threshold: float | ConfidenceThreshold = 0.0,
+        padding: Tensor | None = None,
+        **head_options: object,
     ) -> PseudoLabel:
         """Label images with the teacher, or with the student in eval mode if there is no teacher.
 
@@ -197,18 +208,23 @@ class SemiSegmentor(BaseSegmentor):
     def log_statistics(self, pseudo: PseudoLabel) -> dict[str, Tensor]:
         """Compute statistics of pseudo-labels, before any mixing, for the log.
 
-        They are scalars; ``pseudo.classes`` is the number of classes with more than 0.1 % of the pixels.
+        They are scalars; ``pseudo.classes`` is the number of classes with more than 0.1 % of the pixels. The
+        entries of an adaptive threshold are ``pseudo.threshold`` and ``pseudo.threshold_min``.
         """
         self.pseudo_share.copy_(pseudo.class_share())
-        return {
+        statistics = {
             'pseudo.confidence': pseudo.confidence.mean(),
             'pseudo.confident': pseudo.confident_share,
             'pseudo.classes': (self.pseudo_share > 1e-3).sum().float(),
         }
+        adaptive = self.adaptive_threshold
+        return statistics if adaptive is None else statistics | adaptive.statistics()
 
     def class_statistics(self) -> dict[str, Tensor]:
         """Return statistics (K,) float per class, for the log."""
-        return {'pseudo.share': self.pseudo_share}
+        adaptive = self.adaptive_threshold
+        thresholds = {} if adaptive is None else {'pseudo.threshold': adaptive.class_thresholds}
+        return {'pseudo.share': self.pseudo_share} | thresholds
 
     def check_input_size(self, images: Tensor) -> None:
         """Check images (N, 3, H, W) before the first training step."""

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..mixing import CutMix, cutmix_views
-from ..pseudo_label import PseudoLabel, check_threshold, pseudo_label_loss
+from ..pseudo_label import PseudoLabel, pseudo_label_loss
 from ..registry import MODELS
+from ..thresholds import build_threshold
 from ..utils import require
 from .mix_source import check_mix_source, label_mix_source, views_for
 from .semi_segmentor import SemiSegmentor
@@ -38,7 +39,8 @@ class UniMatch(SemiSegmentor):
 
     Args:
         segmentor (dict): Config of the student.
-        threshold (float): Minimum confidence of a valid pixel, in [0, 1].
+        threshold (float or dict): Minimum confidence of a valid pixel, in [0, 1]; or the config of an
+            adaptive threshold, see ``build_threshold``.
         labeled_weight (float): w_l.
         strong_weight (float): w_s, for each of the two strong views.
         perturbed_weight (float): w_p.
@@ -52,14 +54,14 @@ class UniMatch(SemiSegmentor):
         kwargs: As in ``SemiSegmentor``.
 
     Raises:
-        ValueError: ``threshold`` or ``drop_rate`` is out of range, or ``mix_source`` is unknown.
+        ValueError: ``threshold`` or ``drop_rate`` is invalid, or ``mix_source`` is unknown.
     """
 
     def __init__(
         self,
         segmentor: dict,
         *,
-        threshold: float = 0.95,
+        threshold: float | Mapping = 0.95,
         labeled_weight: float = 0.5,
         strong_weight: float = 0.125,
         perturbed_weight: float = 0.25,
@@ -69,11 +71,10 @@ class UniMatch(SemiSegmentor):
         ignore_padding: bool = True,
         **kwargs: Any,
     ) -> None:
-        check_threshold('UniMatch', threshold)
         check_mix_source('UniMatch', mix_source)
         require('UniMatch', 'drop_rate', drop_rate, 0 <= drop_rate < 1, 'a probability in [0, 1)')
         super().__init__(segmentor, **kwargs)
-        self.threshold = threshold
+        self.threshold = build_threshold('UniMatch', threshold, self.num_classes)
         self.labeled_weight = labeled_weight
         self.strong_weight = strong_weight
         self.perturbed_weight = perturbed_weight

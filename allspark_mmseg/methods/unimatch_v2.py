@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from ..mixing import CutMix, cutmix_views
-from ..pseudo_label import check_threshold, pseudo_label_loss
+from ..pseudo_label import pseudo_label_loss
 from ..registry import MODELS
 from ..teacher import Teacher
+from ..thresholds import build_threshold
 from ..utils import require
 from .mix_source import check_mix_source, label_mix_source, views_for
 from .semi_segmentor import SemiSegmentor
@@ -37,7 +38,8 @@ class UniMatchV2(SemiSegmentor):
     Args:
         segmentor (dict): Config of the student.
         teacher (dict, optional): Arguments of ``Teacher``. The defaults follow the release.
-        threshold (float): Minimum confidence of a valid pixel, in [0, 1].
+        threshold (float or dict): Minimum confidence of a valid pixel, in [0, 1]; or the config of an
+            adaptive threshold, see ``build_threshold``.
         labeled_weight (float): w_l.
         strong_weight (float): w_s, for each of the two strong views.
         no_dropout_ratio (float): Share of the images whose two strong views have no dropout, in [0, 1].
@@ -50,7 +52,7 @@ class UniMatchV2(SemiSegmentor):
         kwargs: As in ``SemiSegmentor``.
 
     Raises:
-        ValueError: ``threshold`` or ``no_dropout_ratio`` is not in [0, 1], or ``mix_source`` is unknown.
+        ValueError: ``threshold`` or ``no_dropout_ratio`` is invalid, or ``mix_source`` is unknown.
     """
 
     teacher: Teacher
@@ -60,7 +62,7 @@ class UniMatchV2(SemiSegmentor):
         segmentor: dict,
         *,
         teacher: dict | None = None,
-        threshold: float = 0.95,
+        threshold: float | Mapping = 0.95,
         labeled_weight: float = 0.5,
         strong_weight: float = 0.25,
         no_dropout_ratio: float = 0.5,
@@ -69,12 +71,11 @@ class UniMatchV2(SemiSegmentor):
         ignore_padding: bool = True,
         **kwargs: Any,
     ) -> None:
-        check_threshold('UniMatchV2', threshold)
         check_mix_source('UniMatchV2', mix_source)
         valid = 0 <= no_dropout_ratio <= 1
         require('UniMatchV2', 'no_dropout_ratio', no_dropout_ratio, valid, 'a share in [0, 1]')
         super().__init__(segmentor, teacher=teacher or {}, **kwargs)
-        self.threshold = threshold
+        self.threshold = build_threshold('UniMatchV2', threshold, self.num_classes)
         self.labeled_weight = labeled_weight
         self.strong_weight = strong_weight
         self.no_dropout_ratio = no_dropout_ratio

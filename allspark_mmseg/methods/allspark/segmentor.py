@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...pseudo_label import PseudoLabel, check_threshold, pseudo_label_loss
+from ...pseudo_label import PseudoLabel, pseudo_label_loss
 from ...registry import MODELS
+from ...thresholds import ConfidenceThreshold, build_threshold
 from ...utils import require
 from ..semi_segmentor import SemiSegmentor
 from ..student import eval_mode
@@ -39,7 +40,8 @@ class AllSpark(SemiSegmentor):
         unlabeled_weight (float): w_u; 0.5 in the paper.
         unlabeled_view (str): The view on which the student learns the pseudo-labels of ``weak``. The paper
             uses ``weak`` itself.
-        threshold (float): Minimum confidence of a valid pixel, in [0, 1]; 0 in the paper.
+        threshold (float or dict): Minimum confidence of a valid pixel, in [0, 1]; 0 in the paper. Or the
+            config of an adaptive threshold, see ``build_threshold``.
         ignore_padding (bool): Exclude padding from the loss on pseudo-labels. The release includes it. Needs
             ``LoadEmptyAnnotations`` in the unlabeled pipeline.
         pseudo_keys (str): The keys of the attention during pseudo-labeling. ``'batch'``: the channels of all
@@ -47,7 +49,7 @@ class AllSpark(SemiSegmentor):
         kwargs: As in ``SemiSegmentor``. With a teacher, the teacher makes the pseudo-labels.
 
     Raises:
-        ValueError: The student's decode head is not an ``AllSparkHead``, ``threshold`` is not in [0, 1], or
+        ValueError: The student's decode head is not an ``AllSparkHead``, ``threshold`` is invalid, or
             ``pseudo_keys`` is unknown.
     """
 
@@ -60,12 +62,11 @@ class AllSpark(SemiSegmentor):
         labeled_weight: float = 0.5,
         unlabeled_weight: float = 0.5,
         unlabeled_view: str = 'weak',
-        threshold: float = 0.0,
+        threshold: float | Mapping = 0.0,
         ignore_padding: bool = False,
         pseudo_keys: str = 'batch',
         **kwargs: Any,
     ) -> None:
-        check_threshold('AllSpark', threshold)
         known = pseudo_keys in ('batch', 'image')
         require('AllSpark', 'pseudo_keys', pseudo_keys, known, "'batch' or 'image'")
         super().__init__(segmentor, **kwargs)
@@ -77,7 +78,7 @@ class AllSpark(SemiSegmentor):
         self.labeled_weight = labeled_weight
         self.unlabeled_weight = unlabeled_weight
         self.unlabeled_view = unlabeled_view
-        self.threshold = threshold
+        self.threshold = build_threshold('AllSpark', threshold, self.num_classes)
         self.ignore_padding = ignore_padding
         self.pseudo_keys = pseudo_keys
         self.register_buffer('memory_ready', torch.zeros((), dtype=torch.bool))
@@ -121,7 +122,11 @@ class AllSpark(SemiSegmentor):
         return losses | self.log_statistics(pseudo) | {'memory.filled': self.memory.filled.mean()}
 
     def make_pseudo_labels(
-        self, images: Tensor, threshold: float = 0.0, padding: Tensor | None = None, **head_options: object
+        self,
+        images: Tensor,
+        threshold: float | ConfidenceThreshold = 0.0,
+        padding: Tensor | None = None,
+        **head_options: object,
     ) -> PseudoLabel:
         """Label images (N, 3, H, W) with the keys that ``pseudo_keys`` chooses; see ``SemiSegmentor``."""
         head_options = {'per_image': self.pseudo_keys == 'image'} | head_options

@@ -7,9 +7,10 @@ from typing import Any
 from torch import Tensor
 
 from ...mixing import HalfAreaBoxes, MixSource, cutmix_views
-from ...pseudo_label import check_threshold, pseudo_label_loss
+from ...pseudo_label import pseudo_label_loss
 from ...registry import MODELS
 from ...teacher import Teacher
+from ...thresholds import check_threshold
 from ...utils import require
 from ..loss_weights import rampup_weight
 from ..semi_segmentor import SemiSegmentor
