@@ -230,7 +230,7 @@ def test_schedule_lasts_as_long_as_training(run):
 
 def test_hooks(run):
     hooks = run.cfg.default_hooks
-    assert {'startup_check', 'mean_teacher', 'sync_bn_stats'} <= set(hooks)
+    assert {'startup_check', 'mean_teacher', 'sync_bn_stats', 'pseudo_label_quality'} <= set(hooks)
     assert ('memory_warm_up' in hooks) == (run.method == 'allspark')
     if run.method == 'allspark':
         assert 0 < hooks.memory_warm_up.epochs < run.cfg.train_cfg.max_epochs

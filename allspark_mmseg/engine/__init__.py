@@ -5,11 +5,13 @@ from .hooks import (
     ClassStatisticsHook,
     CompileBackboneHook,
     MeanTeacherHook,
+    PseudoLabelQualityHook,
     PseudoLabelVisualizationHook,
     StartupCheckHook,
     SyncBNStatsHook,
     WarmStartHook,
 )
+from .label_quality import PseudoLabelQuality
 from .loops import PhaseTrainLoop, TeacherStudentValLoop
 from .optim import BFloat16OptimWrapper
 from .schedulers import PostStepPolyLR
@@ -23,6 +25,8 @@ __all__ = [
     'MeanTeacherHook',
     'PhaseTrainLoop',
     'PostStepPolyLR',
+    'PseudoLabelQuality',
+    'PseudoLabelQualityHook',
     'PseudoLabelVisualizationHook',
     'StartupCheckHook',
     'SyncBNStatsHook',

@@ -32,4 +32,5 @@ default_hooks = dict(
     mean_teacher=dict(type='allspark_mmseg.MeanTeacherHook'),
     sync_bn_stats=dict(type='allspark_mmseg.SyncBNStatsHook'),
     class_statistics=dict(type='allspark_mmseg.ClassStatisticsHook', interval=200),
+    pseudo_label_quality=dict(type='allspark_mmseg.PseudoLabelQualityHook'),
 )

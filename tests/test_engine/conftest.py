@@ -2,7 +2,9 @@
 
 import copy
 import itertools
+import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,6 +123,16 @@ def with_validation(config, data_root) -> Config:
         config[f'{stage}_cfg'] = dict(type=f'{stage.title()}Loop')
     config.train_cfg.val_interval = 2
     return config
+
+
+def logged_scalars(runner) -> list[dict]:
+    (path,) = Path(runner.work_dir).glob('*/vis_data/scalars.json')
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def log_lines(runner) -> list[str]:
+    (path,) = Path(runner.work_dir).glob('*/*.log')
+    return path.read_text().splitlines()
 
 
 def plain_text(config: Config) -> str:

@@ -1,6 +1,5 @@
 """Logs and images of the hooks in a run."""
 
-import json
 from pathlib import Path
 
 import cv2
@@ -10,17 +9,7 @@ from mmengine.config import ConfigDict
 from allspark_mmseg.engine import ClassStatisticsHook, PseudoLabelVisualizationHook
 
 from ..helpers.tiny_models import CROP, tiny_segmentor
-from .conftest import NAMES
-
-
-def logged_scalars(runner) -> list[dict]:
-    (path,) = Path(runner.work_dir).glob('*/vis_data/scalars.json')
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def log_lines(runner) -> list[str]:
-    (path,) = Path(runner.work_dir).glob('*/*.log')
-    return path.read_text().splitlines()
+from .conftest import NAMES, log_lines, logged_scalars
 
 
 @pytest.fixture

@@ -51,7 +51,8 @@ class Recorder(Hook):
         self.states = {}
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        views = sorted({name for views in data_batch['inputs'] for name in views.keys()})
+        inputs = data_batch['inputs']
+        views = sorted({name for image in inputs for name in image.keys()})  # noqa: SIM118 (not a dict)
         losses = {name for name in outputs if 'loss' in name}
         self.rows.append((runner.iter, runner.model.supervised_only, views, self.lr, losses))
 
@@ -229,7 +230,7 @@ def test_student_and_teacher_compete(warm, runner_of, monkeypatch):
 
 
 def test_chosen_files_work_without_the_method(warm, runner_of):
-    runner, _, summary = train(runner_of, warm)
+    runner, _, _summary = train(runner_of, warm)
     folder = Path(runner.work_dir)
     config = Config.fromfile(folder / 'chosen.py')
     assert config.model.type == 'EncoderDecoder'
@@ -288,7 +289,7 @@ def test_checkpoint_replaces_the_supervised_phase(warm, runner_of, tmp_path):
     first, _, before = train(runner_of, warm)
     warm.work_dir = str(tmp_path / 'second')
     source = Path(first.work_dir, 'supervised.pth')
-    runner, recorder, summary = train(runner_of, warm, load_from=str(source))
+    _runner, recorder, summary = train(runner_of, warm, load_from=str(source))
     assert [row[1] for row in recorder.rows] == [False] * 4
     assert [row[0] for row in recorder.rows] == list(range(4))
     assert summary['supervised']['mIoU'] == before['supervised']['mIoU'], 'it is validated'
@@ -298,11 +299,11 @@ def test_checkpoint_replaces_the_supervised_phase(warm, runner_of, tmp_path):
 
 
 def test_plain_checkpoint_starts_a_network_with_bottleneck(warm, runner_of, tmp_path):
-    first, _, before = train(runner_of, warm)
+    first, _, _before = train(runner_of, warm)
     warm.model = method('AllSpark')
     warm.custom_hooks.append(dict(type='allspark_mmseg.MemoryWarmUpHook', iters=2))
     warm.work_dir = str(tmp_path / 'second')
-    runner, recorder, summary = train(runner_of, warm, load_from=str(Path(first.work_dir, 'supervised.pth')))
+    runner, _recorder, summary = train(runner_of, warm, load_from=str(Path(first.work_dir, 'supervised.pth')))
     assert 'AllSpark' in summary
     assert runner.model.memory_ready
 
@@ -342,7 +343,7 @@ def test_without_validation_the_last_weights_are_used(warm, runner_of):
     for key in ('val_dataloader', 'val_evaluator', 'val_cfg'):
         warm.pop(key)
     warm.train_cfg.pop('val_interval')
-    runner, recorder, summary = train(runner_of, warm)
+    _runner, recorder, summary = train(runner_of, warm)
     assert [row[1] for row in recorder.rows] == [True] * 4 + [False] * 4
     assert 'chosen' not in summary
 

@@ -3,6 +3,7 @@
 from .class_statistics import ClassStatisticsHook
 from .compile_backbone import CompileBackboneHook
 from .mean_teacher import MeanTeacherHook
+from .pseudo_label_quality import PseudoLabelQualityHook
 from .pseudo_label_visualization import PseudoLabelVisualizationHook
 from .startup_check import StartupCheckHook
 from .sync_bn_stats import SyncBNStatsHook
@@ -12,6 +13,7 @@ __all__ = [
     'ClassStatisticsHook',
     'CompileBackboneHook',
     'MeanTeacherHook',
+    'PseudoLabelQualityHook',
     'PseudoLabelVisualizationHook',
     'StartupCheckHook',
     'SyncBNStatsHook',
