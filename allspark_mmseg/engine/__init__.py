@@ -2,6 +2,7 @@
 
 from .checkpoint import AtomicLocalBackend, load_checkpoint_file, use_safe_loading
 from .hooks import (
+    ChannelsLastHook,
     ClassStatisticsHook,
     CompileBackboneHook,
     MeanTeacherHook,
@@ -20,6 +21,7 @@ from .startup import default_work_dir, prepare_launch
 __all__ = [
     'AtomicLocalBackend',
     'BFloat16OptimWrapper',
+    'ChannelsLastHook',
     'ClassStatisticsHook',
     'CompileBackboneHook',
     'MeanTeacherHook',

@@ -1,12 +1,11 @@
-# AllSpark on the demo data, used by "make demo": 720 steps with 8 labeled and 4 unlabeled images.
+# AllSpark on the demo data: 128 labeled and 872 unlabeled images, 8 + 8 per step, after 1000 supervised steps.
 _base_ = [
     '../_base_/models/efficientnet-lite0.py',
     '../_base_/datasets/demo.py',
-    '../_base_/schedules/adamw_poly_10e.py',
-    '../_base_/default_runtime.py',
+    '../_base_/schedules/adamw_two_phases_small.py',
+    '../_base_/iteration_runtime.py',
 ]
 
-max_epochs = 6
 segmentor = _base_.model
 segmentor.data_preprocessor.size = _base_.crop_size
 segmentor.decode_head = dict(
@@ -14,10 +13,18 @@ segmentor.decode_head = dict(
     bottleneck=dict(in_channels=320, channels=64, crop_size=_base_.crop_size),
     decoder=segmentor.decode_head,
 )
-model = dict(_delete_=True, type='allspark_mmseg.AllSpark', segmentor=segmentor)
-param_scheduler = [dict(_base_.param_scheduler[0], end=max_epochs)]
-train_cfg = dict(max_epochs=max_epochs, val_interval=2)
-
-default_hooks = dict(memory_warm_up=dict(type='allspark_mmseg.MemoryWarmUpHook', epochs=1))
-custom_hooks = [dict(type='allspark_mmseg.PseudoLabelVisualizationHook', interval=100)]
-auto_scale_lr = dict(enable=False, base_batch_size=12)
+model = dict(
+    _delete_=True,
+    type='allspark_mmseg.AllSpark',
+    segmentor=segmentor,
+    unlabeled_view='strong_1',
+    threshold=0.95,
+    # only the student's memory is read
+    teacher=dict(momentum=0.02, buffers={'': 'average', 'bottleneck.memory': 'leave'}),
+    predict_on='teacher',
+)
+train_dataloader = dict(
+    dataset=dict(unlabeled=dict(pipeline=[*_base_.load_unlabeled, _base_.one_strong_view]))
+)
+default_hooks = dict(memory_warm_up=dict(type='allspark_mmseg.MemoryWarmUpHook', iters=100))
+auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -1,6 +1,6 @@
 """Make a small data set for the demo without a download: handwritten digits in cluttered scenes.
 
-    python tools/dataset_converters/make_demo_data.py [data/demo] [--labeled 32] [--unlabeled 480]
+    python tools/dataset_converters/make_demo_data.py [data/demo] [--labeled 128] [--unlabeled 872]
 
 The digits are real handwriting: the 1797 images of scikit-learn (`sklearn.datasets.load_digits`). They are
 enlarged, rotated, colored, and drawn over each other, over distracting strokes and shapes, and over a
@@ -182,8 +182,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument('out', type=Path, nargs='?', default=Path('data/demo'), help='folder to make')
-    parser.add_argument('--labeled', type=int, default=32, help='number of training images with mask')
-    parser.add_argument('--unlabeled', type=int, default=480, help='number of training images without mask')
+    parser.add_argument('--labeled', type=int, default=128, help='number of training images with mask')
+    parser.add_argument('--unlabeled', type=int, default=872, help='number of training images without mask')
     parser.add_argument('--val', type=int, default=100, help='number of validation images')
     parser.add_argument('--size', type=int, default=97, help='side of the images in pixels')
     parser.add_argument('--seed', type=int, default=0, help='seed of the scenes')

@@ -1,5 +1,6 @@
 """Hooks of the training loop."""
 
+from .channels_last import ChannelsLastHook
 from .class_statistics import ClassStatisticsHook
 from .compile_backbone import CompileBackboneHook
 from .mean_teacher import MeanTeacherHook
@@ -10,6 +11,7 @@ from .sync_bn_stats import SyncBNStatsHook
 from .warm_start import WarmStartHook
 
 __all__ = [
+    'ChannelsLastHook',
     'ClassStatisticsHook',
     'CompileBackboneHook',
     'MeanTeacherHook',

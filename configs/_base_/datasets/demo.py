@@ -20,10 +20,10 @@ pack = dict(type='PackSegInputs')
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), pack]
 
 train_dataloader = dict(
-    batch_size=12,
-    num_workers=2,
+    batch_size=16,
+    num_workers=1,
     persistent_workers=True,
-    sampler=dict(type='allspark_mmseg.DualStreamSampler', labeled=8, unlabeled=4),
+    sampler=dict(type='allspark_mmseg.DualStreamSampler', labeled=8, unlabeled=8, epoch_length=100000),
     dataset=dict(
         type='allspark_mmseg.SemiDataset',
         data_root=data_root,
@@ -39,7 +39,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=10,
-    num_workers=2,
+    num_workers=1,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(

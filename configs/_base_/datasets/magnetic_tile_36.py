@@ -1,0 +1,53 @@
+# Magnetic tiles (Huang et al., The Visual Computer 2018), 6 classes, 103 to 620 pixels wide: 36 training images are labeled, the
+# other 634 are not. The masks have one class number per pixel.
+_base_ = '../color.py'
+
+data_root = 'data/magnetic_tile'
+crop_size = (129, 129)
+metainfo = dict(
+    classes=('free', 'blowhole', 'break', 'crack', 'fray', 'uneven'),
+    palette=[[0, 0, 0], [230, 25, 75], [60, 180, 75], [255, 225, 25], [0, 130, 200], [245, 130, 48]],
+)  # fmt: skip
+
+# blowholes cover 0.2 % of their image, and cracks 0.7 %
+geometry = [dict(type='allspark_mmseg.RareClassCrop', crop_size=crop_size, rare_prob=0.7)]
+load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *geometry]
+# LoadEmptyAnnotations marks the padding
+load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.LoadEmptyAnnotations'), *geometry]
+pack = dict(type='PackSegInputs')
+test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), pack]
+
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='allspark_mmseg.DualStreamSampler', labeled=8, unlabeled=8, epoch_length=100000),
+    dataset=dict(
+        type='allspark_mmseg.SemiDataset',
+        data_root=data_root,
+        split='{{ fileDirname }}/../splits/magnetic_tile/36',
+        metainfo=metainfo,
+        labeled=dict(
+            pipeline=[*load_labeled, dict(type='allspark_mmseg.MultiView', labeled=[pack])],
+        ),
+        unlabeled=dict(
+            pipeline=[*load_unlabeled, dict(type='allspark_mmseg.MultiView', weak=[pack])],
+        ),
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='allspark_mmseg.ImageListDataset',
+        data_root=data_root,
+        data_prefix=dict(img_path='images/val', seg_map_path='annotations/val'),
+        metainfo=metainfo,
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator

@@ -1,0 +1,21 @@
+# UniMatch V2 on the demo data: 128 labeled and 872 unlabeled images, 8 + 8 per step, after 1000 supervised steps.
+_base_ = [
+    '../_base_/models/efficientnet-lite0.py',
+    '../_base_/datasets/demo.py',
+    '../_base_/schedules/adamw_two_phases_small.py',
+    '../_base_/iteration_runtime.py',
+]
+
+segmentor = _base_.model
+segmentor.data_preprocessor.size = _base_.crop_size
+model = dict(
+    _delete_=True,
+    type='allspark_mmseg.UniMatchV2',
+    segmentor=segmentor,
+    teacher=dict(momentum=0.02),
+    predict_on='teacher',
+)
+train_dataloader = dict(
+    dataset=dict(unlabeled=dict(pipeline=[*_base_.load_unlabeled, _base_.two_strong_views]))
+)
+auto_scale_lr = dict(enable=False, base_batch_size=16)
