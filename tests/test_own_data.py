@@ -54,7 +54,7 @@ def test_it_builds_with_every_recipe(recipe, tmp_path):
     )
     assert model.num_classes == len(cfg.metainfo.classes) == 2
     assert cfg.train_dataloader.dataset.data_root == cfg.val_dataloader.dataset.data_root == 'data/mine'
-    assert cfg.train_dataloader.batch_size == 8
+    assert cfg.train_dataloader.batch_size == (4 if recipe == 'supervised' else 8)
     if recipe != 'supervised':
         streams = (cfg.train_dataloader.dataset[name] for name in ('labeled', 'unlabeled'))
         views = {view for stream in streams for view in views_of(stream.pipeline[-1])}
@@ -86,15 +86,15 @@ def test_it_trains_and_validates_on_a_user_s_folder(recipe, data, tmp_path, monk
         loader.update(num_workers=0, persistent_workers=False)
         loader.dataset.data_root = str(data)
     make_tiny(cfg.model)
-    if recipe == 'supervised':
-        cfg.train_cfg.update(max_iters=1, val_interval=1)
-        cfg.default_hooks.checkpoint.interval = 1
-    else:
-        cfg.train_cfg.max_epochs = 1
+    cfg.train_cfg.update(max_iters=1, val_interval=1)
+    cfg.default_hooks.checkpoint.interval = 1
+    for hook in cfg.custom_hooks:
+        hook.update(max_iters=1, val_interval=1, ramp_up=0)
     cfg.update(work_dir=str(tmp_path / 'work'), experiment_name=f'own_{recipe}', log_level='ERROR')
     cfg.visualizer.update(name=f'own_{recipe}', vis_backends=[dict(type='LocalVisBackend')])
     runner = Runner.from_cfg(cfg)
     runner.train()
     assert runner.iter == (1 if recipe == 'supervised' else 2)
     assert 0 <= runner.message_hub.get_scalar('val/mIoU').current() <= 100
-    assert list((tmp_path / 'work').glob('best_mIoU_*_1.pth'))
+    assert list((tmp_path / 'work').glob('best_mIoU_*_[12].pth'))
+    assert (tmp_path / 'work' / 'chosen.pth').is_file() == (recipe != 'supervised')

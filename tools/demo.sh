@@ -1,19 +1,17 @@
 #!/usr/bin/env bash
-# Train supervised-only and AllSpark on the same generated data and compare their predictions.
-#   tools/demo.sh [OUT_DIR]
+# Train on generated data: supervised on the labeled images, then AllSpark with the unlabeled images. Compare both.
+#   tools/demo.sh [OUT_DIR] [SEED]
+# Two processes with one thread each are faster on 2 cores than one process with two threads.
 set -eu
 cd "$(dirname "$0")/.."
-out=${1:-work_dirs/demo}
-python tools/dataset_converters/make_demo_data.py data/demo
-declare -A minutes
-for method in supervised allspark; do
-    rm -rf "${out:?}/$method"
-    start=$SECONDS
-    python tools/train.py "configs/$method/demo.py" --work-dir "$out/$method"
-    minutes[$method]=$(awk "BEGIN { printf \"%.1f\", ($SECONDS - $start) / 60 }")
-done
-last() { cat "$out/$1/last_checkpoint"; }
-python tools/contact_sheet.py "$out/contact_sheet.png" \
-    "Supervised=configs/supervised/demo.py,$(last supervised),${minutes[supervised]}" \
-    "AllSpark=configs/allspark/demo.py,$(last allspark),${minutes[allspark]}"
-echo "Checkpoints, logs and pseudo-label images: $out"
+out=${1:-work_dirs/demo} seed=${2:-0}
+start=$SECONDS
+python tools/dataset_converters/make_demo_data.py data/demo --overwrite
+rm -rf "${out:?}"
+OMP_NUM_THREADS=1 tools/dist_train.sh configs/allspark/demo.py 2 --work-dir "$out" --cfg-options \
+    "randomness.seed=$seed" train_dataloader.batch_size=8 train_dataloader.sampler.{labeled,unlabeled}=4
+python tools/contact_sheet.py "$out/contact_sheet.png" --pick gain \
+    "Supervised=$out/chosen.py,$out/supervised.pth" "AllSpark=$out/chosen.py,$out/AllSpark.pth"
+python tools/show_summary.py "$out"
+echo "Supervised training with the masks of all 1000 images reaches 56.4 mIoU (docs/results.md)."
+awk "BEGIN { printf \"The demo took %.1f minutes. Checkpoints, logs and summary.json: %s\\n\", ($SECONDS - $start) / 60, \"$out\" }"

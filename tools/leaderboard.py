@@ -3,8 +3,10 @@
     python tools/leaderboard.py --cell METHOD DATA BUDGET [--cell ...] [--seed 0 ...] [--again]
     python tools/leaderboard.py --table
 
-A cell is a training of configs/METHOD/DATA_warm_start.py with BUDGET iterations of its second phase. Its
-result is a line of docs/leaderboard.jsonl, and replaces that of an earlier run of the cell. A cell that was
+A cell is a training of METHOD with BUDGET iterations after its supervised phase; DATA is a file in
+configs/_base_/datasets, such as demo, camvid_1over30 or magnetic_tile_36. The config is that of the demo,
+configs/METHOD/demo.py, with the data set replaced. The method supervised trains 1000 + BUDGET iterations. The
+result of a cell is a line of docs/leaderboard.jsonl, and replaces that of an earlier run of the cell. A cell that was
 run with this version of the package is skipped. --table writes the tables to docs/results.md.
 
 If a training fails, the other cells still run, and the exit code is 1.
@@ -24,7 +26,7 @@ from pathlib import Path
 from leaderboard_rows import (
     Row,
     read_rows,
-    read_summary,
+    read_results,
     render_tables,
     replace_tables,
     same_cell,
@@ -37,7 +39,26 @@ CONFIGS = ROOT / 'configs'
 ROWS = ROOT / 'docs' / 'leaderboard.jsonl'
 PAGE = ROOT / 'docs' / 'results.md'
 # config keys that receive the budget and the seed of a cell
-OPTIONS = {'budget': ['train_cfg.max_iters'], 'seed': ['randomness.seed']}
+OPTIONS = {'budget': ['train_cfg.max_iters', 'param_scheduler.0.end'], 'seed': ['randomness.seed']}
+SUPERVISED_ITERATIONS = 1000  # of the first phase
+# methods without a config of their own: the config of another method, and options
+VARIANTS = {
+    'allspark_released': (
+        'allspark',
+        ['model.unlabeled_view=weak', 'model.threshold=0', 'model.teacher=None', 'model.predict_on=student'],
+    ),
+    'self_training': (
+        'mean_teacher',
+        [
+            'model.type=allspark_mmseg.SelfTraining',
+            'model.unlabeled_view=strong_1',
+            'model.threshold=0.95',
+            'model.teacher=None',
+            'model.predict_on=student',
+        ],
+    ),
+    'unimatch_v2': ('unimatch', ['model.type=allspark_mmseg.UniMatchV2']),
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +68,7 @@ class Cell:
     Attributes:
         method (str): Folder in ``configs``.
         data (str): Name of the data set.
-        budget (int): Iterations of the second phase.
+        budget (int): Iterations after the supervised phase.
         seed (int): Seed of the random numbers.
     """
 
@@ -61,35 +82,33 @@ class Cell:
         return f'{self.method} {self.data} {self.budget}, seed {self.seed}'
 
 
-def find_config(method: str, data: str) -> Path:
-    """Return the config of a method on a data set.
+def make_config(method: str, data: str) -> str:
+    """Return the text of the config of a method on a data set.
 
     Args:
-        method (str): Folder in ``configs``.
-        data (str): Name of the data set.
+        method (str): Folder in ``configs``, or one of `VARIANTS`.
+        data (str): Name of a file in ``configs/_base_/datasets``.
 
     Returns:
-        Path: ``configs/METHOD/DATA_warm_start.py``.
+        str: ``configs/METHOD/demo.py`` with another data set and absolute paths.
 
     Raises:
-        FileNotFoundError: This file does not exist.
+        FileNotFoundError: The method or the data set has no config.
     """
-    path = CONFIGS / method / f'{data}_warm_start.py'
-    if not path.is_file():
-        others = [
-            f'{other.parent.name} {other.stem.removesuffix("_warm_start")}'
-            for other in sorted(CONFIGS.glob('*/*_warm_start.py'))
-        ]
-        raise FileNotFoundError(f'no config {path}; there are configs for: {", ".join(others) or "nothing"}')
-    return path
+    source = CONFIGS / VARIANTS.get(method, (method, []))[0] / 'demo.py'
+    dataset = CONFIGS / '_base_' / 'datasets' / f'{data}.py'
+    for path in (source, dataset):
+        if not path.is_file():
+            raise FileNotFoundError(f'there is no {path}')
+    text = source.read_text().replace('../_base_/datasets/demo.py', str(dataset))
+    return text.replace('../_base_/', f'{CONFIGS}/_base_/')
 
 
-def train(cell: Cell, config: Path, work_dir: Path) -> tuple[float, float]:
+def train(cell: Cell, work_dir: Path) -> tuple[float, float]:
     """Train in a process of its own, with ``train.log`` in the work dir.
 
     Args:
         cell (Cell): The cell.
-        config (Path): Its config.
         work_dir (Path): Its work dir.
 
     Returns:
@@ -101,7 +120,12 @@ def train(cell: Cell, config: Path, work_dir: Path) -> tuple[float, float]:
     work_dir.mkdir(parents=True, exist_ok=True)
     # if this training writes no results, those of an earlier one must not count
     (work_dir / 'summary.json').unlink(missing_ok=True)
-    options = [f'{key}={getattr(cell, name)}' for name, keys in OPTIONS.items() for key in keys]
+    config = work_dir / f'{cell.method}.py'
+    config.write_text(make_config(cell.method, cell.data))
+    budget = cell.budget + (SUPERVISED_ITERATIONS if cell.method == 'supervised' else 0)
+    values = {'budget': budget, 'seed': cell.seed}
+    options = [f'{key}={values[name]}' for name, keys in OPTIONS.items() for key in keys]
+    options += VARIANTS.get(cell.method, ('', []))[1]
     command = [
         sys.executable,
         str(TRAIN),
@@ -167,10 +191,10 @@ def run_cell(cell: Cell, work_dir: Path) -> Row:
     """
     # code that is edited during the training does not count
     code = {'version': code_version(), 'commit': code_commit(), 'torch': version('torch')}
-    minutes, memory = train(cell, find_config(cell.method, cell.data), work_dir)
+    minutes, memory = train(cell, work_dir)
     row = {
         **vars(cell),
-        **read_summary(cell.method, work_dir / 'summary.json'),
+        **read_results(cell.method, work_dir),
         'minutes': round(minutes, 2),
         'memory': round(memory),
         'date': datetime.now(timezone.utc).date().isoformat(),
@@ -238,7 +262,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
                 f'--cell {method} {data} {budget}: expected a number of iterations, 1 or more, as BUDGET'
             )
         try:
-            find_config(method, data)
+            make_config(method, data)
         except FileNotFoundError as error:
             parser.error(f'--cell {method} {data} {budget}: {error}')
     args.cells = [

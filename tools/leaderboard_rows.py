@@ -7,6 +7,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from compare_runs import read_curve
+
 Row = dict[str, Any]
 
 CELL_KEYS = ('method', 'data', 'budget', 'seed')
@@ -16,32 +18,39 @@ KEYS = (*CELL_KEYS, *RESULT_KEYS, 'date', 'version', 'commit', 'torch', 'cpus')
 BEGIN, END = '<!-- leaderboard -->', '<!-- /leaderboard -->'
 
 
-def read_summary(method: str, path: Path) -> dict[str, float | None]:
+def read_results(method: str, work_dir: Path) -> dict[str, float | None]:
     """Read the results that a training has written.
 
     Args:
         method (str): The method of the cell.
-        path (Path): ``summary.json`` in the work dir: results of ``supervised``, the first phase, and of the
-            class of the method, the second phase. For the method ``supervised`` there is only the first.
+        work_dir (Path): The work dir. ``summary.json`` has the results of ``supervised``, the first phase,
+            and of the class of the method, the second phase. A run of the method ``supervised`` has only the
+            log of MMEngine.
 
     Returns:
         dict[str, float | None]: ``mIoU``, ``last``, ``supervised`` and ``gain``, in percent. ``last`` is None
         if the summary does not have it. ``gain`` is None for the method ``supervised``.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file does not have these results.
+        FileNotFoundError: There is no ``summary.json``.
+        ValueError: The files do not have these results.
     """
+    if method == 'supervised':
+        curve = read_curve(work_dir, 'mIoU')
+        best, last = (round(value, 2) for value in (max(curve.values()), curve[max(curve)]))
+        return {'mIoU': best, 'last': last, 'supervised': best, 'gain': None}
+    path = work_dir / 'summary.json'
     if not path.is_file():
         raise FileNotFoundError(f'the training wrote no {path}')
     summary = json.loads(path.read_text())
     phases = {name: value for name, value in summary.items() if isinstance(value, dict) and 'mIoU' in value}
-    names = [name for name in phases if name != 'supervised' or method == 'supervised']
+    names = [name for name in phases if name != 'supervised']
     if 'supervised' not in phases or len(names) != 1:
-        expected = 'supervised' if method == 'supervised' else 'supervised and one method'
-        raise ValueError(f'{path} has the mIoU of {", ".join(phases) or "nothing"}; expected {expected}')
+        raise ValueError(
+            f'{path} has the mIoU of {", ".join(phases) or "nothing"}; expected supervised and one method'
+        )
     result, supervised = phases[names[0]], phases['supervised']['mIoU']
-    gain = None if method == 'supervised' else round(result['mIoU'] - supervised, 2)
+    gain = round(result['mIoU'] - supervised, 2)
     return {'mIoU': result['mIoU'], 'last': result.get('last'), 'supervised': supervised, 'gain': gain}
 
 

@@ -12,10 +12,13 @@ param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
 train_cfg = dict(max_iters=max_iters, val_interval=200)
 default_hooks = dict(checkpoint=dict(interval=200))
 custom_hooks = [dict(type='allspark_mmseg.ChannelsLastHook')]
-model = dict(data_preprocessor=dict(size=_base_.crop_size))
+model = dict(
+    decode_head=dict(num_classes=len(_base_.metainfo.classes)),
+    data_preprocessor=dict(size=_base_.crop_size),
+)
 train_dataloader = dict(
     batch_size=8,
     sampler=dict(_delete_=True, type='InfiniteSampler'),
-    dataset=dict(labeled=dict(pipeline=[*_base_.load_labeled, *_base_.color, _base_.pack]), unlabeled=None),
+    dataset=dict(labeled=dict(pipeline=[*_base_.load_labeled, *_base_.labeled_steps]), unlabeled=None),
 )
 auto_scale_lr = dict(enable=False, base_batch_size=8)

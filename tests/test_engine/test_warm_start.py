@@ -413,7 +413,7 @@ def test_weights_without_a_classifier_are_refused(warm, runner_of, tmp_path):
     state = build_model(tiny_segmentor()).state_dict()
     torch.save({name: value for name, value in state.items() if 'conv_seg' not in name}, tmp_path / 'cut.pth')
     warm.load_from = str(tmp_path / 'cut.pth')
-    with pytest.raises(ValueError, match='decode_head.conv_seg.weight is missing'):
+    with pytest.raises(ValueError, match=r'decode_head.conv_seg.weight is missing'):
         runner_of(warm).train()
 
 
@@ -422,5 +422,5 @@ def test_run_without_the_hook_cannot_be_resumed_with_it(warm, runner_of):
     runner_of(warm).train()
     warm.custom_hooks.append(hook)
     warm.resume = True
-    with pytest.raises(ValueError, match='is from a run without WarmStartHook'):
+    with pytest.raises(ValueError, match=r'is from a run without WarmStartHook'):
         runner_of(warm).train()

@@ -12,8 +12,8 @@ class ChannelsLastHook(Hook):
     """Convert the weights of the convolutions to ``torch.channels_last`` (NHWC) before training.
 
     Convolutions then compute in this format and convert their inputs. The results differ by rounding only.
-    Convolutional networks with depthwise convolutions are faster on a CPU, and so is mixed precision on a GPU.
-    Networks that consist of matrix products (transformers) do not gain.
+    Convolutional networks with depthwise convolutions are faster on a CPU, and so is mixed precision on a
+    GPU. Networks that consist of matrix products (transformers) do not gain.
     """
 
     # after a checkpoint is loaded; copies into the weights keep their format

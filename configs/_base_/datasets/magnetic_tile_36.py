@@ -15,6 +15,7 @@ load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *g
 # LoadEmptyAnnotations marks the padding
 load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.LoadEmptyAnnotations'), *geometry]
 pack = dict(type='PackSegInputs')
+labeled_steps = [pack]  # after load_labeled, also in supervised training
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), pack]
 
 train_dataloader = dict(
@@ -28,7 +29,7 @@ train_dataloader = dict(
         split='{{ fileDirname }}/../splits/magnetic_tile/36',
         metainfo=metainfo,
         labeled=dict(
-            pipeline=[*load_labeled, dict(type='allspark_mmseg.MultiView', labeled=[pack])],
+            pipeline=[*load_labeled, dict(type='allspark_mmseg.MultiView', labeled=labeled_steps)],
         ),
         unlabeled=dict(
             pipeline=[*load_unlabeled, dict(type='allspark_mmseg.MultiView', weak=[pack])],

@@ -1,9 +1,9 @@
-# Mean Teacher for your own data. Network, batches and schedule are the same as in allspark.py.
+# Mean Teacher for your own data, after a supervised phase. Network, batches and schedule are the same as in allspark.py.
 _base_ = [
     '../models/segformer_mit-b2.py',
     '../datasets/own_data.py',
-    '../schedules/sgd_poly_80e.py',
-    '../default_runtime.py',
+    '../schedules/adamw_two_phases.py',
+    '../iteration_runtime.py',
 ]
 
 segmentor = _base_.model
@@ -12,6 +12,7 @@ model = dict(
     _delete_=True,
     type='allspark_mmseg.MeanTeacher',
     segmentor=segmentor,
+    teacher=dict(momentum=0.004),
     ignore_padding=True,
     predict_on='teacher',
 )
@@ -19,4 +20,3 @@ model = dict(
 train_dataloader = dict(
     dataset=dict(unlabeled=dict(pipeline=[*_base_.load_unlabeled, _base_.one_strong_view]))
 )
-val_cfg = dict(type='allspark_mmseg.TeacherStudentValLoop')

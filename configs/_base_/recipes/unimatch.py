@@ -1,14 +1,20 @@
-# UniMatch for your own data. Network, batches and schedule are the same as in allspark.py.
+# UniMatch for your own data, after a supervised phase. Network, batches and schedule are the same as in allspark.py.
 _base_ = [
     '../models/segformer_mit-b2.py',
     '../datasets/own_data.py',
-    '../schedules/sgd_poly_80e.py',
-    '../default_runtime.py',
+    '../schedules/adamw_two_phases.py',
+    '../iteration_runtime.py',
 ]
 
 segmentor = _base_.model
 segmentor.data_preprocessor.size = _base_.crop_size
-model = dict(_delete_=True, type='allspark_mmseg.UniMatch', segmentor=segmentor)
+model = dict(
+    _delete_=True,
+    type='allspark_mmseg.UniMatch',
+    segmentor=segmentor,
+    teacher=dict(momentum=0.004),
+    predict_on='teacher',
+)
 
 train_dataloader = dict(
     dataset=dict(unlabeled=dict(pipeline=[*_base_.load_unlabeled, _base_.two_strong_views]))
