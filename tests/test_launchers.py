@@ -1,9 +1,11 @@
 """The real tools as a user starts them: subprocesses, two of them over gloo, on a few tiny images."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import mmseg
@@ -225,6 +227,47 @@ def test_other_methods_train_resume_and_test_in_two_processes(project, method):
         assert torch.allclose(before, after, atol=0.05 * float(before.abs().max())), f'{key} began anew'
     tested = call(ROOT / 'tools/dist_test.sh', config, work / 'epoch_2.pth', 2, '--work-dir', work / 'test')
     assert miou(tested)[-1] == miou(second)[-2], 'the teacher predicts; the metrics of the student follow'
+
+
+TWO_PHASES = """
+_base_ = './config.py'
+custom_hooks = [
+    dict(type='allspark_mmseg.MemoryWarmUpHook', epochs=1),
+    dict(type='allspark_mmseg.WarmStartHook', max_iters=6, val_interval=2, ramp_up=2),
+]
+"""
+
+
+def test_two_phases_in_two_processes_survive_a_kill(project):
+    config, work = project / 'two_phases.py', project / 'work_two_phases'
+    config.write_text(TWO_PHASES)
+    train = [ROOT / 'tools/dist_train.sh', config, 2, '--work-dir', work]
+    environment = os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
+    environment['PATH'] = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
+    with subprocess.Popen(
+        [str(part) for part in train],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as killed:
+        deadline = time.monotonic() + 200
+        while not (work / 'last_checkpoint').is_file() and time.monotonic() < deadline:
+            assert killed.poll() is None, 'the run ended before it was killed'
+            time.sleep(0.05)
+        # torchrun starts the workers in sessions of their own
+        subprocess.run(['pkill', '-KILL', '-f', str(work)], check=True)
+    output = call(*train, '--resume')
+    (first,) = re.findall(r'resumed epoch: 0, iter: (\d+)', output)
+    assert int(first) in (2, 4, 6)
+    assert 'The supervised phase ended at iteration 6' in output
+    summary = json.loads((work / 'summary.json').read_text())
+    # the second phase has two epochs of two iterations
+    assert [score['iteration'] for score in summary['scores']] == [2, 4, 6, 8, 10]
+    assert [score['phase'] for score in summary['scores']] == ['supervised'] * 3 + ['AllSpark'] * 2
+    tested = call(
+        'python', ROOT / 'tools/test.py', work / 'chosen.py', work / 'chosen.pth', '--work-dir', work / 'test'
+    )
+    assert miou(tested)[-1] == pytest.approx(max(score['value'] for score in summary['scores']), abs=0.01)
 
 
 def test_truncated_checkpoint_is_named_and_the_previous_one_survives(project, trained, tmp_path):

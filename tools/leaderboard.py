@@ -6,8 +6,8 @@
 A cell is a training of METHOD with BUDGET iterations after its supervised phase; DATA is a file in
 configs/_base_/datasets, such as demo, camvid_1over30 or magnetic_tile_36. The config is that of the demo,
 configs/METHOD/demo.py, with the data set replaced. The method supervised trains 1000 + BUDGET iterations. The
-result of a cell is a line of docs/leaderboard.jsonl, and replaces that of an earlier run of the cell. A cell that was
-run with this version of the package is skipped. --table writes the tables to docs/results.md.
+result of a cell is a line of docs/leaderboard.jsonl, and replaces that of an earlier run of the cell. A cell
+that was run with this version of the package is skipped. --table writes the tables to docs/results.md.
 
 If a training fails, the other cells still run, and the exit code is 1.
 """
@@ -25,8 +25,8 @@ from pathlib import Path
 
 from leaderboard_rows import (
     Row,
-    read_rows,
     read_results,
+    read_rows,
     render_tables,
     replace_tables,
     same_cell,

@@ -2,7 +2,7 @@
 
 from .image_list import ImageListDataset, format_list_line, parse_list_line
 from .multi_view import MultiView, MultiViewSegDataPreProcessor, TwoCrops
-from .samplers import DualStreamSampler
+from .samplers import DualStreamSampler, LabeledStreamSampler
 from .semi_dataset import SemiDataset
 from .transforms import (
     ColorJitter,
@@ -19,6 +19,7 @@ __all__ = [
     'DualStreamSampler',
     'GaussianBlur',
     'ImageListDataset',
+    'LabeledStreamSampler',
     'LoadEmptyAnnotations',
     'MultiView',
     'MultiViewSegDataPreProcessor',

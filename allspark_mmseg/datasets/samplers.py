@@ -1,6 +1,7 @@
 """Sampler of batches with labeled and unlabeled images."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from mmengine.dist import get_dist_info, sync_random_seed
@@ -35,8 +36,7 @@ class DualStreamSampler(Sampler):
     Args:
         dataset (SemiDataset): The data set. Any data set with a ``streams`` dict of index ranges works.
         labeled (int): Labeled images in a batch of one process, at least 1.
-        unlabeled (int): Unlabeled images in a batch of one process. With 0, batches have labeled images only,
-            and an epoch is one pass over them.
+        unlabeled (int): Unlabeled images in a batch of one process, at least 1.
         epoch_length (int, optional): Iterations of an epoch. By default, an epoch is one pass over the
             unlabeled images. With this argument, each stream is permuted again when all its images have been
             used. MMEngine restarts the workers after an epoch, so a large value avoids pauses.
@@ -51,6 +51,8 @@ class DualStreamSampler(Sampler):
         ValueError: A stream is missing, empty or too small for one step; or a count is below 1.
     """
 
+    drawn: tuple[str, ...] = STREAMS  # the streams of a batch
+
     def __init__(
         self,
         dataset: Dataset,
@@ -64,19 +66,21 @@ class DualStreamSampler(Sampler):
     ) -> None:
         self.rank, self.world_size = get_dist_info()
         self.counts = {'labeled': labeled, 'unlabeled': unlabeled}
-        _check_counts(**self.counts, epoch_length=epoch_length)
-        self.streams = _named_streams(dataset, [stream for stream in STREAMS if self.counts[stream]])
+        used = {stream: self.counts[stream] for stream in self.drawn}
+        _check_counts(**used, epoch_length=epoch_length)
+        self.streams = _named_streams(dataset, self.drawn)
         self._check_sizes()
         self.shuffle = shuffle
         self.seed = sync_random_seed() if seed is None else seed
         self.epoch = 0
         self.first_step = 0
-        size = len(self.streams['unlabeled' if unlabeled else 'labeled'])
+        longest = self.drawn[-1]
+        size = len(self.streams[longest])
         per_rank = -(-size // self.world_size) if round_up else size // self.world_size
-        self.iterations = epoch_length or per_rank // (unlabeled or labeled)
+        self.iterations = epoch_length or per_rank // self.counts[longest]
 
     def __iter__(self) -> Iterator[int]:
-        steps = [self._steps(stream) for stream in STREAMS if self.counts[stream]]
+        steps = [self._steps(stream) for stream in self.drawn]
         for iteration in range(self.iterations):
             batch = [index for stream in steps for index in next(stream)]
             if iteration >= self.first_step:
@@ -117,10 +121,8 @@ class DualStreamSampler(Sampler):
         return np.concatenate([waiting, head, order[~np.isin(order, head)]])
 
     def _check_sizes(self) -> None:
-        for stream, count in self.counts.items():
-            if not count:
-                continue
-            size = len(self.streams[stream])
+        for stream in self.drawn:
+            count, size = self.counts[stream], len(self.streams[stream])
             if size == 0:
                 raise ValueError(
                     f'DualStreamSampler: the stream {stream} is empty. Check its list or folder.'
@@ -133,14 +135,34 @@ class DualStreamSampler(Sampler):
                 )
 
 
+@DATA_SAMPLERS.register_module()
+class LabeledStreamSampler(DualStreamSampler):
+    """Draw ``labeled`` labeled images, and no others, for each batch of each process.
+
+    The order is that of the labeled images in :class:`DualStreamSampler`. MMEngine's ``InfiniteSampler``
+    cannot draw from a single stream.
+
+    Args:
+        dataset (SemiDataset): The data set.
+        labeled (int): Labeled images in a batch of one process, at least 1.
+        **kwargs: ``epoch_length``, ``seed`` and ``shuffle`` of :class:`DualStreamSampler`. By default, an
+            epoch is one pass over the labeled images.
+    """
+
+    drawn = ('labeled',)
+
+    def __init__(self, dataset: Dataset, labeled: int, **kwargs: Any) -> None:
+        super().__init__(dataset, labeled, 0, **kwargs)
+
+
 def _check_counts(**counts: int | None) -> None:
     for name, count in counts.items():
-        least = 0 if name == 'unlabeled' else 1
-        valid = count is None or count >= least
-        require('DualStreamSampler', name, count, valid, f'{least} or more')
+        valid = count is None or count >= 1
+        expected = "1 or more (to train on labeled images only, use MMEngine's InfiniteSampler)"
+        require('DualStreamSampler', name, count, valid, expected)
 
 
-def _named_streams(dataset: Dataset, needed: list[str]) -> dict[str, range]:
+def _named_streams(dataset: Dataset, needed: Sequence[str]) -> dict[str, range]:
     streams = getattr(dataset, 'streams', None)
     if not isinstance(streams, dict):
         raise TypeError(
@@ -152,7 +174,7 @@ def _named_streams(dataset: Dataset, needed: list[str]) -> dict[str, range]:
     if missing:
         raise ValueError(
             f'DualStreamSampler: the {type(dataset).__name__} has no stream {missing[0]}. Set '
-            f'{missing[0]}=dict(...) in the SemiDataset. To train on labeled images only, set unlabeled=0 in '
-            'the sampler.'
+            f'{missing[0]}=dict(...) in the SemiDataset. To train on labeled images only, use '
+            "MMEngine's InfiniteSampler."
         )
     return streams

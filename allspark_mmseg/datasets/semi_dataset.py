@@ -97,8 +97,8 @@ class SemiDataset(ConcatDataset):
         return streams
 
     def _check_overlap(self) -> None:
-        labeled = _image_files([self.labeled])
-        shared = sorted(labeled & _image_files(self.unlabeled))
+        labeled = image_files([self.labeled])
+        shared = sorted(labeled & image_files(self.unlabeled))
         if shared:
             raise ValueError(
                 f'SemiDataset: {len(shared)} of {len(labeled)} labeled images are also unlabeled images:\n'
@@ -167,7 +167,15 @@ def _build_source(name: str, source: dict, split: str | None, defaults: dict) ->
     return MMSEG_DATASETS.build(own)
 
 
-def _image_files(parts: Sequence[BaseDataset | ConcatDataset]) -> set[str]:
+def image_files(parts: Sequence[BaseDataset | ConcatDataset]) -> set[str]:
+    """Return the resolved paths of the images of data sets.
+
+    Args:
+        parts (Sequence[BaseDataset or ConcatDataset]): Data sets whose items have ``img_path``.
+
+    Returns:
+        set[str]: Absolute paths without links.
+    """
     # realpath is cached per folder, because it needs a system call for each parent folder of each image
     resolve = lru_cache(maxsize=None)(osp.realpath)
     files = set()

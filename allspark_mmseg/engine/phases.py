@@ -54,9 +54,7 @@ def supervised_phase(
         **copy.deepcopy(dict(runner.cfg.train_dataloader)),
         'dataset': semi_loop.dataloader.dataset,
         'batch_size': labeled,
-        'sampler': dict(
-            type='allspark_mmseg.DualStreamSampler', labeled=labeled, unlabeled=0, epoch_length=max_iters
-        ),
+        'sampler': dict(type='allspark_mmseg.LabeledStreamSampler', labeled=labeled, epoch_length=max_iters),
     }
     loop = SupervisedPhase(runner, loader, max_iters, val_interval=val_interval)
     loop.next_loop = semi_loop

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import Dataset, DistributedSampler
 
-from allspark_mmseg.datasets import DualStreamSampler
+from allspark_mmseg.datasets import DualStreamSampler, LabeledStreamSampler
 from allspark_mmseg.registry import DATA_SAMPLERS
 
 
@@ -192,3 +192,40 @@ def test_a_missing_stream():
     del dataset.streams['unlabeled']
     with pytest.raises(ValueError, match=r'the Streams has no stream unlabeled.*InfiniteSampler'):
         DualStreamSampler(dataset, 1, 1)
+
+
+@given(settings_of_a_run(), st.integers(0, 60))
+def test_a_position_continues_the_order_of_the_whole_run(run, position):
+    def batches(built, epochs):
+        for epoch in epochs:
+            built.set_epoch(epoch)
+            yield from steps(built)
+
+    built = sampler(**run | {'epoch': 0})
+    last = position // built.iterations + 1
+    whole = list(batches(built, range(last + 1)))
+    built.set_position(position)
+    first = list(built)
+    size = built.counts['labeled'] + built.counts['unlabeled']
+    assert len(first) == size * (built.iterations - position % built.iterations)
+    rest = whole[position : position + len(first) // size]
+    start = built.streams['unlabeled'].start
+    flat = [index for labeled, unlabeled in rest for index in [*labeled, *(i + start for i in unlabeled)]]
+    assert first == flat
+    assert len(built) == size * built.iterations, 'the data loader keeps its length'
+
+
+@given(settings_of_a_run(), st.integers(1, 30))
+def test_labeled_images_alone_have_the_same_order(run, length):
+    run = {key: value for key, value in run.items() if key != 'epoch'}
+    dual = [labeled for labeled, _ in steps(sampler(**run, epoch_length=length))]
+    with patch('allspark_mmseg.datasets.samplers.get_dist_info', return_value=(0, run['world'])):
+        alone = LabeledStreamSampler(
+            Streams(run['sizes'][0], 0),
+            run['labeled'],
+            epoch_length=length,
+            seed=run['seed'],
+            shuffle=run['shuffle'],
+        )
+    assert list(alone) == [index for labeled in dual for index in labeled]
+    assert len(alone) == length * run['labeled']

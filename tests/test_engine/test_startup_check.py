@@ -43,6 +43,24 @@ def test_a_sound_run_passes_and_writes_checkpoints(with_validation, runner_of):
     assert 'student.decode_head.bottleneck.memory.rows' in checkpoint['state_dict']
 
 
+def test_validation_images_among_the_labeled_images_are_reported(with_validation, runner_of):
+    with_validation.log_level = 'WARNING'
+    runner = runner_of(with_validation)
+    runner.train()
+    log = ''.join(path.read_text() for path in Path(runner.work_dir).glob('*/*.log'))
+    assert '3 validation images are also labeled training images' in log
+    assert '0.png' in log
+
+
+def test_validation_images_of_their_own_are_not_reported(with_validation, runner_of, data_root):
+    with_validation.log_level = 'WARNING'
+    with_validation.val_dataloader.dataset.ann_file = 'unlabeled.txt'
+    runner = runner_of(with_validation)
+    runner.train()
+    logs = Path(runner.work_dir).glob('*/*.log')
+    assert 'are also labeled' not in ''.join(path.read_text() for path in logs)
+
+
 def test_classes_of_the_training_data(config, refused):
     for stream in streams(config):
         stream.metainfo = dict(classes=('sky', 'road', 'tree'), palette=[[0, 0, 0]] * 3)

@@ -60,6 +60,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / 'train.py').write_text(TRAIN)
     for method, config in CONFIGS.items():
         add_config(tmp_path, method, config)
+    (tmp_path / 'configs' / '_base_' / 'datasets').mkdir(parents=True)
+    (tmp_path / 'configs' / '_base_' / 'datasets' / 'toy.py').write_text('')
     (tmp_path / 'page.md').write_text('before\n<!-- leaderboard -->\nold\n<!-- /leaderboard -->\nafter\n')
     return tmp_path
 
@@ -92,7 +94,8 @@ def test_a_cell_becomes_a_row(place, capsys):
     pattern = r'fixmatch toy 1000, seed 2: mIoU 47\.00 \(\+7\.00\), 0\.\d min, \d+ MiB\n'
     assert re.fullmatch(pattern, capsys.readouterr().out)
     (log,) = (place / 'work').rglob('train.log')
-    assert "[('randomness.seed', '2'), ('train_cfg.max_iters', '1000')]" in log.read_text()
+    options = "('param_scheduler.0.end', '1000'), ('randomness.seed', '2'), ('train_cfg.max_iters', '1000')"
+    assert options in log.read_text()
 
 
 def test_the_commit_says_whether_code_differs_from_it(tmp_path, monkeypatch):
@@ -277,7 +280,7 @@ def test_a_summary_without_the_two_phases_is_refused(tmp_path, summary, message)
     path = tmp_path / 'summary.json'
     path.write_text(json.dumps(summary))
     with pytest.raises(ValueError, match=message):
-        leaderboard_rows.read_summary('fixmatch', path)
+        leaderboard_rows.read_results('fixmatch', tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +289,8 @@ def test_a_summary_without_the_two_phases_is_refused(tmp_path, summary, message)
         ('', 'nothing to do'),
         ('--cell fixmatch toy 0', 'expected a number of iterations, 1 or more'),
         ('--cell fixmatch toy many', 'expected a number of iterations, 1 or more'),
-        ('--cell fixmatch moon 10', 'there are configs for: broken toy, css toy, fixmatch toy, silent toy'),
+        ('--cell fixmatch moon 10', '_base_/datasets/moon.py'),
+        ('--cell moon toy 10', 'configs/moon/demo.py'),
         ('--cell fixmatch toy', 'expected 3 arguments'),
     ],
 )

@@ -10,10 +10,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from ...datasets import DualStreamSampler, SemiDataset
 from ...datasets.mask_checks import check_masks
+from ...datasets.semi_dataset import image_files
 from ...methods import SemiSegmentor
 from ...pseudo_label import padded_pixels
 from ...registry import HOOKS
-from ...utils import unwrap_model
+from ...utils import format_paths, unwrap_model
 from .mean_teacher import MeanTeacherHook
 
 
@@ -23,7 +24,8 @@ class StartupCheckHook(Hook):
 
     Before training, the hook checks the number of classes, and whether the batch size fits the sampler. It
     checks the views that the method needs, the size of the crop and the hook of the teacher. It also checks
-    the format, size and labels of all masks for training and validation. Before testing, it checks the number
+    the format, size and labels of all masks for training and validation. It warns of validation images that
+    are also labeled training images. Before testing, it checks the number
     of classes and the masks of the test data. When a checkpoint is loaded, it checks that the checkpoint
     contains parameters of the model. When a run is resumed, it checks that the checkpoint is of the same
     method and calls the model's ``check_resume``.
@@ -70,6 +72,7 @@ class StartupCheckHook(Hook):
             )
         if runner.val_loop is not None:
             self._check_evaluation('val_dataloader', runner.val_loop.dataloader.dataset, model)
+            _warn_of_shared_images(runner, labeled)
 
     def before_test(self, runner: Runner) -> None:
         """Check the test data set against the model.
@@ -204,6 +207,19 @@ def _check_heads(model: nn.Module) -> None:
                 f'auxiliary_head ({type(head).__name__}) has num_classes={head.num_classes}, but the decode '
                 f'head has {model.num_classes}. Set both to the number of classes.'
             )
+
+
+def _warn_of_shared_images(runner: Runner, labeled: BaseDataset) -> None:
+    leaves = [*_leaf_datasets(labeled), *_leaf_datasets(runner.val_loop.dataloader.dataset)]
+    if not all('img_path' in leaf.get_data_info(0) for leaf in leaves):
+        return  # a data set of another kind, without files
+    shared = sorted(image_files([labeled]) & image_files([runner.val_loop.dataloader.dataset]))
+    if shared:
+        runner.logger.warning(
+            f'val_dataloader: {len(shared)} validation images are also labeled training images:\n'
+            f'{format_paths(shared)}\nTheir score says nothing about new images, and the best checkpoint is '
+            'chosen by it. Remove them from one of the two lists.'
+        )
 
 
 def _method_name(model: nn.Module) -> str:
