@@ -19,7 +19,8 @@ model = dict(
     type='allspark_mmseg.AllSpark',
     segmentor=segmentor,
     unlabeled_view='strong_1',
-    threshold=0.95,
+    threshold=0.8,
+    unlabeled_weight=1.0,
     # only the student's memory is read
     teacher=dict(momentum=0.02, buffers={'': 'average', 'bottleneck.memory': 'leave'}),
     predict_on='teacher',

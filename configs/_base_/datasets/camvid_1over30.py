@@ -23,8 +23,8 @@ test_pipeline = [dict(type='LoadImageFromFile'), half, dict(type='LoadAnnotation
 
 train_dataloader = dict(
     batch_size=16,
-    num_workers=1,
-    persistent_workers=True,
+    num_workers=0,  # small images: a worker process costs more than it saves
+    persistent_workers=False,
     sampler=dict(type='allspark_mmseg.DualStreamSampler', labeled=8, unlabeled=8, epoch_length=100000),
     dataset=dict(
         type='allspark_mmseg.SemiDataset',
@@ -41,8 +41,8 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=4,
-    num_workers=1,
-    persistent_workers=True,
+    num_workers=0,
+    persistent_workers=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='allspark_mmseg.ImageListDataset',

@@ -13,6 +13,5 @@ train_dataloader = dict(
     sampler=dict(_delete_=True, type='InfiniteSampler'),
     dataset=dict(labeled=dict(pipeline=[*_base_.load_labeled, *_base_.color, _base_.pack]), unlabeled=None),
 )
-optim_wrapper = dict(optimizer=dict(lr=6e-5))
 custom_hooks = []
 auto_scale_lr = dict(base_batch_size=4)

@@ -3,8 +3,8 @@
 max_iters = 10000  # of phase 2
 optim_wrapper = dict(
     type='OptimWrapper',
-    # AdamW with the rates of SegFormer; phase 1 has twice this lr. The decoder learns ten times as fast as the backbone.
-    optimizer=dict(type='AdamW', lr=3e-5, betas=(0.9, 0.999), weight_decay=0.01),
+    # the rates of SegFormer: the decoder learns ten times as fast as the backbone
+    optimizer=dict(type='AdamW', lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01),
     paramwise_cfg=dict(custom_keys={'head': dict(lr_mult=10.0)}),
 )
 param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=max_iters, by_epoch=False)]
@@ -18,7 +18,6 @@ custom_hooks = [
         max_iters=5000,  # of phase 1, at most
         val_interval=250,
         patience=6,  # validations without a new best value end phase 1
-        lr_mult=2.0,
         ramp_up=500,  # iterations of phase 2 until the unlabeled images count fully
         give_up=8,  # validations of phase 2 without a value above phase 1 end the training
     ),
