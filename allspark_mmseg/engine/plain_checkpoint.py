@@ -14,8 +14,17 @@ from ..utils import join_first
 from .checkpoint import ATOMIC_BACKEND
 from .scoreboard import SUPERVISED, Score, Scoreboard
 
-# keys of a config that prediction needs
-_TEST_KEYS = ('default_scope', 'env_cfg', 'crop_size', 'test_pipeline', 'test_dataloader', 'test_evaluator')
+# keys of a config that evaluation and prediction need
+_TEST_KEYS = (
+    'default_scope',
+    'env_cfg',
+    'metainfo',
+    'test_pipeline',
+    'val_dataloader',
+    'val_evaluator',
+    'test_dataloader',
+    'test_evaluator',
+)
 
 
 def plain_config(cfg: Config) -> Config:
@@ -25,14 +34,16 @@ def plain_config(cfg: Config) -> Config:
         cfg (Config): Config of a run whose ``model`` is a method with ``segmentor``.
 
     Returns:
-        Config: ``model`` is the plain segmentor with a ``SegDataPreProcessor``; ``test_*`` are those of the
-        run.
+        Config: ``model`` is the plain segmentor with a ``SegDataPreProcessor``; ``val_*`` and ``test_*`` are
+        those of the run, with MMEngine's loops.
     """
     model = dict(cfg.model.segmentor)
     preprocessor = model.get('data_preprocessor') or cfg.model.get('data_preprocessor')
     preprocessor = preprocessor or cfg.get('data_preprocessor') or {}
     model['data_preprocessor'] = {**preprocessor, 'type': 'SegDataPreProcessor'}
     parts: dict[str, Any] = {key: cfg[key] for key in _TEST_KEYS if key in cfg}
+    if 'val_dataloader' in parts:
+        parts['val_cfg'] = dict(type='ValLoop')
     return Config({**parts, 'test_cfg': dict(type='TestLoop'), 'model': model})
 
 

@@ -1,4 +1,4 @@
-# AllSpark on the demo data: 128 labeled and 872 unlabeled images, 8 + 8 per step, after 600 supervised steps.
+# AllSpark on the demo data: 128 labeled and 872 unlabeled images, 8 + 8 per step, after 500 supervised steps.
 _base_ = [
     '../_base_/models/efficientnet-lite0.py',
     '../_base_/datasets/demo.py',
@@ -29,12 +29,12 @@ train_dataloader = dict(
     dataset=dict(unlabeled=dict(pipeline=[*_base_.load_unlabeled, _base_.one_strong_view]))
 )
 default_hooks = dict(
-    checkpoint=dict(interval=150), memory_warm_up=dict(type='allspark_mmseg.MemoryWarmUpHook', iters=100)
+    checkpoint=dict(interval=100), memory_warm_up=dict(type='allspark_mmseg.MemoryWarmUpHook', iters=100)
 )
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 
-# 600 + 600 iterations, so that the demo takes less than eight minutes on 2 CPU cores
-max_iters = 600
+# 500 + 400 iterations, so that the demo takes less than eight minutes on 2 CPU cores
+max_iters = 400
 param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
-train_cfg = dict(max_iters=max_iters, val_interval=150)
-custom_hooks = [dict(_base_.custom_hooks[0], max_iters=600, val_interval=150), *_base_.custom_hooks[1:]]
+train_cfg = dict(max_iters=max_iters, val_interval=100)
+custom_hooks = [dict(_base_.custom_hooks[0], max_iters=500, val_interval=100), *_base_.custom_hooks[1:]]
