@@ -61,6 +61,16 @@ def test_validation_images_of_their_own_are_not_reported(with_validation, runner
     assert 'are also labeled' not in ''.join(path.read_text() for path in logs)
 
 
+@pytest.mark.parametrize(('epochs', 'warned'), [(1, False), (2, True)])
+def test_a_memory_that_is_never_read_is_reported(config, runner_of, epochs, warned):
+    config.log_level = 'WARNING'
+    config.custom_hooks.append(dict(type='allspark_mmseg.MemoryWarmUpHook', epochs=epochs))
+    runner = runner_of(config)
+    runner.train()
+    log = ''.join(path.read_text() for path in Path(runner.work_dir).glob('*/*.log'))
+    assert ('lasts 2 epochs, and the training 2' in log) == warned
+
+
 def test_classes_of_the_training_data(config, refused):
     for stream in streams(config):
         stream.metainfo = dict(classes=('sky', 'road', 'tree'), palette=[[0, 0, 0]] * 3)

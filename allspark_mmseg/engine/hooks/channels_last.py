@@ -9,15 +9,16 @@ from ...registry import HOOKS
 
 @HOOKS.register_module()
 class ChannelsLastHook(Hook):
-    """Convert the weights of the convolutions to ``torch.channels_last`` (NHWC) before training.
+    """Convert the weights of the convolutions to ``torch.channels_last`` (NHWC) before a run.
 
     Convolutions then compute in this format and convert their inputs. The results differ by rounding only.
     Convolutional networks with depthwise convolutions are faster on a CPU, and so is mixed precision on a
     GPU. Networks that consist of matrix products (transformers) do not gain.
     """
 
-    # after a checkpoint is loaded; copies into the weights keep their format
-    def before_train(self, runner: Runner) -> None:
+    # before WarmStartHook wraps the model for distributed training; a checkpoint that is loaded into the
+    # weights keeps their format
+    def before_run(self, runner: Runner) -> None:
         """Convert the model.
 
         Args:

@@ -4,6 +4,7 @@ import torch
 from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmengine.runner.base_loop import BaseLoop
 from mmseg.models import EncoderDecoder
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -11,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from ...datasets import DualStreamSampler, SemiDataset
 from ...datasets.mask_checks import check_masks
 from ...datasets.semi_dataset import image_files
-from ...methods import SemiSegmentor
+from ...methods import MemoryWarmUpHook, SemiSegmentor
 from ...pseudo_label import padded_pixels
 from ...registry import HOOKS
 from ...utils import format_paths, unwrap_model
@@ -25,7 +26,7 @@ class StartupCheckHook(Hook):
     Before training, the hook checks the number of classes, and whether the batch size fits the sampler. It
     checks the views that the method needs, the size of the crop and the hook of the teacher. It also checks
     the format, size and labels of all masks for training and validation. It warns of validation images that
-    are also labeled training images. Before testing, it checks the number
+    are also labeled training images, and of a memory that is never read. Before testing, it checks the number
     of classes and the masks of the test data. When a checkpoint is loaded, it checks that the checkpoint
     contains parameters of the model. When a run is resumed, it checks that the checkpoint is of the same
     method and calls the model's ``check_resume``.
@@ -66,6 +67,7 @@ class StartupCheckHook(Hook):
             _check_sampler(loader)
             _check_views(dataset, model)
             _check_teacher(runner, model)
+            _warn_of_unread_memory(runner, loop)
         if self.masks:
             check_masks(
                 'train_dataloader', _leaf_datasets(labeled), labeled.metainfo['classes'], all_present=True
@@ -196,6 +198,20 @@ def _check_teacher(runner: Runner, model: SemiSegmentor) -> None:
             'MeanTeacherHook. Add '
             "default_hooks=dict(mean_teacher=dict(type='allspark_mmseg.MeanTeacherHook'))."
         )
+
+
+def _warn_of_unread_memory(runner: Runner, loop: BaseLoop) -> None:
+    for hook in runner.hooks:
+        if not isinstance(hook, MemoryWarmUpHook):
+            continue
+        unit = 'iterations' if hook.epochs is None else 'epochs'
+        given = hook.iters if hook.epochs is None else hook.epochs
+        length = loop.max_iters if hook.epochs is None else loop.max_epochs
+        if given >= length:
+            runner.logger.warning(
+                f'MemoryWarmUpHook: the warm-up lasts {given} {unit}, and the training {length}. So labeled '
+                'images never attend to the memory. Shorten the warm-up, or train longer.'
+            )
 
 
 def _check_heads(model: nn.Module) -> None:
