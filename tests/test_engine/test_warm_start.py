@@ -242,6 +242,17 @@ def test_chosen_files_work_without_the_method(warm, runner_of):
     assert config.test_dataloader.dataset.ann_file == 'labeled.txt'
 
 
+def test_testing_needs_no_training_data(warm, runner_of):
+    runner, _, summary = train(runner_of, warm)
+    warm.train_dataloader.dataset.labeled.data_root = 'moved away'
+    warm.load_from = str(Path(runner.work_dir, 'iter_8.pth'))
+    tester = runner_of(warm)
+    expected = {'student': tester.test()['mIoU'], 'validated': runner_of(warm).val()['mIoU']}
+    values = [score['value'] for score in summary['scores'] if score['network'] == 'student']
+    assert expected == pytest.approx({'student': values[-1], 'validated': values[-1]}, abs=0.01)
+    assert json.loads(Path(runner.work_dir, 'summary.json').read_text()) == summary
+
+
 @pytest.mark.parametrize('killed_at', [2, 4, 6])
 def test_resumed_run_ends_like_an_uninterrupted_one(warm, runner_of, tmp_path, killed_at):
     warm.work_dir = str(tmp_path / 'whole')

@@ -7,6 +7,7 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.hooks.hook import DATA_BATCH
 from mmengine.runner import Runner
+from mmengine.runner.base_loop import BaseLoop
 
 from ...methods.loss_weights import linear_rampup
 from ...registry import HOOKS
@@ -113,6 +114,7 @@ class WarmStartHook(Hook):
         self.give_up = give_up
         self.metric = metric
         self.start = 0  # iteration of the run at which phase 2 begins
+        self.training = False
         self.resumed = False
         self.minutes_before = 0.0
         self.started = time.monotonic()
@@ -126,6 +128,9 @@ class WarmStartHook(Hook):
         Raises:
             ValueError: Model, validation and phases do not fit together.
         """
+        if not isinstance(runner._train_loop, BaseLoop):
+            return  # Runner.val() and Runner.test() build no train loop
+        self.training = True
         self.model = find_semi_segmentor(runner)
         self.board = Scoreboard(runner.work_dir, type(self.model).__name__, self.metric)
         self.semi_loop = lazy_loop(runner)
@@ -215,6 +220,8 @@ class WarmStartHook(Hook):
         Raises:
             ValueError: The checkpoint is not from a run with this hook, or does not fit the network.
         """
+        if not self.training:
+            return
         if not runner._resume:
             check_supervised_weights(runner._load_from, checkpoint, self.model)
             return
@@ -313,6 +320,8 @@ class WarmStartHook(Hook):
         Raises:
             KeyError: ``metric`` is not among them.
         """
+        if not self.training:
+            return
         minutes = self.minutes_before + (time.monotonic() - self.started) / 60
         record_scores(runner, self.model, self.board, metrics or {}, minutes)
         self._stop_early(runner)
@@ -331,6 +340,6 @@ class WarmStartHook(Hook):
         Args:
             runner (Runner): The runner.
         """
-        if hasattr(self, 'board') and is_main_process():
+        if self.training and is_main_process():
             self.board.save()
             runner.logger.info(f'{self.board.sentence()} Folder: {runner.work_dir}')
