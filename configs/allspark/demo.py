@@ -29,7 +29,7 @@ train_dataloader = dict(
     dataset=dict(unlabeled=dict(pipeline=[*_base_.load_unlabeled, _base_.one_strong_view]))
 )
 default_hooks = dict(
-    checkpoint=dict(interval=100), memory_warm_up=dict(type='allspark_mmseg.MemoryWarmUpHook', iters=100)
+    checkpoint=dict(interval=100, save_best=None), memory_warm_up=dict(type='allspark_mmseg.MemoryWarmUpHook', iters=100)
 )
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 
@@ -37,4 +37,4 @@ auto_scale_lr = dict(enable=False, base_batch_size=16)
 max_iters = 400
 param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
 train_cfg = dict(max_iters=max_iters, val_interval=100)
-custom_hooks = [dict(_base_.custom_hooks[0], max_iters=500, val_interval=100), *_base_.custom_hooks[1:]]
+custom_hooks = [dict(_base_.custom_hooks[0], max_iters=500, val_interval=250), *_base_.custom_hooks[1:]]
