@@ -29,7 +29,8 @@ train_dataloader = dict(
     dataset=dict(unlabeled=dict(pipeline=[*_base_.load_unlabeled, _base_.one_strong_view]))
 )
 default_hooks = dict(
-    checkpoint=dict(interval=100, save_best=None), memory_warm_up=dict(type='allspark_mmseg.MemoryWarmUpHook', iters=100)
+    checkpoint=dict(interval=100, save_best=None),
+    memory_warm_up=dict(type='allspark_mmseg.MemoryWarmUpHook', iters=100),
 )
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 
