@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from mmengine.dist import is_distributed
-from mmengine.hooks import LoggerHook
+from mmengine.hooks import CheckpointHook, LoggerHook
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
@@ -54,6 +54,7 @@ def supervised_phase(
         **copy.deepcopy(dict(runner.cfg.train_dataloader)),
         'dataset': semi_loop.dataloader.dataset,
         'batch_size': labeled,
+        'persistent_workers': False,  # the phase starts them once, and they end with it
         'sampler': dict(type='allspark_mmseg.LabeledStreamSampler', labeled=labeled, epoch_length=max_iters),
     }
     loop = SupervisedPhase(runner, loader, max_iters, val_interval=val_interval)
@@ -71,6 +72,7 @@ def use_supervised_optimizer(runner: Runner, lr_mult: float, max_iters: int) -> 
     """
     optimizer = copy.deepcopy(runner.cfg.optim_wrapper)
     optimizer.optimizer.lr *= lr_mult
+    runner.param_schedulers = None  # scale_lr refuses schedulers that exist
     runner.optim_wrapper = runner.build_optim_wrapper(optimizer)
     runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
     schedule = dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=max_iters, by_epoch=False)
@@ -98,6 +100,19 @@ def lazy_loop(runner: Runner) -> TrainLoop:
     if type(loop) is not IterBasedTrainLoop:
         return loop
     return PhaseTrainLoop(runner, loop.dataloader, loop.max_iters, loop.val_begin, loop.val_interval)
+
+
+def is_val_step(loop: TrainLoop) -> bool:
+    """Return whether a validation follows the latest iteration of a train loop."""
+    if isinstance(loop, PhaseTrainLoop):
+        return loop.is_val_step()
+    step, interval, end = loop.epoch, loop.val_interval, loop.max_epochs
+    return bool(step) and step >= loop.val_begin and (step % interval == 0 or step == end)
+
+
+def checkpoint_folders(runner: Runner) -> dict[CheckpointHook, str | None]:
+    """Return the folder of each CheckpointHook, as the config gives it."""
+    return {hook: hook.out_dir for hook in runner.hooks if isinstance(hook, CheckpointHook)}
 
 
 def log_by_iterations(runner: Runner) -> None:

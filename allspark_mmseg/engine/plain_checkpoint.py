@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast, is_main_process
 from mmengine.runner import Runner, save_checkpoint, weights_to_cpu
 from torch import nn
 
@@ -44,7 +44,9 @@ def plain_config(cfg: Config) -> Config:
     parts: dict[str, Any] = {key: cfg[key] for key in _TEST_KEYS if key in cfg}
     if 'val_dataloader' in parts:
         parts['val_cfg'] = dict(type='ValLoop')
-    return Config({**parts, 'test_cfg': dict(type='TestLoop'), 'model': model})
+    if 'test_dataloader' in parts:
+        parts['test_cfg'] = dict(type='TestLoop')
+    return Config({**parts, 'model': model})
 
 
 def save_plain_checkpoint(runner: Runner, segmentor: nn.Module, path: Path, meta: dict[str, Any]) -> None:
@@ -68,18 +70,30 @@ def save_plain_checkpoint(runner: Runner, segmentor: nn.Module, path: Path, meta
     save_checkpoint(checkpoint, str(path), backend_args=dict(backend=ATOMIC_BACKEND))
 
 
-def load_plain_checkpoint(segmentor: nn.Module, path: Path) -> None:
-    """Load the weights that :func:`save_plain_checkpoint` wrote.
+def load_best_weights(runner: Runner, segmentor: nn.Module, path: Path) -> None:
+    """Load weights that :func:`save_plain_checkpoint` wrote, on all processes.
+
+    Only the main process reads the file, because only its machine may have it. If the file is missing, for
+    example after a resume in another work dir, the weights stay as they are.
 
     Args:
+        runner (Runner): The runner.
         segmentor (nn.Module): Segmentor with the same config.
         path (Path): The file.
 
     Raises:
         RuntimeError: The keys or the shapes differ.
     """
-    checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    segmentor.load_state_dict(checkpoint['state_dict'])
+    if is_main_process():
+        if path.is_file():
+            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+            segmentor.load_state_dict(checkpoint['state_dict'])
+        else:
+            runner.logger.warning(
+                f'{path} is missing, so the latest weights take the place of the best ones.'
+            )
+    for value in segmentor.state_dict().values():
+        broadcast(value)
 
 
 def check_supervised_weights(source: str, checkpoint: dict, model: SemiSegmentor) -> None:

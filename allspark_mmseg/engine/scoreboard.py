@@ -49,23 +49,36 @@ class Scoreboard:
         self.metric = metric
         self.scores: list[Score] = []
 
-    def load(self, last_iteration: int) -> None:
-        """Read the scores of an interrupted run.
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return the scores in a form that checkpoints and JSON can hold."""
+        return [asdict(score) for score in self.scores]
+
+    def load(self, scores: list[dict[str, Any]]) -> None:
+        """Continue with the scores of a checkpoint.
+
+        A stored network can be of a validation after the checkpoint. Its score stays, because its file stays
+        until a better network replaces it.
 
         Args:
-            last_iteration (int): Iteration of the checkpoint. Scores of later iterations are dropped, because
-                the run repeats them.
+            scores (list[dict]): What :meth:`to_dicts` returned when the checkpoint was saved.
         """
+        self.scores = [Score(**score) for score in scores]
         path = self.work_dir / SUMMARY
-        if path.is_file():
-            stored = [Score(**score) for score in json.loads(path.read_text())['scores']]
-            self.scores = [score for score in stored if score.iteration <= last_iteration]
+        if not path.is_file():
+            return
+        stored = [Score(**score) for score in json.loads(path.read_text())['scores']]
+        for phase in (SUPERVISED, self.method):
+            later = [score for score in stored if score.phase == phase and score not in self.scores]
+            best, known = max(later, key=_value, default=None), self.best(phase)
+            if best and (known is None or best.value > known.value):
+                self.scores.append(best)
 
     def add(self, *scores: Score) -> None:
-        """Append the scores of one validation, in place of earlier ones of the same iteration and phase."""
-        repeated = {(score.phase, score.iteration) for score in scores}
-        self.scores = [old for old in self.scores if (old.phase, old.iteration) not in repeated]
-        self.scores.extend(scores)
+        """Append the scores of one validation. A higher one of the same network and iteration stays."""
+        for score in scores:
+            same = [old for old in self.scores if _place(old) == _place(score)]
+            self.scores = [old for old in self.scores if old not in same]
+            self.scores.append(max([*same, score], key=_value))
 
     def of(self, phase: str) -> list[Score]:
         """Return the scores of one phase, in the order of the iterations."""
@@ -73,7 +86,7 @@ class Scoreboard:
 
     def best(self, phase: str) -> Score | None:
         """Return the highest score of a phase, the first one if several are equal."""
-        return max(self.of(phase), key=lambda score: score.value, default=None)
+        return max(self.of(phase), key=_value, default=None)
 
     def stale(self, phase: str) -> int:
         """Return the number of validations of a phase after its best one."""
@@ -98,7 +111,7 @@ class Scoreboard:
     def chosen(self) -> Score | None:
         """The best score of both phases; the supervised one if they are equal."""
         candidates = [self.best(phase) for phase in (SUPERVISED, self.method)]
-        return max((score for score in candidates if score), key=lambda score: score.value, default=None)
+        return max((score for score in candidates if score), key=_value, default=None)
 
     def summary(self) -> dict[str, Any]:
         """Return the content of ``summary.json``.
@@ -130,7 +143,7 @@ class Scoreboard:
         if SUPERVISED in result and self.method in result:
             gain = result[self.method][self.metric] - result[SUPERVISED][self.metric]
             result['gain'] = round(gain, 2)
-        result['scores'] = [asdict(score) for score in self.scores]
+        result['scores'] = self.to_dicts()
         return result
 
     def save(self) -> None:
@@ -173,6 +186,14 @@ class Scoreboard:
             f'{self.metric}: supervised {first.value:.2f} (iteration {first.iteration}), {self.method} '
             f'{second.value:.2f} ({second.network}, iteration {second.iteration}). {verdict}'
         )
+
+
+def _value(score: Score) -> float:
+    return score.value
+
+
+def _place(score: Score) -> tuple[str, str, int]:
+    return score.phase, score.network, score.iteration
 
 
 def _link(source: Path, target: Path) -> None:

@@ -30,6 +30,9 @@ class RepresentationHead(DeepLabV3PlusHead):
         **kwargs: Other arguments of ``DeepLabV3PlusHead``. CSS uses ``align_corners=True``.
     """
 
+    # in a plain EncoderDecoder, the representation branch gets no gradient
+    trains_more_in_method = True
+
     def __init__(
         self,
         in_channels: tuple[int, int] = (256, 2048),

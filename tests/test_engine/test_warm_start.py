@@ -9,6 +9,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
 from mmseg.apis import init_model
 
+from allspark_mmseg.engine.scoreboard import Score, Scoreboard
+
 from ..helpers.tiny_models import behind_bottleneck, tiny_head, tiny_segmentor
 
 
@@ -35,6 +37,15 @@ def warm(with_validation) -> Config:
         dict(type='allspark_mmseg.WarmStartHook', max_iters=4, val_interval=2, lr_mult=2.0),
     ]
     return config
+
+
+def count_epochs(config: Config) -> None:
+    """Let the second phase count epochs of two iterations."""
+    config.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2, val_interval=1)
+    config.param_scheduler = [
+        dict(type='PolyLR', power=1.0, begin=0, end=2, by_epoch=True, convert_to_iter_based=True)
+    ]
+    config.default_hooks.checkpoint.update(by_epoch=True, interval=1)
 
 
 def hook_config(config: Config) -> dict:
@@ -242,6 +253,76 @@ def test_chosen_files_work_without_the_method(warm, runner_of):
     assert config.test_dataloader.dataset.ann_file == 'labeled.txt'
 
 
+def test_learning_rates_of_both_phases_are_scaled(warm, runner_of):
+    warm.auto_scale_lr = dict(enable=True, base_batch_size=6)  # the batches have 3 images
+    _, recorder, _ = train(runner_of, warm)
+    assert recorder.rows[0][3] == pytest.approx(0.01)
+    assert recorder.rows[4][3] == pytest.approx(0.005)
+
+
+def test_checkpoint_of_the_supervised_phase_predicts_like_the_student(warm, runner_of):
+    warm.model.predict_on = 'teacher'
+    runner, _, summary = train(runner_of, warm)
+    warm.load_from = str(Path(runner.work_dir, 'iter_4.pth'))
+    warm.default_hooks.checkpoint.max_keep_ckpts = -1
+    validated = runner_of(warm).test()['mIoU']
+    (score,) = [score for score in summary['scores'] if score['iteration'] == 4]
+    assert validated == pytest.approx(score['value'], abs=0.01)
+
+
+def test_testing_after_training_changes_nothing(warm, runner_of):
+    warm.model.predict_on = 'teacher'
+    runner, _, summary = train(runner_of, warm)
+    before = Path(runner.work_dir, 'summary.json').read_text()
+    tested = runner.test()['mIoU']
+    (last,) = [s for s in summary['scores'] if (s['iteration'], s['network']) == (8, 'teacher')]
+    assert tested == pytest.approx(last['value'], abs=0.01)
+    assert Path(runner.work_dir, 'summary.json').read_text() == before
+
+
+def test_resume_in_another_work_dir_keeps_the_scores(warm, runner_of, tmp_path):
+    first, _, before = train(runner_of, warm)
+    warm.work_dir = str(tmp_path / 'elsewhere')
+    source = str(Path(first.work_dir, 'iter_6.pth'))
+    _, recorder, summary = train(runner_of, warm, resume=True, load_from=source)
+    assert [row[0] for row in recorder.rows] == [6, 7]
+    assert summary['supervised']['mIoU'] == before['supervised']['mIoU']
+    assert [score['iteration'] for score in summary['scores']] == [2, 4, 6, 6, 8, 8]
+
+
+def test_accumulated_gradients_of_the_first_phase_are_dropped(warm, runner_of):
+    warm.optim_wrapper.accumulative_counts = 3  # 4 iterations leave one
+    hook_config(warm).max_iters = 4
+
+    class Gradients(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            if runner.iter == 4:
+                grads = [p.grad for p in runner.model.student.parameters() if p.grad is not None]
+                assert all(not grad.any() for grad in grads)
+                self.seen = True
+
+    runner, check = runner_of(warm), Gradients()
+    runner.register_hook(check, priority='LOWEST')
+    runner.train()
+    assert check.seen
+
+
+def test_network_of_a_later_validation_keeps_its_score(tmp_path):
+    """A run saves a checkpoint at 2, stores its best network at 4, is killed, and resumes from 2."""
+    board = Scoreboard(tmp_path, 'X')
+    board.add(Score('supervised', 'student', 2, 1.0, 30.0))
+    saved = board.to_dicts()
+    board.add(Score('supervised', 'student', 4, 2.0, 35.0))
+    board.save()
+    resumed = Scoreboard(tmp_path, 'X')
+    resumed.load(saved)
+    assert resumed.best('supervised').value == 35.0
+    resumed.add(Score('supervised', 'student', 4, 2.5, 33.0))
+    assert resumed.best('supervised').value == 35.0, 'the file is still that of the higher score'
+    resumed.add(Score('supervised', 'student', 6, 3.0, 36.0))
+    assert resumed.best('supervised').iteration == 6
+
+
 def test_testing_needs_no_training_data(warm, runner_of):
     runner, _, summary = train(runner_of, warm)
     warm.train_dataloader.dataset.labeled.data_root = 'moved away'
@@ -282,7 +363,11 @@ def test_resumed_run_ends_like_an_uninterrupted_one(warm, runner_of, tmp_path, k
     assert rows[0] == rows[1]
 
 
-def test_validation_that_was_killed_is_repeated(warm, runner_of, tmp_path):
+@pytest.mark.parametrize('by_epoch', [False, True])
+def test_validation_that_was_killed_is_repeated(warm, runner_of, by_epoch):
+    if by_epoch:
+        count_epochs(warm)
+
     class Kill(Hook):
         def before_val(self, runner):
             if runner.iter == 6:
@@ -328,12 +413,8 @@ def test_memory_warm_up_counts_from_the_second_phase(warm, runner_of):
 
 
 def test_epoch_based_second_phase(warm, runner_of):
-    """An epoch has two iterations. Checkpoints of the supervised phase are stored, too."""
-    warm.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2, val_interval=1)
-    warm.param_scheduler = [
-        dict(type='PolyLR', power=1.0, begin=0, end=2, by_epoch=True, convert_to_iter_based=True)
-    ]
-    warm.default_hooks.checkpoint.update(by_epoch=True, interval=1)
+    """Checkpoints of the supervised phase are stored, too."""
+    count_epochs(warm)
     runner, recorder, summary = train(runner_of, warm)
     assert [row[0] for row in recorder.rows] == list(range(8))
     assert [score['iteration'] for score in summary['scores']] == [2, 4, 6, 6, 8, 8]

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from mmengine.dist import barrier, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.hooks.hook import DATA_BATCH
 from mmengine.runner import Runner
@@ -16,7 +16,9 @@ from ..checkpoint import ATOMIC_BACKEND
 from ..loops import PhaseTrainLoop
 from ..phases import (
     TrainLoop,
+    checkpoint_folders,
     find_semi_segmentor,
+    is_val_step,
     lazy_loop,
     log_by_iterations,
     supervised_phase,
@@ -24,7 +26,7 @@ from ..phases import (
     validate_teacher_and_student,
     wrap_model,
 )
-from ..plain_checkpoint import check_supervised_weights, load_plain_checkpoint, plain_config, record_scores
+from ..plain_checkpoint import check_supervised_weights, load_best_weights, plain_config, record_scores
 from ..scoreboard import CHOSEN, SUPERVISED, Scoreboard
 
 OWNER = 'WarmStartHook'
@@ -116,6 +118,7 @@ class WarmStartHook(Hook):
         self.start = 0  # iteration of the run at which phase 2 begins
         self.training = False
         self.resumed = False
+        self.validated: set[int] = set()  # iterations with a score in the resumed checkpoint
         self.minutes_before = 0.0
         self.started = time.monotonic()
 
@@ -128,14 +131,16 @@ class WarmStartHook(Hook):
         Raises:
             ValueError: Model, validation and phases do not fit together.
         """
-        if not isinstance(runner._train_loop, BaseLoop):
-            return  # Runner.val() and Runner.test() build no train loop
+        # Runner.val() and Runner.test() build no train loop, and can follow a training
+        if self.training or not isinstance(runner._train_loop, BaseLoop):
+            return
         self.training = True
         self.model = find_semi_segmentor(runner)
         self.board = Scoreboard(runner.work_dir, type(self.model).__name__, self.metric)
         self.semi_loop = lazy_loop(runner)
         self.semi_length = self.semi_loop.max_iters
         self.semi_optimizer = runner.optim_wrapper, runner.param_schedulers
+        self.out_dirs = checkpoint_folders(runner)
         self._check_phases(runner)
         log_by_iterations(runner)
         validate_teacher_and_student(runner)
@@ -165,8 +170,8 @@ class WarmStartHook(Hook):
         runner._train_loop = loop
         use_supervised_optimizer(runner, self.lr_mult, self.max_iters)
         self.model.supervised_only = True
-        # heads and streams that only the method trains get no gradient
-        wrap_model(runner, find_unused_parameters=True)
+        if any(getattr(part, 'trains_more_in_method', False) for part in self.model.student.modules()):
+            wrap_model(runner, find_unused_parameters=True)
 
     def start_semi_phase(self, runner: Runner) -> None:
         """Start phase 2 from the best weights of the supervised phase.
@@ -176,10 +181,10 @@ class WarmStartHook(Hook):
         """
         start, best = runner.iter, self.board.best(SUPERVISED)
         if best is not None:
-            barrier()  # rank 0 has written the file
-            load_plain_checkpoint(self.model.student, Path(runner.work_dir, f'{SUPERVISED}.pth'))
+            load_best_weights(runner, self.model.student, Path(runner.work_dir, f'{SUPERVISED}.pth'))
         if self.model.teacher is not None:
             self.model.teacher.copy_from(self.model.student)
+        runner.optim_wrapper.zero_grad()  # of accumulation that the end of the phase cut off
         self._enter_semi_phase(runner, start)
         score = '' if best is None else f' with {self.metric} {best.value:.2f} of iteration {best.iteration}'
         runner.logger.info(
@@ -192,6 +197,8 @@ class WarmStartHook(Hook):
         runner.optim_wrapper, runner.param_schedulers = self.semi_optimizer
         self.model.supervised_only = False
         wrap_model(runner)
+        for hook, out_dir in self.out_dirs.items():
+            hook.out_dir = out_dir  # CheckpointHook appends to it at the start of each loop
 
     def _place_semi_loop(self, start: int) -> TrainLoop:
         """Let the iterations of phase 2 begin at ``start``."""
@@ -202,13 +209,22 @@ class WarmStartHook(Hook):
         return loop
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Store the phase in the checkpoint.
+        """Store the phase and the scores in the checkpoint.
+
+        The teacher does not exist in the supervised phase. Without its keys, the weights of the student load
+        into it.
 
         Args:
             runner (Runner): The runner.
             checkpoint (dict): The checkpoint. It is changed in place.
         """
-        checkpoint['meta']['warm_start'] = dict(supervised=self.model.supervised_only, start=self.start)
+        checkpoint['meta']['warm_start'] = dict(
+            supervised=self.model.supervised_only, start=self.start, scores=self.board.to_dicts()
+        )
+        if self.model.supervised_only:
+            state = checkpoint['state_dict']
+            for key in [key for key in state if key.startswith('teacher.')]:
+                del state[key]
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Return to the phase of a resumed checkpoint, or check weights that replace the supervised phase.
@@ -234,9 +250,9 @@ class WarmStartHook(Hook):
                 'work dir.'
             )
         self.resumed = True
-        self.board.load(checkpoint['meta']['iter'])
-        if self.board.scores:
-            self.minutes_before = self.board.scores[-1].minutes
+        self.validated = {score['iteration'] for score in state['scores']}
+        self.board.load(state['scores'])
+        self.minutes_before = max((score['minutes'] for score in state['scores']), default=0.0)
         if not state['supervised']:
             self._enter_semi_phase(runner, state['start'])
 
@@ -259,7 +275,7 @@ class WarmStartHook(Hook):
             plain_config(runner.cfg).dump(Path(runner.work_dir, CHOSEN).with_suffix('.py'))
         if runner.val_loop is None:
             return
-        if not supervised and not self.board.of(SUPERVISED):
+        if not supervised and not self.resumed and not self.board.of(SUPERVISED):
             self._validate_loaded_weights(runner)
         if self.resumed:
             self._repeat_validation(runner)
@@ -267,6 +283,8 @@ class WarmStartHook(Hook):
 
     def _validate_loaded_weights(self, runner: Runner) -> None:
         runner.logger.info(f'{runner._load_from} takes the place of the supervised phase. It is validated.')
+        if self.model.teacher is not None:
+            self.model.teacher.copy_from(self.model.student)
         self.model.supervised_only = True
         try:
             runner.val_loop.run()
@@ -275,9 +293,7 @@ class WarmStartHook(Hook):
 
     def _repeat_validation(self, runner: Runner) -> None:
         """Validate after a resume if the run was killed between the checkpoint and the validation."""
-        loop = runner.train_loop
-        validated = {score.iteration for score in self.board.scores}
-        if isinstance(loop, PhaseTrainLoop) and loop.is_val_step() and runner.iter not in validated:
+        if is_val_step(runner.train_loop) and runner.iter not in self.validated:
             runner.val_loop.run()
         self._stop_early(runner)
 

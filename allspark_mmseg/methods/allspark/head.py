@@ -41,6 +41,9 @@ class AllSparkHead(BaseModule):
         ValueError: Bottleneck and decoder differ in the number of classes or in the channels of the feature.
     """
 
+    # in a plain EncoderDecoder, the unlabeled stream gets no gradient
+    trains_more_in_method = True
+
     def __init__(
         self, bottleneck: dict, decoder: dict, bottleneck_index: int = -1, init_cfg: dict | None = None
     ) -> None:
