@@ -10,7 +10,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
 from ..methods import SemiSegmentor
-from ..utils import unwrap_model
+from ..utils import require, unwrap_model
 from .loops import PhaseTrainLoop, TeacherStudentValLoop
 
 # an EpochBasedTrainLoop or an IterBasedTrainLoop; their common base class lacks the attributes of both
@@ -92,6 +92,33 @@ def find_semi_segmentor(runner: Runner) -> SemiSegmentor:
             'allspark_mmseg.AllSpark. Remove the hook to train on labeled images only.'
         )
     return model
+
+
+def check_phases(runner: Runner, length: int, ramp_up: int, patience: int | None) -> None:
+    """Check the arguments of ``WarmStartHook`` against the run, and warn of a run without validation.
+
+    Args:
+        runner (Runner): The runner.
+        length (int): Iterations of the semi-supervised phase.
+        ramp_up (int): Iterations of the ramp-up.
+        patience (int, optional): Validations without a new best value.
+
+    Raises:
+        ValueError: The ramp-up is longer than the phase, or ``patience`` is set without validation.
+    """
+    expected = f'at most the {length} iterations of train_cfg'
+    require('WarmStartHook', 'ramp_up', ramp_up, ramp_up <= length, expected)
+    if runner.val_loop is not None:
+        return
+    if patience is not None:
+        raise ValueError(
+            f'WarmStartHook: patience is {patience}, but the config has no validation. Set val_dataloader, '
+            'val_evaluator and val_cfg, or set patience=None.'
+        )
+    runner.logger.warning(
+        'WarmStartHook: the config has no validation. The second phase starts from the last weights of the '
+        'first, and no network is chosen.'
+    )
 
 
 def lazy_loop(runner: Runner) -> TrainLoop:

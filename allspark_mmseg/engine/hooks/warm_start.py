@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from mmengine.dist import is_main_process
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook
 from mmengine.hooks.hook import DATA_BATCH
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
@@ -16,9 +16,9 @@ from ..checkpoint import ATOMIC_BACKEND
 from ..loops import PhaseTrainLoop
 from ..phases import (
     TrainLoop,
+    check_phases,
     checkpoint_folders,
     find_semi_segmentor,
-    is_val_step,
     lazy_loop,
     log_by_iterations,
     supervised_phase,
@@ -26,14 +26,15 @@ from ..phases import (
     validate_teacher_and_student,
     wrap_model,
 )
-from ..plain_checkpoint import check_supervised_weights, load_best_weights, plain_config, record_scores
+from ..plain_checkpoint import check_supervised_weights, load_best_weights, plain_config
 from ..scoreboard import CHOSEN, SUPERVISED, Scoreboard
+from .best_network import BestNetworkHook
 
 OWNER = 'WarmStartHook'
 
 
 @HOOKS.register_module()
-class WarmStartHook(Hook):
+class WarmStartHook(BestNetworkHook):
     """Train on the labeled images until this has converged, then start the semi-supervised training.
 
     A run has two phases with one config, one command, one work dir and one log:
@@ -94,33 +95,25 @@ class WarmStartHook(Hook):
         give_up: int | None = 8,
         metric: str = 'mIoU',
     ) -> None:
-        least = dict(max_iters=1, val_interval=1, patience=1, batch_size=1, give_up=1, ramp_up=0)
-        values = dict(
-            max_iters=max_iters,
-            val_interval=val_interval,
-            patience=patience,
-            batch_size=batch_size,
-            give_up=give_up,
-            ramp_up=ramp_up,
-        )
-        for name, value in values.items():
-            valid = value is None or value >= least[name]
-            require(OWNER, name, value, valid, f'{least[name]} or more')
+        for name, value, least in (
+            ('max_iters', max_iters, 1),
+            ('val_interval', val_interval, 1),
+            ('patience', patience, 1),
+            ('batch_size', batch_size, 1),
+            ('ramp_up', ramp_up, 0),
+            ('give_up', give_up, 1),
+        ):
+            require(OWNER, name, value, value is None or value >= least, f'{least} or more')
         require(OWNER, 'lr_mult', lr_mult, lr_mult > 0, 'a factor above 0')
+        super().__init__(patience, give_up)
         self.max_iters = max_iters
         self.val_interval = val_interval
-        self.patience = patience
         self.batch_size = batch_size
         self.lr_mult = lr_mult
         self.ramp_up = ramp_up
-        self.give_up = give_up
         self.metric = metric
         self.start = 0  # iteration of the run at which phase 2 begins
-        self.training = False
         self.resumed = False
-        self.validated: set[int] = set()  # iterations with a score in the resumed checkpoint
-        self.minutes_before = 0.0
-        self.started = time.monotonic()
 
     def before_run(self, runner: Runner) -> None:
         """Check the config and prepare the supervised phase. The runner has built phase 2.
@@ -141,28 +134,13 @@ class WarmStartHook(Hook):
         self.semi_length = self.semi_loop.max_iters
         self.semi_optimizer = runner.optim_wrapper, runner.param_schedulers
         self.out_dirs = checkpoint_folders(runner)
-        self._check_phases(runner)
+        check_phases(runner, self.semi_length, self.ramp_up, self.patience)
         log_by_iterations(runner)
         validate_teacher_and_student(runner)
         if runner._load_from is not None and not runner._resume:
             runner._train_loop = self._place_semi_loop(start=0)
         else:
             self._enter_supervised_phase(runner)
-
-    def _check_phases(self, runner: Runner) -> None:
-        length, expected = self.semi_length, f'at most the {self.semi_length} iterations of train_cfg'
-        require(OWNER, 'ramp_up', self.ramp_up, self.ramp_up <= length, expected)
-        if runner.val_loop is not None:
-            return
-        if self.patience is not None:
-            raise ValueError(
-                f'{OWNER}: patience is {self.patience}, but the config has no validation. Set '
-                'val_dataloader, val_evaluator and val_cfg, or set patience=None.'
-            )
-        runner.logger.warning(
-            'WarmStartHook: the config has no validation. The second phase starts from the last weights of '
-            'the first, and no network is chosen.'
-        )
 
     def _enter_supervised_phase(self, runner: Runner) -> None:
         loop = supervised_phase(runner, self.semi_loop, self.max_iters, self.val_interval, self.batch_size)
@@ -250,9 +228,7 @@ class WarmStartHook(Hook):
                 'work dir.'
             )
         self.resumed = True
-        self.validated = {score['iteration'] for score in state['scores']}
-        self.board.load(state['scores'])
-        self.minutes_before = max((score['minutes'] for score in state['scores']), default=0.0)
+        self.continue_scores(state['scores'])
         if not state['supervised']:
             self._enter_semi_phase(runner, state['start'])
 
@@ -278,24 +254,8 @@ class WarmStartHook(Hook):
         if not supervised and not self.resumed and not self.board.of(SUPERVISED):
             self._validate_loaded_weights(runner)
         if self.resumed:
-            self._repeat_validation(runner)
+            self.repeat_validation(runner)
         self.resumed = False
-
-    def _validate_loaded_weights(self, runner: Runner) -> None:
-        runner.logger.info(f'{runner._load_from} takes the place of the supervised phase. It is validated.')
-        if self.model.teacher is not None:
-            self.model.teacher.copy_from(self.model.student)
-        self.model.supervised_only = True
-        try:
-            runner.val_loop.run()
-        finally:
-            self.model.supervised_only = False
-
-    def _repeat_validation(self, runner: Runner) -> None:
-        """Validate after a resume if the run was killed between the checkpoint and the validation."""
-        if is_val_step(runner.train_loop) and runner.iter not in self.validated:
-            runner.val_loop.run()
-        self._stop_early(runner)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
         """Set the factor of the unlabeled losses.
@@ -326,36 +286,12 @@ class WarmStartHook(Hook):
                 path = Path(runner.work_dir, name)
                 Path(runner.work_dir, 'last_checkpoint').write_text(str(path))
 
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Record the scores, store the best network of the phase, and end a phase that brings nothing more.
-
-        Args:
-            runner (Runner): The runner.
-            metrics (dict, optional): Metrics of the validation.
-
-        Raises:
-            KeyError: ``metric`` is not among them.
-        """
-        if not self.training:
-            return
-        minutes = self.minutes_before + (time.monotonic() - self.started) / 60
-        record_scores(runner, self.model, self.board, metrics or {}, minutes)
-        self._stop_early(runner)
-
-    def _stop_early(self, runner: Runner) -> None:
-        if self.model.supervised_only:
-            if self.patience is not None and self.board.stale(SUPERVISED) >= self.patience:
-                runner.train_loop.stop_training = True
-        elif self.give_up is not None and self.board.below_supervised() >= self.give_up:
-            runner.train_loop.stop_training = True
-            runner.logger.warning(self.board.advice(self.give_up))
-
-    def after_run(self, runner: Runner) -> None:
-        """Log what was reached and what was chosen.
-
-        Args:
-            runner (Runner): The runner.
-        """
-        if self.training and is_main_process():
-            self.board.save()
-            runner.logger.info(f'{self.board.sentence()} Folder: {runner.work_dir}')
+    def _validate_loaded_weights(self, runner: Runner) -> None:
+        runner.logger.info(f'{runner._load_from} takes the place of the supervised phase. It is validated.')
+        if self.model.teacher is not None:
+            self.model.teacher.copy_from(self.model.student)
+        self.model.supervised_only = True
+        try:
+            runner.val_loop.run()
+        finally:
+            self.model.supervised_only = False
