@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -255,7 +256,10 @@ def test_two_phases_in_two_processes_survive_a_kill(project):
             assert killed.poll() is None, 'the run ended before it was killed'
             time.sleep(0.05)
         # torchrun starts the workers in sessions of their own
-        subprocess.run(['pkill', '-KILL', '-f', str(work)], check=True)
+        workers = Path(f'/proc/{killed.pid}/task/{killed.pid}/children').read_text().split()
+        assert len(workers) == 2
+        for pid in (killed.pid, *map(int, workers)):
+            os.kill(pid, signal.SIGKILL)
     output = call(*train, '--resume')
     (first,) = re.findall(r'resumed epoch: 0, iter: (\d+)', output)
     assert int(first) in (2, 4, 6)
