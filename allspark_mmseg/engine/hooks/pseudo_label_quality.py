@@ -193,7 +193,7 @@ class PseudoLabelQualityHook(Hook):
     def _threshold(self, model: SemiSegmentor) -> float:
         if self.threshold is not None:
             return self.threshold
-        own = getattr(model, 'threshold', 0.0)
+        own = getattr(model, 'threshold', None) or 0.0
         # of an adaptive threshold, the mean over the classes
         return float(own.class_thresholds.mean() if isinstance(own, ConfidenceThreshold) else own)
 

@@ -39,7 +39,7 @@ class StartupCheckHook(Hook):
 
     def __init__(self, masks: bool = True) -> None:
         self.masks = masks
-        self._train_checked = False
+        self._checked_loop: BaseLoop | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Check the training set-up.
@@ -50,12 +50,13 @@ class StartupCheckHook(Hook):
         Raises:
             ValueError: Data, config and model do not fit together.
         """
-        if self._train_checked:  # the second phase of a run
+        if runner.train_loop is self._checked_loop:
             return
-        self._train_checked = True
         model = unwrap_model(runner.model)
-        # the loader of the semi-supervised phase, also before the supervised phase
-        loop = getattr(runner.train_loop, 'next_loop', None) or runner.train_loop
+        loop = runner.train_loop
+        if getattr(loop, 'next_loop', None) is not None:
+            # the supervised phase has the data of the next one, which needs no second check
+            loop = self._checked_loop = loop.next_loop
         loader = loop.dataloader
         dataset = loader.dataset
         _check_heads(model)
