@@ -238,6 +238,14 @@ def test_a_small_drop_is_no_drop(plain_loop):
     assert warnings_in(plain_loop) == []
 
 
+def test_a_lower_precision_of_more_pseudo_labels_is_no_drop(plain_loop):
+    few = prediction([0, 1, 2, 3], [0, 1, 2, 3])
+    few.seg_logits.data[..., 1:] = 0  # unsure
+    validate(plain_loop, hook_of(plain_loop), few)
+    validate(plain_loop, hook_of(plain_loop), prediction([0, 1, 2, 3], [0, 1, 2, 0]))
+    assert DROP not in warnings_in(plain_loop)
+
+
 def test_classes_that_never_get_a_label_are_named_at_the_first_validation_with_labels(plain_loop):
     runner, hook = plain_loop, hook_of(plain_loop)
     sure = prediction([0, 1, 1, 0], [0, 1, 2, 3])

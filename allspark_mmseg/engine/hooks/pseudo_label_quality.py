@@ -49,9 +49,9 @@ class PseudoLabelQualityHook(Hook):
     not augmented and not cropped.
 
     Each of the following warnings appears at most once in a run, and not while ``supervised_only`` is True:
-    the mean precision falls; one class gets almost all pseudo-labels; at the first validation with
-    pseudo-labels, no pixel of a class gets its pseudo-label. A resumed run knows the highest precision and
-    the warnings of its checkpoint.
+    the mean precision falls while the mean coverage is below its highest value; one class gets almost all
+    pseudo-labels; at the first validation with pseudo-labels, no pixel of a class gets its pseudo-label. A
+    resumed run knows the highest values and the warnings of its checkpoint.
 
     The hook does nothing for a model that is not a ``SemiSegmentor``, and without validation.
 
@@ -236,19 +236,24 @@ class PseudoLabelQualityHook(Hook):
     def _warn(
         self, runner: Runner, quality: PseudoLabelQuality, names: Sequence[str], *, supervised_only: bool
     ) -> None:
-        state = runner.message_hub.get_info(_STATE) or dict(best=float('nan'), done=[])
-        best, done = float(np.fmax(state['best'], quality.mean_precision)), list(state['done'])
+        nan = float('nan')
+        state = runner.message_hub.get_info(_STATE) or dict(best=nan, coverage=nan, done=[])
+        best = float(np.fmax(state['best'], quality.mean_precision))
+        coverage = float(np.fmax(state['coverage'], quality.mean_coverage))
+        done = list(state['done'])
         if not supervised_only:
-            warnings = dict(
-                drop=quality.find_drop(best, self.max_drop), sink=quality.find_sink(names, self.sink_share)
-            )
+            warnings = dict(sink=quality.find_sink(names, self.sink_share))
+            # with more pseudo-labels, a lower precision is normal
+            if quality.mean_coverage < coverage:
+                warnings['drop'] = quality.find_drop(best, self.max_drop)
             if quality.labeled.any():
                 warnings['unlearnable'] = quality.find_unlearnable(names)
             for name, warning in warnings.items():
                 if warning and name not in done and is_main_process():
                     runner.logger.warning(warning)
             done += [name for name, warning in warnings.items() if warning or name == 'unlearnable']
-        runner.message_hub.update_info(_STATE, dict(best=best, done=sorted(set(done))))
+        state = dict(best=best, coverage=coverage, done=sorted(set(done)))
+        runner.message_hub.update_info(_STATE, state)
 
 
 def _labeler(model: SemiSegmentor) -> str:
