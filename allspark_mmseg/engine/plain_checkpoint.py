@@ -154,7 +154,7 @@ def record_scores(
         KeyError: The metric of the board is not among them.
     """
     phase = SUPERVISED if model.supervised_only else board.method
-    predictor = 'student' if model.predictor is model.student else 'teacher'
+    predictor = model.predictor_name
     other = 'teacher' if predictor == 'student' else 'student'
     found = {predictor: metrics.get(board.metric), other: metrics.get(f'{other}/{board.metric}')}
     scores = [

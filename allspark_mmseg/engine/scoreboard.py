@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .checkpoint import AtomicLocalBackend
+
 SUMMARY = 'summary.json'
 CHOSEN = 'chosen.pth'
 SUPERVISED = 'supervised'
@@ -148,9 +150,8 @@ class Scoreboard:
 
     def save(self) -> None:
         """Write ``summary.json``, and make ``chosen.pth`` the file of the chosen network."""
-        temporary = self.work_dir / f'.{SUMMARY}'
-        temporary.write_text(json.dumps(self.summary(), indent=1) + '\n')
-        os.replace(temporary, self.work_dir / SUMMARY)
+        text = json.dumps(self.summary(), indent=1) + '\n'
+        AtomicLocalBackend().put(text.encode(), self.work_dir / SUMMARY)
         if self.chosen:
             _link(self.work_dir / f'{self.chosen.phase}.pth', self.work_dir / CHOSEN)
 

@@ -88,9 +88,14 @@ class SemiSegmentor(BaseSegmentor):
     @property
     def predictor(self) -> EncoderDecoder:
         """The segmentor that predicts. In a supervised phase it is the student."""
-        if self.teacher is None or self.predict_on == 'student' or self.supervised_only:
+        if self.teacher is None or self.predictor_name == 'student':
             return self.student
         return self.teacher.module
+
+    @property
+    def predictor_name(self) -> str:
+        """``'student'`` or ``'teacher'``: the segmentor that predicts."""
+        return 'student' if self.supervised_only else self.predict_on
 
     @property
     def align_corners(self) -> bool:

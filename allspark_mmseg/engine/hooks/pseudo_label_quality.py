@@ -147,7 +147,7 @@ class PseudoLabelQualityHook(Hook):
         if not isinstance(model, SemiSegmentor) or self._loader is not None:
             return
         both = isinstance(runner.val_loop, TeacherStudentValLoop)
-        if not both or _validated(model) == _labeler(model):
+        if not both or model.predictor_name == _labeler(model):
             self._count(outputs or (), runner.val_dataloader, self._threshold(model))
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -223,7 +223,7 @@ class PseudoLabelQualityHook(Hook):
     def _title(self, runner: Runner, model: SemiSegmentor) -> str:
         labeler = measured = _labeler(model)
         if self._loader is None and not isinstance(runner.val_loop, TeacherStudentValLoop):
-            measured = _validated(model)
+            measured = model.predictor_name
         note = ''
         if measured != labeler and not model.supervised_only:
             note = (
@@ -258,10 +258,6 @@ class PseudoLabelQualityHook(Hook):
 
 def _labeler(model: SemiSegmentor) -> str:
     return 'student' if model.teacher is None or model.supervised_only else 'teacher'
-
-
-def _validated(model: SemiSegmentor) -> str:
-    return 'student' if model.predictor is model.student else 'teacher'
 
 
 def _classes(loader: DataLoader) -> list[str] | None:

@@ -39,10 +39,10 @@ class WarmStartHook(BestNetworkHook):
 
     A run has two phases with one config, one command, one work dir and one log:
 
-    1. The student is trained alone, as a plain segmentor, on the labeled stream. No unlabeled image is
-       loaded. The phase ends after ``max_iters`` iterations, or when ``patience`` validations brought no
-       new best value. With ``load_from``, this phase is omitted: the loaded weights are validated and take
-       its place.
+    1. The student is trained alone, as a plain segmentor, on the labeled stream. Only the startup check loads
+       an unlabeled image. The phase ends after ``max_iters`` iterations, or when ``patience`` validations
+       brought no new best value. With ``load_from``, this phase is omitted: the loaded weights are validated
+       and take its place.
     2. The student and the teacher start from the best weights of phase 1. The optimizer and the learning
        rate start anew. The losses of the unlabeled images are multiplied by a factor that grows from 0 to 1
        in ``ramp_up`` iterations. ``train_cfg``, ``optim_wrapper`` and ``param_scheduler`` of the config are
@@ -76,9 +76,9 @@ class WarmStartHook(BestNetworkHook):
 
     Raises:
         ValueError: An argument is out of range. Before the first iteration: the model is not a
-            semi-supervised method, ``ramp_up`` is longer than phase 2, a phase has no validation by its end,
-            ``patience`` is set without validation, the checkpoint in ``load_from`` has another network or
-            other classes, or a checkpoint of a run without this hook is resumed.
+            semi-supervised method, ``ramp_up`` is longer than phase 2, ``patience`` is set without
+            validation, the checkpoint in ``load_from`` has another network or other classes, or a checkpoint
+            of a run without this hook is resumed.
     """
 
     # CheckpointHook (VERY_LOW) sets its folder in before_train, and a validation there needs it
@@ -137,6 +137,8 @@ class WarmStartHook(BestNetworkHook):
         check_phases(runner, self.semi_length, self.ramp_up, self.patience)
         log_by_iterations(runner)
         validate_teacher_and_student(runner)
+        if is_main_process():
+            plain_config(runner.cfg).dump(Path(runner.work_dir, CHOSEN).with_suffix('.py'))
         if runner._load_from is not None and not runner._resume:
             runner._train_loop = self._place_semi_loop(start=0)
         else:
@@ -247,8 +249,6 @@ class WarmStartHook(BestNetworkHook):
         # gradient accumulation counts from the start of the phase
         length = self.max_iters if supervised else self.semi_length
         runner.optim_wrapper.initialize_count_status(runner.model, runner.iter - self.start, length)
-        if is_main_process():
-            plain_config(runner.cfg).dump(Path(runner.work_dir, CHOSEN).with_suffix('.py'))
         if runner.val_loop is None:
             return
         if not supervised and not self.resumed and not self.board.of(SUPERVISED):
@@ -278,8 +278,9 @@ class WarmStartHook(BestNetworkHook):
             data_batch (dict, optional): The collated batch.
             outputs (dict, optional): Outputs of the training step.
         """
-        by_epoch = any(isinstance(hook, CheckpointHook) and hook.by_epoch for hook in runner.hooks)
-        if self.model.supervised_only and by_epoch and self.every_n_train_iters(runner, self.val_interval):
+        if not (self.model.supervised_only and self.every_n_train_iters(runner, self.val_interval)):
+            return
+        if any(isinstance(hook, CheckpointHook) and hook.by_epoch for hook in runner.hooks):
             name, options = 'supervised_last.pth', dict(backend=ATOMIC_BACKEND)
             runner.save_checkpoint(runner.work_dir, name, by_epoch=False, backend_args=options)
             if is_main_process():
