@@ -1,6 +1,6 @@
 # CamVid at half its size, 240 x 180, for training on a CPU: every 30th of the sorted training names is labeled (13), the others are
 # not (354). The validation is at full size.
-_base_ = '../color.py'
+_base_ = ['../color.py', '../small_loaders.py']
 
 data_root = 'data/camvid'
 crop_size = (97, 97)
@@ -22,12 +22,7 @@ labeled_steps = [pack]  # after load_labeled, also in supervised training
 test_pipeline = [dict(type='LoadImageFromFile'), half, dict(type='LoadAnnotations'), pack]
 
 train_dataloader = dict(
-    batch_size=16,
-    num_workers=0,  # small images: a worker process costs more than it saves
-    persistent_workers=False,
-    sampler=dict(type='allspark_mmseg.DualStreamSampler', labeled=8, unlabeled=8, epoch_length=100000),
     dataset=dict(
-        type='allspark_mmseg.SemiDataset',
         data_root=data_root,
         split='{{ fileDirname }}/../splits/camvid/1over30',
         metainfo=metainfo,
@@ -41,11 +36,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=4,
-    num_workers=0,
-    persistent_workers=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='allspark_mmseg.ImageListDataset',
         data_root=data_root,
         data_prefix=dict(img_path='images/val', seg_map_path='annotations/val'),
         metainfo=metainfo,
@@ -53,5 +44,3 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

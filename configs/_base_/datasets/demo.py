@@ -1,5 +1,5 @@
 # The demo data: handwritten digits over busy backgrounds, made by tools/dataset_converters/make_demo_data.py.
-_base_ = '../color.py'
+_base_ = ['../color.py', '../small_loaders.py']
 
 data_root = 'data/demo'
 crop_size = (97, 97)
@@ -21,12 +21,7 @@ labeled_steps = [*_base_.color, pack]  # after load_labeled, also in supervised 
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), pack]
 
 train_dataloader = dict(
-    batch_size=16,
-    num_workers=0,  # small images: a worker process costs more than it saves
-    persistent_workers=False,
-    sampler=dict(type='allspark_mmseg.DualStreamSampler', labeled=8, unlabeled=8, epoch_length=100000),
     dataset=dict(
-        type='allspark_mmseg.SemiDataset',
         data_root=data_root,
         split='.',
         metainfo=metainfo,
@@ -40,11 +35,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=10,
-    num_workers=0,
-    persistent_workers=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='allspark_mmseg.ImageListDataset',
         data_root=data_root,
         data_prefix=dict(img_path='images/val', seg_map_path='annotations/val'),
         metainfo=metainfo,
@@ -52,5 +43,3 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

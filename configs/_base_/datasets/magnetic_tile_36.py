@@ -1,6 +1,6 @@
 # Magnetic tiles (Huang et al., The Visual Computer 2018), 6 classes, 103 to 620 pixels wide: 36 training images are labeled, the
 # other 634 are not. The masks have one class number per pixel.
-_base_ = '../color.py'
+_base_ = ['../color.py', '../small_loaders.py']
 
 data_root = 'data/magnetic_tile'
 crop_size = (129, 129)
@@ -19,12 +19,7 @@ labeled_steps = [pack]  # after load_labeled, also in supervised training
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), pack]
 
 train_dataloader = dict(
-    batch_size=16,
-    num_workers=0,  # small images: a worker process costs more than it saves
-    persistent_workers=False,
-    sampler=dict(type='allspark_mmseg.DualStreamSampler', labeled=8, unlabeled=8, epoch_length=100000),
     dataset=dict(
-        type='allspark_mmseg.SemiDataset',
         data_root=data_root,
         split='{{ fileDirname }}/../splits/magnetic_tile/36',
         metainfo=metainfo,
@@ -38,11 +33,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=1,
-    num_workers=0,
-    persistent_workers=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='allspark_mmseg.ImageListDataset',
         data_root=data_root,
         data_prefix=dict(img_path='images/val', seg_map_path='annotations/val'),
         metainfo=metainfo,
@@ -50,5 +41,3 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator
