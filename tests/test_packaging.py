@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 import allspark_mmseg
 
@@ -26,7 +27,10 @@ def site_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
         subprocess.run(command, check=True, cwd=folder)
 
     build = [sys.executable, '-c', BUILD_SDIST, str(folder)]
-    sdist = subprocess.run(build, check=True, cwd=ROOT, capture_output=True, text=True).stdout.split()[-1]
+    # setuptools writes to the source tree, and other workers of pytest-xdist can build at the same time
+    with FileLock(tmp_path_factory.getbasetemp().parent / 'build_sdist.lock'):
+        done = subprocess.run(build, check=True, cwd=ROOT, capture_output=True, text=True)
+    sdist = done.stdout.split()[-1]
     with tarfile.open(folder / sdist) as archive:
         archive.extractall(folder, filter='data')
     pip('wheel', folder / sdist.removesuffix('.tar.gz'), '--no-build-isolation', '--wheel-dir', folder)
