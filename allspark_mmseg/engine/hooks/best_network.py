@@ -1,4 +1,4 @@
-"""Hook that keeps the best network of two phases, and ends a phase that brings nothing more."""
+"""Hook that keeps the best network of two phases, and ends a phase that no longer improves."""
 
 import time
 
@@ -48,7 +48,7 @@ class BestNetworkHook(Hook):
         self._stop_early(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Record the scores, store the best network of the phase, and end a phase that brings nothing more.
+        """Record the scores, store the best network of the phase, and end a phase that no longer improves.
 
         Args:
             runner (Runner): The runner.

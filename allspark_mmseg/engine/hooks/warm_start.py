@@ -52,7 +52,7 @@ class WarmStartHook(BestNetworkHook):
     also gives the score that the unlabeled images must beat: student and teacher are validated, the best
     network of each phase is stored as a plain checkpoint (``supervised.pth``, ``METHOD.pth``), and
     ``chosen.pth`` is the better one. ``chosen.py`` is its config. ``summary.json`` has the scores. Phase 2
-    stops when ``give_up`` validations in a row have brought nothing above the supervised score.
+    stops after ``give_up`` validations in a row without a value above the supervised score.
 
     Iterations are counted from the start of the run in the log, in the checkpoints and in ``summary.json``.
 
