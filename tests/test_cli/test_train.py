@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-import train
 from mmengine.config import Config
+
+from allspark_mmseg.cli import train
 
 
 @pytest.fixture

@@ -1,0 +1,87 @@
+"""Evaluate a checkpoint, and write or show its predictions.
+
+MMSegmentation's tools/test.py runs the same configs. In addition, this script starts several processes
+without CUDA and never executes code in a checkpoint.
+"""
+
+import argparse
+import os
+
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+
+from ..engine import default_work_dir, prepare_launch
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line. The arguments are the same as in MMSegmentation's tools/test.py.
+
+    Args:
+        arguments (list[str], optional): The command line. Default: that of the process.
+
+    Returns:
+        argparse.Namespace: The arguments.
+    """
+    parser = argparse.ArgumentParser(description='Test a segmentor')
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument('checkpoint', help='path of the checkpoint')
+    parser.add_argument(
+        '--work-dir', help='folder for the metrics; default work_dirs/METHOD/NAME for configs/METHOD/NAME.py'
+    )
+    parser.add_argument('--out', help='folder for the predicted masks')
+    parser.add_argument('--show', action='store_true', help='show predictions in a window')
+    parser.add_argument('--show-dir', help='folder for images of the predictions')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds between two images of --show')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the config: key=value, nested keys as a.b.c=value',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args(arguments)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """Read the config and apply the command line to it.
+
+    Args:
+        args (argparse.Namespace): The command line.
+
+    Returns:
+        Config: The config of the run.
+
+    Raises:
+        ValueError: ``--show`` or ``--show-dir`` is used with a config without a visualization hook.
+    """
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
+    cfg.load_from = args.checkpoint
+    if args.show or args.show_dir:
+        if 'visualization' not in cfg.default_hooks:
+            raise ValueError(
+                '--show and --show-dir need default_hooks.visualization=dict(type="SegVisualizationHook") '
+                f'in {args.config}.'
+            )
+        cfg.default_hooks.visualization.update(
+            draw=True, interval=1, show=args.show, wait_time=args.wait_time
+        )
+        if args.show_dir:
+            # by default, the visualizer writes to a time-stamped folder in the work dir
+            cfg.visualizer.update(save_dir=args.show_dir)
+    if args.out:
+        cfg.test_evaluator.update(output_dir=args.out, keep_results=True)
+    return cfg
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the evaluation."""
+    args = parse_args(arguments)
+    cfg = read_config(args)
+    prepare_launch(cfg, args.launcher)
+    Runner.from_cfg(cfg).test()

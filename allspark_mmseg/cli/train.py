@@ -1,0 +1,144 @@
+"""Train a segmentor on labeled images, or on labeled and unlabeled images.
+
+MMSegmentation's tools/train.py runs the same configs. In addition, this script starts several processes
+without CUDA, can scale the learning rate, resumes from a given checkpoint, and never executes code in a
+checkpoint.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from ..engine import default_work_dir, prepare_launch
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line. The arguments are the same as in MMSegmentation's and MMDetection's tools.
+
+    Args:
+        arguments (list[str], optional): The command line. Default: that of the process.
+
+    Returns:
+        argparse.Namespace: The arguments.
+    """
+    parser = argparse.ArgumentParser(description='Train a segmentor')
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument(
+        '--work-dir',
+        help='folder for logs and checkpoints; default work_dirs/METHOD/NAME for configs/METHOD/NAME.py',
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='resume from the last checkpoint in the work dir, or from the given one',
+    )
+    parser.add_argument(
+        '--amp',
+        nargs='?',
+        const='auto',
+        choices=['auto', 'bf16', 'fp16'],
+        help='train with automatic mixed precision: bfloat16 if the device supports it, or the given type',
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate by (images per step here) / (images per step of the config)',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the config: key=value, nested keys as a.b.c=value',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args(_complete_options(sys.argv[1:] if arguments is None else arguments))
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def _complete_options(arguments: list[str]) -> list[str]:
+    """Support ``--resume CONFIG`` and ``--amp CONFIG``, as in MMSegmentation, where they have no value."""
+    return [
+        f'{argument}=auto'
+        if argument in ('--resume', '--amp') and next_argument.endswith('.py')
+        else argument
+        for argument, next_argument in zip(arguments, [*arguments[1:], ''], strict=True)
+    ]
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """Read the config and apply the command line to it.
+
+    Args:
+        args (argparse.Namespace): The command line.
+
+    Returns:
+        Config: The config of the run.
+
+    Raises:
+        ValueError: ``--auto-scale-lr`` or ``--amp`` does not fit the config or the device.
+    """
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
+    if args.amp:
+        use_mixed_precision(cfg, args.amp)
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise ValueError(
+                f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size. Set it to the number '
+                'of images per step, over all processes, for which the learning rate was chosen.'
+            )
+        cfg.auto_scale_lr.enable = True
+    if args.resume == 'auto' and cfg.get('load_from'):
+        # the Runner would resume from load_from, which has only weights
+        args.resume = find_latest_checkpoint(cfg.work_dir) if Path(cfg.work_dir).is_dir() else None
+    cfg.resume = args.resume is not None
+    if args.resume not in (None, 'auto'):
+        cfg.load_from = args.resume
+    return cfg
+
+
+def use_mixed_precision(cfg: Config, kind: str) -> None:
+    """Replace the optimizer wrapper by one with mixed precision.
+
+    Args:
+        cfg (Config): The config. It is changed in place.
+        kind (str): ``'auto'``, ``'bf16'`` or ``'fp16'``. ``'auto'`` is bf16 if the device supports it.
+
+    Raises:
+        ValueError: The config has another optimizer wrapper, or fp16 is used without an accelerator.
+    """
+    wrapper, device = cfg.optim_wrapper, get_device()
+    if wrapper.type != 'OptimWrapper':
+        raise ValueError(
+            f'--amp: optim_wrapper.type is {wrapper.type}, expected OptimWrapper. Remove --amp or change the '
+            'type.'
+        )
+    if kind == 'auto':
+        kind = 'fp16' if device == 'cuda' and not torch.cuda.is_bf16_supported() else 'bf16'
+    if kind == 'bf16':
+        wrapper.type = 'allspark_mmseg.BFloat16OptimWrapper'
+    elif device == 'cpu':
+        raise ValueError(
+            '--amp fp16 needs an accelerator, but this machine has none. Use --amp bf16 instead.'
+        )
+    else:
+        wrapper.update(type='AmpOptimWrapper', dtype='float16', loss_scale='dynamic')
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the training."""
+    args = parse_args(arguments)
+    cfg = read_config(args)
+    prepare_launch(cfg, args.launcher)
+    Runner.from_cfg(cfg).train()
