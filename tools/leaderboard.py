@@ -38,9 +38,8 @@ TRAIN = ROOT / 'tools' / 'train.py'
 CONFIGS = ROOT / 'configs'
 ROWS = ROOT / 'docs' / 'leaderboard.jsonl'
 PAGE = ROOT / 'docs' / 'results.md'
-# config keys that receive the budget and the seed of a cell
-OPTIONS = {'budget': ['train_cfg.max_iters', 'param_scheduler.0.end'], 'seed': ['randomness.seed']}
 SUPERVISED_ITERATIONS = 1000  # of the first phase
+VAL_INTERVAL = 250  # iterations; both phases
 # methods without a config of their own: the config of another method, and options
 VARIANTS = {
     'allspark_released': (
@@ -104,6 +103,24 @@ def make_config(method: str, data: str) -> str:
     return text.replace('../_base_/', f'{CONFIGS}/_base_/')
 
 
+def make_options(cell: Cell) -> list[str]:
+    """Return the settings of a cell, which the configs of the demo set differently: ``KEY=VALUE``."""
+    iterations, phase_1 = cell.budget, []
+    if cell.method == 'supervised':
+        iterations += SUPERVISED_ITERATIONS
+    else:  # the first hook is WarmStartHook
+        settings = {'max_iters': SUPERVISED_ITERATIONS, 'val_interval': VAL_INTERVAL}
+        phase_1 = [f'custom_hooks.0.{key}={value}' for key, value in settings.items()]
+    return [
+        f'train_cfg.max_iters={iterations}',
+        f'train_cfg.val_interval={VAL_INTERVAL}',
+        f'param_scheduler.0.end={iterations}',
+        f'randomness.seed={cell.seed}',
+        *phase_1,
+        *VARIANTS.get(cell.method, ('', []))[1],
+    ]
+
+
 def train(cell: Cell, work_dir: Path) -> tuple[float, float]:
     """Train in a process of its own, with ``train.log`` in the work dir.
 
@@ -122,10 +139,6 @@ def train(cell: Cell, work_dir: Path) -> tuple[float, float]:
     (work_dir / 'summary.json').unlink(missing_ok=True)
     config = work_dir / f'{cell.method}.py'
     config.write_text(make_config(cell.method, cell.data))
-    budget = cell.budget + (SUPERVISED_ITERATIONS if cell.method == 'supervised' else 0)
-    values = {'budget': budget, 'seed': cell.seed}
-    options = [f'{key}={values[name]}' for name, keys in OPTIONS.items() for key in keys]
-    options += VARIANTS.get(cell.method, ('', []))[1]
     command = [
         sys.executable,
         str(TRAIN),
@@ -133,7 +146,7 @@ def train(cell: Cell, work_dir: Path) -> tuple[float, float]:
         '--work-dir',
         str(work_dir),
         '--cfg-options',
-        *options,
+        *make_options(cell),
     ]
     # the package of this folder, whose version is recorded, and not another one that is installed
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])])

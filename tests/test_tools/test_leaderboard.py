@@ -9,6 +9,7 @@ from pathlib import Path
 import leaderboard
 import leaderboard_rows
 import pytest
+from mmengine.config import Config
 
 import allspark_mmseg
 
@@ -94,8 +95,26 @@ def test_a_cell_becomes_a_row(place, capsys):
     pattern = r'fixmatch toy 1000, seed 2: mIoU 47\.00 \(\+7\.00\), 0\.\d min, \d+ MiB\n'
     assert re.fullmatch(pattern, capsys.readouterr().out)
     (log,) = (place / 'work').rglob('train.log')
-    options = "('param_scheduler.0.end', '1000'), ('randomness.seed', '2'), ('train_cfg.max_iters', '1000')"
-    assert options in log.read_text()
+    options = {
+        'custom_hooks.0.max_iters': '1000',
+        'custom_hooks.0.val_interval': '250',
+        'param_scheduler.0.end': '1000',
+        'randomness.seed': '2',
+        'train_cfg.max_iters': '1000',
+        'train_cfg.val_interval': '250',
+    }
+    assert f'trains with {sorted(options.items())}' in log.read_text()
+
+
+@pytest.mark.parametrize('method', ['allspark', 'fixmatch', 'mean_teacher', 'unimatch', 'supervised'])
+def test_the_configs_have_what_the_options_of_a_cell_set(method):
+    cfg = Config.fromfile(ROOT / 'configs' / method / 'demo.py')
+    cell = leaderboard.Cell(method, 'demo', 5000, 0)
+    cfg.merge_from_dict(dict(option.split('=') for option in leaderboard.make_options(cell)))
+    assert cfg.train_cfg.max_iters == cfg.param_scheduler[0].end == ('6000' if method == 'supervised' else '5000')
+    if method != 'supervised':
+        hook = cfg.custom_hooks[0]
+        assert hook == {**hook, 'type': 'allspark_mmseg.WarmStartHook', 'max_iters': '1000', 'val_interval': '250'}
 
 
 def test_the_commit_says_whether_code_differs_from_it(tmp_path, monkeypatch):

@@ -1,0 +1,112 @@
+"""A trained model from a checkpoint, a config or a work dir, for the commands that predict."""
+
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.runner import find_latest_checkpoint
+from mmseg.apis import init_model
+from mmseg.models import BaseSegmentor
+
+from ..engine.checkpoint import load_checkpoint_file, use_safe_loading
+from ..engine.scoreboard import CHOSEN
+from ..engine.startup import default_work_dir
+
+
+def find_checkpoint(work_dir: str | Path) -> Path:
+    """Find the checkpoint to use in a work dir: the chosen network, the best one, or the last one.
+
+    Args:
+        work_dir (str | Path): The work dir of a run.
+
+    Returns:
+        Path: ``chosen.pth`` of a run with two phases, else the latest ``best_*.pth``, else the last checkpoint.
+
+    Raises:
+        FileNotFoundError: The folder has no checkpoint.
+    """
+    folder = Path(work_dir)
+    if (folder / CHOSEN).is_file():
+        return folder / CHOSEN
+    best = sorted(folder.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
+    last = best[-1] if best else find_latest_checkpoint(str(folder))
+    if last is None or not Path(last).is_file():
+        raise FileNotFoundError(
+            f'{folder} has no checkpoint; expected {CHOSEN}, best_*.pth or last_checkpoint. Train first, or '
+            'name a checkpoint.'
+        )
+    return Path(last)
+
+
+def read_model_config(checkpoint: str | Path) -> Config:
+    """Read the config that a checkpoint contains.
+
+    Args:
+        checkpoint (str | Path): A checkpoint of a run, or a plain checkpoint of a phase.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The checkpoint has no config.
+    """
+    text = load_checkpoint_file(checkpoint, map_location='cpu').get('meta', {}).get('cfg')
+    if not text:
+        raise ValueError(
+            f'{checkpoint} contains no config (meta.cfg). Name the config, and give this file as --checkpoint.'
+        )
+    return Config.fromstring(text, '.py')
+
+
+def load_model(
+    source: str | Path, checkpoint: str | Path | None = None, device: str | None = None
+) -> BaseSegmentor:
+    """Build a model and load its weights, for prediction.
+
+    Args:
+        source (str | Path): A checkpoint that contains its config (``.pth``), a work dir, or a config
+            (``.py``). For a work dir or a config without ``checkpoint``, :func:`find_checkpoint` chooses the
+            checkpoint; the work dir of ``configs/METHOD/NAME.py`` is ``work_dirs/METHOD/NAME``, and that of
+            ``chosen.py`` is its folder.
+        checkpoint (str | Path, optional): The checkpoint for a config.
+        device (str, optional): The device. Default: CUDA if there is one, else the CPU.
+
+    Returns:
+        BaseSegmentor: The model in evaluation mode, with its config as ``cfg`` and its classes in
+        ``dataset_meta``.
+
+    Raises:
+        FileNotFoundError: A file does not exist.
+        ValueError: The checkpoint has no config, or cannot be read.
+    """
+    source = Path(source)
+    if not source.exists():
+        raise FileNotFoundError(
+            f'{source} does not exist; expected a config, a checkpoint or a work dir of a run'
+        )
+    use_safe_loading()
+    if source.suffix == '.py':
+        config = Config.fromfile(source)
+        path = Path(checkpoint) if checkpoint else find_checkpoint(_work_dir_of(source, config))
+    else:
+        path = find_checkpoint(source) if source.is_dir() else source
+        config = read_model_config(path)
+    _drop_pretrained(config.model)
+    return init_model(config, str(path), device=device or get_device())
+
+
+def _work_dir_of(source: Path, config: Config) -> Path:
+    """Return the work dir of a config."""
+    if (source.parent / CHOSEN).is_file():
+        return source.parent
+    return Path(config.get('work_dir') or default_work_dir(str(source)))
+
+
+def _drop_pretrained(node: object) -> None:
+    """Delete ``init_cfg`` in place, because the checkpoint overwrites the initial weights."""
+    if isinstance(node, dict):
+        node.pop('init_cfg', None)
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ()
+    for child in children:
+        _drop_pretrained(child)
