@@ -20,7 +20,8 @@ def find_checkpoint(work_dir: str | Path) -> Path:
         work_dir (str | Path): The work dir of a run.
 
     Returns:
-        Path: ``chosen.pth`` of a run with two phases, else the latest ``best_*.pth``, else the last checkpoint.
+        Path: ``chosen.pth`` of a run with two phases, else the latest ``best_*.pth``, else the last
+        checkpoint.
 
     Raises:
         FileNotFoundError: The folder has no checkpoint.
@@ -54,7 +55,7 @@ def read_model_config(checkpoint: str | Path) -> Config:
     text = load_checkpoint_file(checkpoint, map_location='cpu').get('meta', {}).get('cfg')
     if not text:
         raise ValueError(
-            f'{checkpoint} contains no config (meta.cfg). Name the config, and give this file as --checkpoint.'
+            f'{checkpoint} contains no config (meta.cfg). Name the config, and this file as its checkpoint.'
         )
     return Config.fromstring(text, '.py')
 
