@@ -7,7 +7,7 @@ import contextlib
 import io
 import warnings
 
-from .environment import check_environment
+from .environment import check_environment, find_configs
 
 check_environment()
 
@@ -23,4 +23,15 @@ except ImportError as error:
     raise RuntimeError(f'allspark_mmseg could not import one of its modules: {error}') from error
 
 __version__ = '0.1.0'
-__all__ = ['__version__', 'backbones', 'datasets', 'engine', 'heads', 'losses', 'methods', 'segmentors']
+CONFIGS = find_configs()  # the folder of the shipped configs; a config elsewhere names its base with it
+__all__ = [
+    'CONFIGS',
+    '__version__',
+    'backbones',
+    'datasets',
+    'engine',
+    'heads',
+    'losses',
+    'methods',
+    'segmentors',
+]

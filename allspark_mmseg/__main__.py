@@ -5,6 +5,7 @@ from importlib import import_module
 
 # verb -> what it does; each is a module of allspark_mmseg.cli with a function main(arguments)
 VERBS = {
+    'new': 'lists and configs for a folder of images and masks',
     'train': 'train a segmentor',
     'test': 'evaluate a checkpoint',
 }

@@ -5,6 +5,7 @@ Two sets of distributions provide these packages: the originals (``openmmlab``) 
 """
 
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from packaging.version import Version
 
@@ -69,3 +70,15 @@ def check_environment() -> None:
             raise RuntimeError(
                 f'allspark_mmseg needs {distribution} >= {minimum}, found {installed}; {_INSTALL}.'
             )
+
+
+def find_configs() -> str:
+    """Find the folder of the shipped configs.
+
+    Returns:
+        str: ``.mim/configs`` of the installed package, which is a link in an editable install; or ``configs`` of a
+        checkout that is not installed.
+    """
+    package = Path(__file__).resolve().parent
+    installed = package / '.mim' / 'configs'
+    return str(installed if installed.is_dir() else package.parent / 'configs')

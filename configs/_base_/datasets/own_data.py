@@ -1,13 +1,15 @@
 # Your own data. A child config sets data_root, metainfo and the lists or folders of the two streams:
-# see "Your own data" in the README.
+# `python -m allspark_mmseg new DATA` writes it. Another crop goes between the load and the views of each stream.
 _base_ = '../color.py'
 
 crop_size = (513, 513)
 geometry = [dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=crop_size)]
-load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *geometry]
+load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
 # LoadEmptyAnnotations marks the padding
-load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.LoadEmptyAnnotations'), *geometry]
+load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.LoadEmptyAnnotations')]
 pack = dict(type='PackSegInputs')
+labeled_views = [dict(type='allspark_mmseg.MultiView', labeled=[*_base_.color, pack])]
+unlabeled_views = [dict(type='allspark_mmseg.MultiView', weak=[pack])]
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), pack]
 
 train_dataloader = dict(
@@ -17,12 +19,8 @@ train_dataloader = dict(
     sampler=dict(type='allspark_mmseg.DualStreamSampler', labeled=4, unlabeled=4),
     dataset=dict(
         type='allspark_mmseg.SemiDataset',
-        labeled=dict(
-            pipeline=[*load_labeled, dict(type='allspark_mmseg.MultiView', labeled=[*_base_.color, pack])],
-        ),
-        unlabeled=dict(
-            pipeline=[*load_unlabeled, dict(type='allspark_mmseg.MultiView', weak=[pack])],
-        ),
+        labeled=dict(pipeline=[*load_labeled, *geometry, *labeled_views]),
+        unlabeled=dict(pipeline=[*load_unlabeled, *geometry, *unlabeled_views]),
     ),
 )
 val_dataloader = dict(

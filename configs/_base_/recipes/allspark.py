@@ -30,8 +30,9 @@ model = dict(
     predict_on='teacher',
 )
 
+unlabeled_views = [_base_.one_strong_view]
 train_dataloader = dict(
-    dataset=dict(unlabeled=dict(pipeline=[*_base_.load_unlabeled, _base_.one_strong_view]))
+    dataset=dict(unlabeled=dict(pipeline=[*_base_.load_unlabeled, *_base_.geometry, *unlabeled_views]))
 )
 # labeled images attend to the memory after this many iterations of the second phase
 default_hooks = dict(memory_warm_up=dict(type='allspark_mmseg.MemoryWarmUpHook', iters=500))

@@ -17,6 +17,7 @@ model = dict(
     predict_on='teacher',
 )
 
+unlabeled_views = [_base_.one_strong_view]
 train_dataloader = dict(
-    dataset=dict(unlabeled=dict(pipeline=[*_base_.load_unlabeled, _base_.one_strong_view]))
+    dataset=dict(unlabeled=dict(pipeline=[*_base_.load_unlabeled, *_base_.geometry, *unlabeled_views]))
 )

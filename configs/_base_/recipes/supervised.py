@@ -8,10 +8,13 @@ _base_ = [
 ]
 
 model = dict(data_preprocessor=dict(size=_base_.crop_size))
+labeled_views = [*_base_.color, _base_.pack]
 train_dataloader = dict(
     batch_size=4,
     sampler=dict(_delete_=True, type='InfiniteSampler'),
-    dataset=dict(labeled=dict(pipeline=[*_base_.load_labeled, *_base_.color, _base_.pack]), unlabeled=None),
+    dataset=dict(
+        labeled=dict(pipeline=[*_base_.load_labeled, *_base_.geometry, *labeled_views]), unlabeled=None
+    ),
 )
 custom_hooks = []
 auto_scale_lr = dict(base_batch_size=4)

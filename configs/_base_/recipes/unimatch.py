@@ -16,6 +16,7 @@ model = dict(
     predict_on='teacher',
 )
 
+unlabeled_views = [_base_.two_strong_views]
 train_dataloader = dict(
-    dataset=dict(unlabeled=dict(pipeline=[*_base_.load_unlabeled, _base_.two_strong_views]))
+    dataset=dict(unlabeled=dict(pipeline=[*_base_.load_unlabeled, *_base_.geometry, *unlabeled_views]))
 )

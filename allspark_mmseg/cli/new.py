@@ -1,0 +1,224 @@
+"""Look at a folder of images and masks, say what it is, and write lists and configs for it.
+
+Images are never changed. Masks of another form than class numbers are converted into DATA/.allspark. The same
+command can be run again: it reads only what has changed, keeps the validation images, and does not overwrite a
+config that was edited.
+"""
+
+import argparse
+import re
+import shlex
+import sys
+import warnings
+from pathlib import Path
+
+from rich.console import Console
+
+from ..own_data.choices import Choices, Machine, choose, missing_weights
+from ..own_data.colors import find_table, read_table
+from ..own_data.files import WORK, list_files
+from ..own_data.labels import Options
+from ..own_data.layouts import Patterns
+from ..own_data.prepare import Streams, Understanding, add, finish, understand
+from ..own_data.state import State
+from ..own_data.table import class_table, problem_lines, stream_table
+from ..own_data.write import DataSet, main_config, method_configs, write_configs
+
+_REMEMBERED = ('images', 'masks', 'unlabeled', 'val', 'classes', 'colors', 'threshold', 'out')
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line.
+
+    Args:
+        arguments (list[str], optional): The command line. Default: that of the process.
+
+    Returns:
+        argparse.Namespace: The arguments.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('data', type=Path, help='folder of the images; all other paths are relative to it')
+    places = dict(nargs='+', metavar='PLACE')
+    parser.add_argument(
+        '--images', help="folders, files or patterns ('a/*.jpg'); default: recognized", **places
+    )
+    parser.add_argument('--masks', help='folders, files or patterns of masks or JSON files', **places)
+    parser.add_argument('--unlabeled', help='images without masks', **places)
+    parser.add_argument('--val', help='images for validation; default: recognized, or held out', **places)
+    parser.add_argument('--classes', nargs='+', metavar='NAME', help='names of the classes 0, 1, ...')
+    parser.add_argument('--colors', help='table of colors: lines "road 128 64 128", or JSON')
+    parser.add_argument('--threshold', type=int, help='gray values of masks from here on are class 1')
+    parser.add_argument('--out', help='folder of the configs; default: configs/NAME_OF_DATA')
+    parser.add_argument(
+        '--add', nargs='+', metavar='MASKS', help='folders of new masks of unlabeled images, or lists'
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command.
+
+    Returns:
+        int: 0 if training can start; 2 after an error.
+    """
+    args = parse_args(arguments)
+    command = shlex.join(
+        ['python -m allspark_mmseg new', *(sys.argv[1:] if arguments is None else arguments)]
+    )
+    command = command.replace("'python -m allspark_mmseg new'", 'python -m allspark_mmseg new')
+    # Pillow warns about large images and damaged tags; the images are checked here
+    warnings.filterwarnings('ignore', module='PIL')
+    try:
+        run(args, command)
+    except (OSError, ValueError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    return 0
+
+
+def run(args: argparse.Namespace, command: str) -> None:
+    """Understand the data, and write lists and configs.
+
+    Args:
+        args (argparse.Namespace): The command line.
+        command (str): It as text, for the config.
+
+    Raises:
+        OSError: A file does not exist, or ``DATA/.allspark`` cannot be written.
+        ValueError: The data do not fit together.
+    """
+    root = args.data
+    if not root.is_dir():
+        raise FileNotFoundError(f'{root} is not a folder; expected the folder of the images.')
+    _check_writable(root)
+    state = State.load(root)
+    repeated = _recall(args, state)
+    console = Console(soft_wrap=True, highlight=False)
+    options = _options(args, root)
+    places = (args.images, args.masks, args.unlabeled, args.val)
+    found = understand(root, Patterns(*(place or [] for place in places)), options)
+    _print_understanding(console, found, repeated, args)
+    added = add(found, args.add, state, options) if args.add else []
+    streams = finish(found, state)
+    _print_streams(console, found, streams, added)
+    if not (args.add and state.configs):
+        _write(console, args, command, found, streams, state)
+    state.save(root)
+
+
+def _check_writable(root: Path) -> None:
+    try:
+        (root / WORK).mkdir(exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f'{root / WORK} cannot be made ({error.strerror}). It holds lists and converted masks. For data that are '
+            f'read-only, make a folder of links: cp -rs {root.resolve()} data/, and use that.'
+        ) from error
+
+
+def _recall(args: argparse.Namespace, state: State) -> list[str]:
+    """Use the options of the last run where this one gives none, and remember them."""
+    repeated = []
+    for name in _REMEMBERED:
+        if getattr(args, name) is None and name in state.options:
+            setattr(args, name, state.options[name])
+            if name != 'out':
+                repeated.append(f'--{name}')
+        elif getattr(args, name) is not None:
+            state.options[name] = getattr(args, name)
+    return repeated
+
+
+def _options(args: argparse.Namespace, root: Path) -> Options:
+    if args.threshold is not None and not 1 <= args.threshold <= 255:
+        raise ValueError(f'--threshold is {args.threshold}; expected a gray value from 1 to 255.')
+    table = None
+    if args.colors:
+        place = next((path for path in (root / args.colors, Path(args.colors)) if path.is_file()), None)
+        if place is None:
+            raise FileNotFoundError(f'--colors {args.colors} does not exist; expected a table of colors.')
+        table = read_table(place)
+    elif place := find_table(root, list_files(root)):
+        table = read_table(place)
+        args.found_table = place
+    return Options(args.classes or [], table, args.threshold)
+
+
+def _print_understanding(
+    console: Console, found: Understanding, repeated: list[str], args: argparse.Namespace
+) -> None:
+    console.print(f'[bold]{found.root}[/bold]: {found.layout.kind}')
+    if repeated:
+        console.print(f'  as in the last run: {", ".join(repeated)}')
+    for text in found.labels.texts:
+        console.print(f'  masks: {text}', markup=False)
+    if getattr(args, 'found_table', None):
+        console.print(f'  colors of the classes: {args.found_table}')
+    for note in found.layout.notes:
+        console.print(f'  {note}', markup=False)
+
+
+def _print_streams(console: Console, found: Understanding, streams: Streams, added: list[str]) -> None:
+    if added:
+        console.print(f'  {len(added)} images that were unlabeled have masks now')
+    for note in streams.notes:
+        console.print(f'  {note}', markup=False)
+    console.print()
+    console.print(class_table(found.labels, streams))
+    console.print()
+    console.print(stream_table(found, streams))
+    for line in problem_lines(found.problems, str(found.root / WORK / 'problems.txt')):
+        console.print(line, markup=False)
+
+
+def _write(
+    console: Console,
+    args: argparse.Namespace,
+    command: str,
+    found: Understanding,
+    streams: Streams,
+    state: State,
+) -> None:
+    labels = found.labels
+    used = [*streams.labeled, *streams.unlabeled, *streams.val]
+    counts = {image: labels.counts[image] for image in (*streams.labeled, *streams.val)}
+    choices = choose(
+        Machine.here(),
+        [found.images[image]['size'] for image in used],
+        counts,
+        labels.classes,
+        len(streams.labeled),
+        len(streams.unlabeled),
+    )
+    out = Path(
+        args.out or Path('configs') / (re.sub(r'\W+', '_', args.data.resolve().name).strip('_') or 'mine')
+    )
+    sizes = [len(part) for part in (streams.labeled, streams.unlabeled, streams.val)]
+    data = DataSet(args.data.as_posix(), labels.classes, labels.palette, *sizes)
+    main_name = 'allspark' if streams.unlabeled else 'supervised'
+    texts = {main_name: main_config(command, out, data, choices)}
+    if streams.unlabeled:
+        texts |= method_configs()
+    written, notes = write_configs(out, texts, state)
+    _print_choices(console, choices, streams)
+    for path in written:
+        console.print(f'wrote {path}')
+    for note in [*notes, missing_weights(choices.network)]:
+        if note:
+            console.print(note, markup=False)
+    console.print(f'\nNext: python -m allspark_mmseg train {out / main_name}.py', markup=False)
+
+
+def _print_choices(console: Console, choices: Choices, streams: Streams) -> None:
+    reasons = [choices.network_reason, f'crop {choices.crop}: {choices.crop_reason}']
+    step = f'{choices.labeled} labeled and {choices.unlabeled} unlabeled images per step'
+    reasons.append(f'{step}: {choices.step_reason}' if choices.step_reason else step)
+    if choices.rare:
+        reasons.append(f'half of the crops contain a rare class: {choices.rare}')
+    if not streams.unlabeled:
+        reasons.append('no unlabeled images: only supervised training is possible; --unlabeled adds images')
+    console.print()
+    for reason in reasons:
+        console.print(f'chosen: {reason}', markup=False)

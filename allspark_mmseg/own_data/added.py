@@ -1,0 +1,174 @@
+"""Masks that are added later: ``new DATA --add FOLDER`` for images that were unlabeled."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from ..pseudo_label import IGNORE_INDEX
+from .convert import Job, convert_masks, target_of
+from .files import Cache, Problem, is_image, list_files
+from .labels import Labels, Options
+from .listed import read_list
+from .mask_facts import read_mask_facts
+from .mask_forms import recognize
+from .polygons import class_names, draw, find_polygons
+from .roles import parse_name
+
+
+def add_masks(
+    root: Path,
+    sources: Sequence[str],
+    images: Mapping[str, dict],
+    labels: Labels,
+    options: Options,
+) -> tuple[dict[str, str], list[Problem]]:
+    """Convert masks of images to ``.allspark/masks``.
+
+    Args:
+        root (Path): The data.
+        sources (Sequence[str]): Folders of masks or of labelme or COCO files, or lists of ``image mask``
+            lines. Paths are relative to the working directory, or to ``root``. A mask has the name of its image, with
+            or without words such as ``_mask``.
+        images (Mapping[str, dict]): Facts of the images that can get a mask.
+        labels (Labels): The masks so far; their classes stay.
+        options (Options): What the user says about masks.
+
+    Returns:
+        tuple[dict[str, str], list[Problem]]: Image -> converted mask, and files that fit no image.
+
+    Raises:
+        FileNotFoundError: A source does not exist.
+        ValueError: The masks have other classes.
+    """
+    pairs: dict[str, Path] = {}
+    jobs: list[Job] = []
+    problems: list[Problem] = []
+    for source in sources:
+        path = next((place for place in (Path(source), root / source) if place.exists()), None)
+        if path is None:
+            raise FileNotFoundError(f'--add {source} does not exist; expected a folder of masks or a list.')
+        if path.is_file() and path.suffix == '.txt':
+            rows = [(image, mask) for image, mask in read_list(path) if mask is not None]
+            pairs.update({image: root / mask for image, mask in rows if image in images})
+            continue
+        folder = path.parent if path.is_file() else path
+        names = [path.name] if path.is_file() else list_files(path)
+        found, lost = _match(folder, [name for name in names if is_image(name)], list(images))
+        pairs |= found
+        drawn, more = _polygon_jobs(folder, names, images, labels)
+        # a mask beside a JSON file of the same image is a preview of it
+        jobs += drawn
+        problems += [*lost, *more]
+    done = {job.image for job in jobs}
+    new, wrong = _pixel_jobs({k: v for k, v in pairs.items() if k not in done}, images, labels, options)
+    convert_masks(root, [*jobs, *new])
+    return {job.image: target_of(job.image) for job in (*jobs, *new)}, [*problems, *wrong]
+
+
+def read_added(root: Path, added: Mapping[str, str], labels: Labels, cache: Cache) -> None:
+    """Put added masks, which hold class numbers, among the others.
+
+    Args:
+        root (Path): The data.
+        added (Mapping[str, str]): Image -> mask.
+        labels (Labels): Changed in place.
+        cache (Cache): Results of earlier runs.
+    """
+    present = {image: mask for image, mask in added.items() if (root / mask).is_file()}
+    facts = cache.map(
+        lambda path: read_mask_facts(root / path),
+        root,
+        sorted(present.values()),
+        'mask',
+        'reading added masks',
+    )
+    for image, mask in present.items():
+        counts = np.zeros(256, np.int64)
+        for value, count in facts[mask]['values']:
+            counts[value] = count
+        labels.masks[image], labels.counts[image] = mask, counts
+
+
+def _match(
+    folder: Path, names: Sequence[str], images: Sequence[str]
+) -> tuple[dict[str, Path], list[Problem]]:
+    """Match masks and images by the longest common end of their paths, without suffixes and words of roles."""
+    by_end: dict[str, list[str]] = {}
+    for image in images:
+        for key in (_stem(image), parse_name(image).key.rpartition('/')[2]):
+            by_end.setdefault(key, []).append(image)
+    pairs: dict[str, Path] = {}
+    problems = []
+    for name in names:
+        options = by_end.get(_stem(name)) or by_end.get(parse_name(name).key.rpartition('/')[2], [])
+        nested = [image for image in options if image.rpartition('.')[0].endswith(name.rpartition('.')[0])]
+        options = list(dict.fromkeys(nested or options))
+        if len(options) == 1:
+            pairs[options[0]] = folder / name
+        else:
+            reason = 'fits no unlabeled image' if not options else f'fits {len(options)} images'
+            problems.append(Problem(str(folder / name), reason))
+    return pairs, problems
+
+
+def _stem(path: str) -> str:
+    return PurePosixPath(path).stem.lower()
+
+
+def _polygon_jobs(
+    folder: Path, names: Sequence[str], images: Mapping[str, dict], labels: Labels
+) -> tuple[list[Job], list[Problem]]:
+    candidates = [name for name in names if name.lower().endswith('.json')]
+    parts, problems = find_polygons(folder, candidates, list(images))
+    if parts:
+        class_names(parts, labels.classes)  # raises for unknown labels
+    jobs = []
+    for part in parts:
+        for image, shapes in part.images.items():
+            width, height = images[image]['size']
+            signature = json.dumps([shapes, labels.classes])
+
+            def decode(shapes: list = shapes, size: tuple = (width, height)) -> np.ndarray:
+                return draw(shapes, size, labels.classes)
+
+            # a COCO file can list images that nobody has annotated
+            if shapes or part.form == 'labelme':
+                jobs.append(Job(image, str((folder / part.path).resolve()), decode, signature))
+    return jobs, problems
+
+
+def _pixel_jobs(
+    pairs: Mapping[str, Path], images: Mapping[str, dict], labels: Labels, options: Options
+) -> tuple[list[Job], list[Problem]]:
+    problems, facts = [], {}
+    for image, path in pairs.items():
+        fact = read_mask_facts(path)
+        reason = fact.get('error')
+        if reason is None and fact['size'] != images[image]['size']:
+            reason = 'has {} x {} pixels, its image {} x {}'.format(*fact['size'], *images[image]['size'])
+        if reason:
+            problems.append(Problem(str(path), reason))
+        else:
+            facts[image] = fact
+    if not facts:
+        return [], problems
+    form = recognize(list(facts.values()), options.table, options.threshold, len(labels.classes) == 2)
+    if form.kind == 'shifted' and options.table is None:
+        # the added images need not show every class, so 0 can be absent
+        form.kind, form.table = 'numbers', list(range(256))
+    jobs = []
+    for image, fact in facts.items():
+        counts = form.counts(fact)
+        found = [] if counts is None else np.flatnonzero(counts).tolist()
+        wrong = [number for number in found if len(labels.classes) <= number != IGNORE_INDEX]
+        if wrong:
+            raise ValueError(
+                f'{pairs[image]} has the classes {wrong[:8]}, but the data have {len(labels.classes)}: '
+                f'{labels.classes}. Add masks of the same classes.'
+            )
+        source = str(pairs[image].resolve())
+        signature = json.dumps([form.kind, form.table, form.colors])
+        jobs.append(Job(image, source, lambda s=source: form.decode(Path(s)), signature))  # type: ignore[misc]
+    return jobs, problems

