@@ -76,8 +76,8 @@ def find_configs() -> str:
     """Find the folder of the shipped configs.
 
     Returns:
-        str: ``.mim/configs`` of the installed package, which is a link in an editable install; or ``configs`` of a
-        checkout that is not installed.
+        str: ``.mim/configs`` of the installed package, which is a link in an editable install; or
+        ``configs`` of a checkout that is not installed.
     """
     package = Path(__file__).resolve().parent
     installed = package / '.mim' / 'configs'

@@ -1,8 +1,8 @@
 """Look at a folder of images and masks, say what it is, and write lists and configs for it.
 
-Images are never changed. Masks of another form than class numbers are converted into DATA/.allspark. The same
-command can be run again: it reads only what has changed, keeps the validation images, and does not overwrite a
-config that was edited.
+Images are never changed. Masks of another form than class numbers are converted into DATA/.allspark. The
+same command can be run again: it reads only what has changed, keeps the validation images, and does not
+overwrite a config that was edited.
 """
 
 import argparse
@@ -40,13 +40,19 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('data', type=Path, help='folder of the images; all other paths are relative to it')
-    places = dict(nargs='+', metavar='PLACE')
     parser.add_argument(
-        '--images', help="folders, files or patterns ('a/*.jpg'); default: recognized", **places
+        '--images',
+        help="folders, files or patterns ('a/*.jpg'); default: recognized",
+        nargs='+',
+        metavar='PLACE',
     )
-    parser.add_argument('--masks', help='folders, files or patterns of masks or JSON files', **places)
-    parser.add_argument('--unlabeled', help='images without masks', **places)
-    parser.add_argument('--val', help='images for validation; default: recognized, or held out', **places)
+    parser.add_argument(
+        '--masks', help='folders, files or patterns of masks or JSON files', nargs='+', metavar='PLACE'
+    )
+    parser.add_argument('--unlabeled', help='images without masks', nargs='+', metavar='PLACE')
+    parser.add_argument(
+        '--val', help='images for validation; default: recognized, or held out', nargs='+', metavar='PLACE'
+    )
     parser.add_argument('--classes', nargs='+', metavar='NAME', help='names of the classes 0, 1, ...')
     parser.add_argument('--colors', help='table of colors: lines "road 128 64 128", or JSON')
     parser.add_argument('--threshold', type=int, help='gray values of masks from here on are class 1')
@@ -95,7 +101,7 @@ def run(args: argparse.Namespace, command: str) -> None:
     _check_writable(root)
     state = State.load(root)
     repeated = _recall(args, state)
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 160)
     options = _options(args, root)
     places = (args.images, args.masks, args.unlabeled, args.val)
     found = understand(root, Patterns(*(place or [] for place in places)), options)
@@ -113,8 +119,8 @@ def _check_writable(root: Path) -> None:
         (root / WORK).mkdir(exist_ok=True)
     except OSError as error:
         raise OSError(
-            f'{root / WORK} cannot be made ({error.strerror}). It holds lists and converted masks. For data that are '
-            f'read-only, make a folder of links: cp -rs {root.resolve()} data/, and use that.'
+            f'{root / WORK} cannot be made ({error.strerror}). It holds lists and converted masks. For data '
+            f'that are read-only, make a folder of links: cp -rs {root.resolve()} data/, and use that.'
         ) from error
 
 

@@ -2,7 +2,7 @@
 
 The modules in the order in which the command uses them:
 
-* ``layouts``, ``roles`` and ``listed``: which files are images, masks and pairs
+* ``layouts``, ``roles``, ``pairs`` and ``listed``: which files are images, masks and pairs
 * ``scan`` and ``mask_facts``: what the files contain, read in parallel and cached
 * ``mask_forms``, ``colors`` and ``polygons``: how masks of any form become class numbers
 * ``convert``: the masks in ``.allspark``

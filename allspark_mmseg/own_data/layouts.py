@@ -10,8 +10,9 @@ from PIL import Image
 
 from .files import Problem, is_image, select
 from .listed import find_lists, find_voc
+from .pairs import match
 from .polygons import PolygonFile, find_polygons
-from .roles import IMAGE, MASK, Name, parse_name, strip_common_ends
+from .roles import IMAGE, MASK, Name, parse_name
 from .scan import READ_ERRORS
 
 _SAMPLES = 5  # files of a family whose pixels are looked at
@@ -189,8 +190,9 @@ def _match_families(
     # several families can cover different images: a family is used if no better one has the same images
     found: dict[str, str] = {}
     used: list[str] = []
+    unused: list[str] = []
     ranked = sorted(families.items(), key=lambda item: (_rank(item[0]), -len(item[1]), item[0]))
-    for family, members in ranked:
+    for _, members in ranked:
         pairs = match(names, images, members)
         new = {image: mask for image, mask in pairs.items() if image not in found}
         if pairs and len(new) < len(pairs) / 2:
@@ -203,9 +205,11 @@ def _match_families(
         used += members if pairs else []
         single = sorted(set(members) - set(pairs.values()))
         if not pairs and found:
-            layout.notes.append(f'{len(members)} files such as {members[0]} fit no image and are not used.')
+            unused += members
             continue
         layout.problems += [Problem(path, 'is a mask without an image') for path in single]
+    if unused:
+        layout.notes.append(f'{len(unused)} files such as {unused[0]} fit no image and are not used.')
     return found
 
 
@@ -217,54 +221,6 @@ def _rank(family: str) -> int:
 def _place(paths: Sequence[str]) -> str:
     folders = Counter(path.rpartition('/')[0].split('/')[0] or '.' for path in paths)
     return folders.most_common(1)[0][0] if folders else 'another folder'
-
-
-def match(names: dict[str, Name], images: Sequence[str], masks: Sequence[str]) -> dict[str, str]:
-    """Match images and masks by their keys; then by the names alone; then without common ends.
-
-    Args:
-        names (dict[str, Name]): What the paths say.
-        images (Sequence[str]): The images.
-        masks (Sequence[str]): Masks of one family.
-
-    Returns:
-        dict[str, str]: Image -> mask; each mask once.
-    """
-    pairs = _match_unique(
-        {p: _with_split(names[p]) for p in images}, {p: _with_split(names[p]) for p in masks}
-    )
-    for shorten in (False, True):
-        rest_images = [path for path in images if path not in pairs]
-        rest_masks = sorted(set(masks) - set(pairs.values()))
-        if rest_images and rest_masks:
-            pairs |= _match_unique(_short(names, rest_images, shorten), _short(names, rest_masks, shorten))
-    return pairs
-
-
-def _with_split(name: Name) -> str:
-    return f'{name.split}/{name.key}'
-
-
-def _short(names: dict[str, Name], paths: Sequence[str], shorten: bool) -> dict[str, str]:
-    by_family = defaultdict(list)
-    for path in paths:
-        by_family[names[path].family].append(path)
-    result = {}
-    for members in by_family.values():
-        ends = {path: names[path].key.rpartition('/')[2] for path in members}
-        shorter = strip_common_ends(list(ends.values())) if shorten and len(members) > 1 else {}
-        result.update({path: shorter.get(end, end) for path, end in ends.items()})
-    return result
-
-
-def _match_unique(images: dict[str, str], masks: dict[str, str]) -> dict[str, str]:
-    by_key = defaultdict(list)
-    for path, key in masks.items():
-        by_key[key].append(path)
-    counts = Counter(images.values())
-    return {
-        image: by_key[key][0] for image, key in images.items() if counts[key] == 1 and len(by_key[key]) == 1
-    }
 
 
 def _splits(layout: Layout, names: dict[str, Name]) -> dict[str, str]:
@@ -297,6 +253,7 @@ def _folder(path: str) -> str:
 
 
 def _tops(paths: Iterable[str]) -> str:
-    counts = Counter(_folder(path) or '.' for path in paths)
-    shown = [folder for folder, _ in counts.most_common(3)]
-    return ', '.join(sorted(shown)) + (', ...' if len(counts) > 3 else '')
+    folders = sorted({_folder(path) or '.' for path in paths})
+    tops = sorted({folder.split('/')[0] for folder in folders})
+    shown = folders if len(folders) <= 2 else tops
+    return ', '.join(shown[:3]) + (', ...' if len(shown) > 3 else '')

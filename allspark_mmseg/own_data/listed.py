@@ -99,7 +99,7 @@ def find_voc(root: Path, files: Sequence[str]) -> Listed | None:
     pairs, splits = {}, {}
     for image in images:
         stem = PurePosixPath(image).stem
-        part = next((part for part in ('val', 'test', 'train') if stem in named.get(part, ())), None)
+        part = next((name for name in ('val', 'test', 'train') if stem in named.get(name, ())), '')
         if stem in by_stem and (part in ('val', 'train') or 'train' not in named):
             pairs[image] = by_stem[stem]
         if part in ('val', 'test'):

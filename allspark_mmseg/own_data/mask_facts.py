@@ -47,6 +47,8 @@ def read_mask_facts(path: Path) -> dict[str, Any]:
 
 def _histogram(image: Image.Image) -> list[list[int]]:
     counts = image.histogram()[:256]
+    if image.mode == '1':
+        return [[value, count] for value, count in ((0, counts[0]), (1, counts[255])) if count]
     return [[value, count] for value, count in enumerate(counts) if count]
 
 

@@ -14,6 +14,9 @@ from .scan import find_copies, scan_images
 from .split import hold_out
 from .state import State, write_if_changed
 
+_FEW = 20
+_INSTALL = "pip install 'allspark-mmseg[new]'"
+
 
 @dataclass
 class Understanding:
@@ -137,11 +140,22 @@ def finish(found: Understanding, state: State) -> Streams:
             (streams.val if split == 'val' else streams.labeled).append(image)
         elif (split not in ('test', 'val') and image not in found.layout.masks) or split == 'unlabeled':
             streams.unlabeled.append(image)
+    _write_list(
+        found, streams, 'problems', [f'{problem.path} {problem.reason}' for problem in found.problems]
+    )
     if not streams.labeled:
         raise ValueError(_no_labels(found))
     if not streams.val:
         _hold_out(found, state, streams)
-    _write_lists(found, streams)
+    if len(streams.val) < _FEW:
+        streams.notes.append(
+            f'{len(streams.val)} validation images are few: differences of some points of mIoU are chance'
+        )
+    masks = labels.masks
+    for name in ('labeled', 'val'):
+        images = getattr(streams, name)
+        _write_list(found, streams, name, [format_list_line(image, masks[image]) for image in images])
+    _write_list(found, streams, 'unlabeled', list(map(format_list_line, streams.unlabeled)))
     return streams
 
 
@@ -149,8 +163,8 @@ def _no_labels(found: Understanding) -> str:
     if found.problems:
         first = found.problems[0]
         return (
-            f'{found.root} has no labeled image that can be used: {len(found.problems)} files are left out, the '
-            f'first is {first.path}, which {first.reason}.'
+            f'{found.root} has no labeled image that can be used: {len(found.problems)} files are left out, '
+            f'the first is {first.path}, which {first.reason}. {WORK}/problems.txt there lists all.'
         )
     return (
         f'{found.root} has {len(found.images)} images and no mask that fits one of them; expected masks '
@@ -174,16 +188,11 @@ def _hold_out(found: Understanding, state: State, streams: Streams) -> None:
             for image in streams.labeled
         }
         kept = hold_out(groups, present)
+        by_name = '' if all(hashes.values()) else f', by name only; {_INSTALL} also looks at pixels'
         state.held_out = kept
         streams.notes.append(
             f'no validation images: {len(kept)} of {len(streams.labeled)} labeled images are held out; '
-            f'near-duplicates stay on one side ({len(groups)} groups'
-            + (
-                ''
-                if all(hashes.values())
-                else ", by name only; pip install 'allspark-mmseg[new]' also looks at pixels"
-            )
-            + ')'
+            f'near-duplicates stay on one side ({len(groups)} groups{by_name})'
         )
     else:
         streams.notes.append(f'the {len(kept)} validation images of the last run are kept')
@@ -191,16 +200,8 @@ def _hold_out(found: Understanding, state: State, streams: Streams) -> None:
     streams.labeled = [image for image in streams.labeled if image not in set(kept)]
 
 
-def _write_lists(found: Understanding, streams: Streams) -> None:
-    masks = found.labels.masks
-    lists = {
-        'labeled': [format_list_line(image, masks[image]) for image in streams.labeled],
-        'unlabeled': [format_list_line(image) for image in streams.unlabeled],
-        'val': [format_list_line(image, masks[image]) for image in streams.val],
-        'problems': [f'{problem.path} {problem.reason}' for problem in found.problems],
-    }
-    for name, lines in lists.items():
-        path = found.root / WORK / f'{name}.txt'
-        before = path.read_text().splitlines() if path.is_file() else None
-        if write_if_changed(path, ''.join(f'{line}\n' for line in lines)) and before is not None:
-            streams.notes.append(f'{WORK}/{name}.txt: {len(before)} lines before, {len(lines)} now')
+def _write_list(found: Understanding, streams: Streams, name: str, lines: Sequence[str]) -> None:
+    path = found.root / WORK / f'{name}.txt'
+    before = path.read_text().splitlines() if path.is_file() else None
+    if write_if_changed(path, ''.join(f'{line}\n' for line in lines)) and before is not None:
+        streams.notes.append(f'{WORK}/{name}.txt: {len(before)} lines before, {len(lines)} now')

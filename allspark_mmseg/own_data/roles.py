@@ -5,12 +5,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 MASK, IMAGE = 'mask', 'image'
-_MASK_WORDS = frozenset(
-    ['mask', 'masks', 'label', 'labels', 'annotation', 'annotations', 'annot', 'annots', 'ann', 'anns', 'gt', 'gts', 'groundtruth', 'seg', 'segs', 'segmentation', 'segmentations', 'segmentationclass', 'segmentationclassaug', 'target', 'targets', 'labelids', 'labeltrainids', 'gtfine', 'gtcoarse', 'semantic']
-)
-_IMAGE_WORDS = frozenset(
-    ['image', 'images', 'img', 'imgs', 'jpegimages', 'photo', 'photos', 'picture', 'pictures', 'input', 'inputs', 'rgb', 'frames', 'unlabeled', 'leftimg8bit']
-)
+_MASK_WORDS = frozenset((
+    'mask', 'masks', 'label', 'labels', 'annotation', 'annotations', 'annot', 'annots', 'ann', 'anns',
+    'gt', 'gts', 'groundtruth', 'seg', 'segs', 'segmentation', 'segmentations', 'segmentationclass',
+    'segmentationclassaug', 'target', 'targets', 'labelids', 'labeltrainids', 'gtfine', 'gtcoarse',
+    'semantic',
+))  # fmt: skip
+_IMAGE_WORDS = frozenset((
+    'image', 'images', 'img', 'imgs', 'jpegimages', 'photo', 'photos', 'picture', 'pictures', 'input',
+    'inputs', 'rgb', 'frames', 'unlabeled', 'leftimg8bit',
+))  # fmt: skip
 # word -> part of the data
 _SPLITS = {
     'train': 'train', 'training': 'train', 'labeled': 'train', 'trn': 'train',

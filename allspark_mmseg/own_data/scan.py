@@ -52,7 +52,7 @@ def read_facts(path: Path, with_hash: bool) -> dict[str, Any]:
 
     Returns:
         dict: ``error`` alone, or ``format``, ``mode`` of Pillow, ``bits`` per channel, ``bands``, ``size``
-        ``[width, height]`` after the rotation by EXIF, ``rotated``, ``gray``, and ``hash`` (16 hexadecimal digits).
+        ``[width, height]`` after the rotation by EXIF, ``rotated``, and ``hash`` (16 hexadecimal digits).
     """
     try:
         with Image.open(path) as image:

@@ -16,8 +16,8 @@ def hold_out(
 ) -> list[str]:
     """Choose images for validation.
 
-    A group is chosen as a whole if there are at least two groups of a suitable size. A group with more than half
-    of the images is cut: its last images are chosen, because neighbors are similar.
+    A group is chosen as a whole. Only a group with more than half of the images is cut: its last images can
+    be chosen, and the cut separates few neighbors.
 
     Args:
         groups (Sequence[Sequence[str]]): Groups of near-duplicates; at least two images together.

@@ -16,7 +16,7 @@ class State:
     """Memory of a data set.
 
     Attributes:
-        options (dict): Options of the command line that describe the data. A run that omits one uses the last.
+        options (dict): Options of the command line that describe the data. A run that omits one uses it.
         held_out (list[str]): Images that were chosen for validation. They stay there.
         added (dict[str, str]): Image -> mask, from ``--add``.
         configs (dict[str, str]): Path of a config -> digest of the text that was written there.

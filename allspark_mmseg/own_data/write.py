@@ -8,6 +8,7 @@ from pathlib import Path
 from .. import CONFIGS
 from .choices import Choices
 from .colors import Color
+from .files import WORK
 from .state import State, digest, write_if_changed
 
 _WINDOW = "test_cfg=dict(mode='slide', crop_size=(1025, 1025), stride=(769, 769))"
@@ -15,6 +16,36 @@ _RECIPES = {'small': '_small', 'mit-b0': '_mit-b0', 'mit-b2': ''}
 # length of phase 1 (at most) and of phase 2 in the recipes
 _ITERATIONS = {'small': (1000, 1000), 'mit-b0': (5000, 10000), 'mit-b2': (5000, 10000)}
 _PASSES = 20  # over the labeled images in phase 1, at least
+
+_WITHOUT_MEMORY = """\
+default_hooks = dict(_delete_=True, **_base_.default_hooks)
+del default_hooks['memory_warm_up']  # AllSpark's
+"""
+_METHOD = """
+# {kind} with the data, the network and the schedule of allspark.py.
+_base_ = './allspark.py'
+segmentor = _base_.model.segmentor
+segmentor.decode_head = segmentor.decode_head.decoder  # without AllSpark's bottleneck
+teacher = dict(momentum=_base_.model.teacher.momentum)
+model = dict(_delete_=True, type='allspark_mmseg.{kind}', segmentor=segmentor, {argument}teacher=teacher,
+             predict_on='teacher')
+"""
+_TWO_VIEWS = """\
+unlabeled = dict(pipeline=[*_base_.load_unlabeled, _base_.crop, _base_.two_strong_views])
+train_dataloader = dict(dataset=dict(unlabeled=unlabeled))
+"""
+_SUPERVISED = f"""
+# Supervised training with the data and the network of allspark.py, which contains it as its first phase.
+_base_ = './allspark.py'
+segmentor, sampler = _base_.model.segmentor, _base_.train_dataloader.sampler
+segmentor.decode_head = segmentor.decode_head.decoder
+model = dict(segmentor, _delete_=True)
+pipeline = [*_base_.load_labeled, _base_.crop, *_base_.color, _base_.pack]
+train_dataloader = dict(batch_size=sampler.labeled, sampler=dict(_delete_=True, type='InfiniteSampler'),
+                        dataset=dict(labeled=dict(pipeline=pipeline), unlabeled=None))
+custom_hooks = [hook for hook in _base_.custom_hooks if hook.type != 'allspark_mmseg.WarmStartHook']
+auto_scale_lr = dict(base_batch_size=sampler.labeled)
+{_WITHOUT_MEMORY}"""
 
 
 @dataclass(frozen=True)
@@ -75,23 +106,25 @@ def main_config(command: str, out: Path, data: DataSet, choices: Choices) -> str
     if choices.rare:
         crop = "dict(type='allspark_mmseg.RareClassCrop', crop_size=crop_size, rare_prob=0.5)"
     lines = [
-        f'# Written by `{command}`: {data.labeled} labeled, {data.unlabeled} unlabeled, {data.val} validation images.',
+        f'# Written by `{command}`: {data.labeled} labeled, {data.unlabeled} unlabeled, '
+        f'{data.val} validation images.',
         _comment(f'_base_ = {base_of(out, recipe)}', choices.network_reason),
         f'data_root, metainfo = {data.root!r}, {metainfo}',
         _comment(f'crop_size = ({choices.crop}, {choices.crop})', choices.crop_reason),
         _comment(f'crop = {crop}', choices.rare),
         _comment(f'train_dataloader = dict(batch_size={total}, {sampler}dataset=dict(', choices.step_reason),
         '    data_root=data_root, metainfo=metainfo,',
-        "    labeled=dict(ann_file='.allspark/labeled.txt', pipeline=[*_base_.load_labeled, crop, *_base_.labeled_views])"
-        + (',' if semi else '))'),
+        f"    labeled=dict(ann_file='{WORK}/labeled.txt', "
+        'pipeline=[*_base_.load_labeled, crop, *_base_.labeled_views])' + (',' if semi else '))'),
     ]
     if semi:
         lines.append(
-            "    unlabeled=dict(ann_file='.allspark/unlabeled.txt', "
+            f"    unlabeled=dict(ann_file='{WORK}/unlabeled.txt', "
             'pipeline=[*_base_.load_unlabeled, crop, *_base_.unlabeled_views])))'
         )
     lines += [
-        "val_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo, ann_file='.allspark/val.txt'))",
+        'val_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo, '
+        f"ann_file='{WORK}/val.txt'))",
         'test_dataloader = val_dataloader',
         _model(choices, len(data.classes), semi),
         *_iterations(choices, data.labeled, semi),
@@ -121,7 +154,8 @@ def _iterations(choices: Choices, labeled: int, semi: bool) -> list[str]:
     factor = min(max(-(-_PASSES * labeled // (first * choices.labeled)), 1), 4)
     first, second = factor * first, factor * second
     passes = first * choices.labeled // labeled
-    length = f'train_cfg, param_scheduler = dict(max_iters={second}), [dict(_base_.param_scheduler[0], end={second})]'
+    schedule = f'[dict(_base_.param_scheduler[0], end={second})]'
+    length = f'train_cfg, param_scheduler = dict(max_iters={second}), {schedule}'
     if not semi:
         passes = second * choices.labeled // labeled
         return [f'{length}  # {passes} passes over the labeled images']
@@ -133,9 +167,9 @@ def _iterations(choices: Choices, labeled: int, semi: bool) -> list[str]:
 
 
 _METHODS = {
-    'fixmatch': ('FixMatch', '', 'one_strong_view'),
-    'mean_teacher': ('MeanTeacher', 'ignore_padding=True, ', 'one_strong_view'),
-    'unimatch': ('UniMatch', '', 'two_strong_views'),
+    'fixmatch': ('FixMatch', '', ''),
+    'mean_teacher': ('MeanTeacher', 'ignore_padding=True, ', ''),
+    'unimatch': ('UniMatch', '', _TWO_VIEWS),
 }
 
 
@@ -145,39 +179,11 @@ def method_configs() -> dict[str, str]:
     Returns:
         dict[str, str]: Name -> text.
     """
-    configs = {}
-    for name, (kind, argument, view) in _METHODS.items():
-        lines = [
-            f'# {kind} with the data, the network and the schedule of allspark.py.',
-            "_base_ = './allspark.py'",
-            'segmentor = _base_.model.segmentor',
-            "segmentor.decode_head = segmentor.decode_head.decoder  # without AllSpark's bottleneck",
-            f"model = dict(_delete_=True, type='allspark_mmseg.{kind}', segmentor=segmentor, {argument}predict_on='teacher',",
-            '             teacher=dict(momentum=_base_.model.teacher.momentum))',
-        ]
-        if view != 'one_strong_view':
-            pipeline = f'[*_base_.load_unlabeled, _base_.crop, _base_.{view}]'
-            lines.append(f'train_dataloader = dict(dataset=dict(unlabeled=dict(pipeline={pipeline})))')
-        configs[name] = '\n'.join([*lines, *_WITHOUT_MEMORY]) + '\n'
-    configs['supervised'] = '\n'.join([*_SUPERVISED, *_WITHOUT_MEMORY]) + '\n'
+    configs = {'supervised': _SUPERVISED.lstrip()}
+    for name, (kind, argument, views) in _METHODS.items():
+        text = _METHOD.format(kind=kind, argument=argument)
+        configs[name] = (text + views + _WITHOUT_MEMORY).lstrip()
     return configs
-
-
-_WITHOUT_MEMORY = (
-    'default_hooks = dict(_delete_=True, **_base_.default_hooks)',
-    "del default_hooks['memory_warm_up']  # AllSpark's",
-)
-_SUPERVISED = (
-    '# Supervised training with the data and the network of allspark.py. The other configs contain it as their first phase.',
-    "_base_ = './allspark.py'",
-    'segmentor, sampler = _base_.model.segmentor, _base_.train_dataloader.sampler',
-    'segmentor.decode_head = segmentor.decode_head.decoder',
-    'model = dict(segmentor, _delete_=True)',
-    "train_dataloader = dict(batch_size=sampler.labeled, sampler=dict(_delete_=True, type='InfiniteSampler'), dataset=dict(",
-    '    labeled=dict(pipeline=[*_base_.load_labeled, _base_.crop, *_base_.color, _base_.pack]), unlabeled=None))',
-    "custom_hooks = [hook for hook in _base_.custom_hooks if hook.type != 'allspark_mmseg.WarmStartHook']",
-    'auto_scale_lr = dict(base_batch_size=sampler.labeled)',
-)
 
 
 def write_configs(out: Path, texts: Mapping[str, str], state: State) -> tuple[list[Path], list[str]]:
