@@ -70,26 +70,21 @@ def main(arguments: list[str] | None = None) -> int:
         int: 0 if training can start; 2 after an error.
     """
     args = parse_args(arguments)
-    command = shlex.join(
-        ['python -m allspark_mmseg new', *(sys.argv[1:] if arguments is None else arguments)]
-    )
-    command = command.replace("'python -m allspark_mmseg new'", 'python -m allspark_mmseg new')
     # Pillow warns about large images and damaged tags; the images are checked here
     warnings.filterwarnings('ignore', module='PIL')
     try:
-        run(args, command)
+        run(args)
     except (OSError, ValueError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     return 0
 
 
-def run(args: argparse.Namespace, command: str) -> None:
+def run(args: argparse.Namespace) -> None:
     """Understand the data, and write lists and configs.
 
     Args:
         args (argparse.Namespace): The command line.
-        command (str): It as text, for the config.
 
     Raises:
         OSError: A file does not exist, or ``DATA/.allspark`` cannot be written.
@@ -109,9 +104,27 @@ def run(args: argparse.Namespace, command: str) -> None:
     added = add(found, args.add, state, options) if args.add else []
     streams = finish(found, state)
     _print_streams(console, found, streams, added)
-    if not (args.add and state.configs):
-        _write(console, args, command, found, streams, state)
+    out = Path(args.out or Path('configs') / _config_name(root))
+    main_name = 'allspark' if streams.unlabeled else 'supervised'
+    # after new labels, the config stays as it is: its lists have changed
+    if not (args.add and (out / f'{main_name}.py').is_file()):
+        _write(console, args, out, main_name, (found, streams, state))
+    console.print(f'\nNext: python -m allspark_mmseg train {out / main_name}.py', markup=False)
     state.save(root)
+
+
+def _config_name(root: Path) -> str:
+    return re.sub(r'\W+', '_', root.resolve().name).strip('_') or 'mine'
+
+
+def _command(args: argparse.Namespace) -> str:
+    """Return the command line with the options of earlier runs, but without what the config shows anyway."""
+    parts = ['python', '-m', 'allspark_mmseg', 'new', args.data.as_posix()]
+    for name in _REMEMBERED:
+        value = getattr(args, name)
+        if value is not None and name not in ('classes', 'out'):
+            parts += [f'--{name}', *map(str, value if isinstance(value, list) else [value])]
+    return shlex.join(parts)
 
 
 def _check_writable(root: Path) -> None:
@@ -182,11 +195,12 @@ def _print_streams(console: Console, found: Understanding, streams: Streams, add
 def _write(
     console: Console,
     args: argparse.Namespace,
-    command: str,
-    found: Understanding,
-    streams: Streams,
-    state: State,
+    out: Path,
+    main_name: str,
+    known: tuple[Understanding, Streams, State],
 ) -> None:
+    """Choose the settings, and write the configs."""
+    found, streams, state = known
     labels = found.labels
     used = [*streams.labeled, *streams.unlabeled, *streams.val]
     counts = {image: labels.counts[image] for image in (*streams.labeled, *streams.val)}
@@ -198,13 +212,9 @@ def _write(
         len(streams.labeled),
         len(streams.unlabeled),
     )
-    out = Path(
-        args.out or Path('configs') / (re.sub(r'\W+', '_', args.data.resolve().name).strip('_') or 'mine')
-    )
     sizes = [len(part) for part in (streams.labeled, streams.unlabeled, streams.val)]
     data = DataSet(args.data.as_posix(), labels.classes, labels.palette, *sizes)
-    main_name = 'allspark' if streams.unlabeled else 'supervised'
-    texts = {main_name: main_config(command, out, data, choices)}
+    texts = {main_name: main_config(_command(args), out, data, choices)}
     if streams.unlabeled:
         texts |= method_configs()
     written, notes = write_configs(out, texts, state)
@@ -214,7 +224,6 @@ def _write(
     for note in [*notes, missing_weights(choices.network)]:
         if note:
             console.print(note, markup=False)
-    console.print(f'\nNext: python -m allspark_mmseg train {out / main_name}.py', markup=False)
 
 
 def _print_choices(console: Console, choices: Choices, streams: Streams) -> None:

@@ -12,6 +12,7 @@ from ..cli.output import complete_file, progress
 from ..datasets.image_list import IMAGE_SUFFIXES
 
 WORK = '.allspark'  # folder below the data for lists, converted masks and results of earlier runs
+_VERSION = 1  # of what is cached
 
 T = TypeVar('T')
 R = TypeVar('R')
@@ -127,10 +128,12 @@ class Cache:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.entries: dict[str, list] = {}
         try:
-            self.entries: dict[str, list] = json.loads(path.read_text())
-        except (OSError, ValueError):
-            self.entries = {}
+            content = json.loads(path.read_text())
+            self.entries = content['entries'] if content['version'] == _VERSION else {}
+        except (OSError, ValueError, KeyError):
+            pass  # everything is read again
 
     def map(
         self, function: Callable[[str], dict], root: Path, paths: Sequence[str], kind: str, description: str
@@ -165,4 +168,4 @@ class Cache:
     def save(self) -> None:
         """Write the file."""
         with complete_file(self.path) as path:
-            path.write_text(json.dumps(self.entries))
+            path.write_text(json.dumps({'version': _VERSION, 'entries': self.entries}))

@@ -77,7 +77,7 @@ def find_layout(root: Path, files: Sequence[str], patterns: Patterns) -> Layout:
     known = None if given else find_lists(root, files) or find_voc(root, files)
     if known is not None:
         kind, masks, splits, images, notes = known
-        layout = Layout(kind, masks, images, splits, notes=notes)
+        layout = Layout(kind, masks, images, splits, notes=[] if patterns.unlabeled else notes)
     else:
         layout = _find_pairs(root, files, patterns)
     for name, chosen in (('unlabeled', patterns.unlabeled), ('val', patterns.val)):

@@ -203,5 +203,6 @@ def _hold_out(found: Understanding, state: State, streams: Streams) -> None:
 def _write_list(found: Understanding, streams: Streams, name: str, lines: Sequence[str]) -> None:
     path = found.root / WORK / f'{name}.txt'
     before = path.read_text().splitlines() if path.is_file() else None
-    if write_if_changed(path, ''.join(f'{line}\n' for line in lines)) and before is not None:
+    changed = write_if_changed(path, ''.join(f'{line}\n' for line in lines))
+    if changed and before is not None and name != 'problems':
         streams.notes.append(f'{WORK}/{name}.txt: {len(before)} lines before, {len(lines)} now')

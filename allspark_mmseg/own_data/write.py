@@ -205,7 +205,7 @@ def write_configs(out: Path, texts: Mapping[str, str], state: State) -> tuple[li
         if old is not None and old != text and state.configs.get(key) != digest(old):
             new = path.with_name(f'{name}.new.py')
             write_if_changed(new, text)
-            notes.append(f'{path} was edited and is kept; {new} is what would have been written.')
+            notes.append(f'{path} is not as the last run wrote it and is kept; {new} has the new text.')
             continue
         if write_if_changed(path, text):
             written.append(path)
