@@ -33,7 +33,13 @@ PAGES += [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / 'docs').r
 FOLDERS = 'allspark_mmseg|benchmarks|configs|docs|tests|tools'
 PATH = re.compile(rf'(?<![\w./-])(?:{FOLDERS})/[\w./*-]*[\w/*]')
 # the config that a reader writes, a folder of the wheel, and the configs of S4Former's release
-NOT_HERE = ('configs/allspark/mine.py', 'allspark_mmseg/.mim', 'configs/setr/')
+NOT_HERE = (
+    'configs/allspark/mine.py',
+    'configs/mine',
+    'configs/tiles',
+    'allspark_mmseg/.mim',
+    'configs/setr/',
+)
 PLACEHOLDER = re.compile(r'(?<![a-z])(?:METHOD|NAME|X)(?![a-z])')
 REGISTRIES = [value for value in vars(registry).values() if getattr(value, 'scope', '') == registry.SCOPE]
 # page of a method -> the class whose docstring has the same algorithm box

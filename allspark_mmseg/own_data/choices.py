@@ -11,9 +11,9 @@ import torch
 _GIB = 1 << 30
 _SMALL_GPU = 8 * _GIB
 _STRIDE = 32  # of the deepest feature; a crop of 32 k + 1 pixels has features of k + 1 pixels
-# bytes of a training step per image and pixel of the crop. EfficientNet-Lite0 was measured on a CPU: 16
-# images of 129 x 129 need 1.0 GB. MiT is estimated: 4 + 4 images of 513 x 513 train on GPUs of 24 GB.
-_COST = {'small': 3500, 'mit-b0': 4500, 'mit-b2': 9000}
+# bytes of a step of the AllSpark recipes per image and pixel of the crop, without parameters: measured as
+# the peak on a CPU, with 16 images of 161 x 161 and 4 images of 257 x 257 (MiT)
+_COST = {'small': 2800, 'mit-b0': 1800, 'mit-b2': 4000}
 _MAX_CROP = {'small': 161, 'mit-b0': 513, 'mit-b2': 513}
 _PER_STREAM = {'small': 8, 'mit-b0': 4, 'mit-b2': 4}
 _RARE = 0.1  # a class is rare if its share of the pixels is this part of an equal share

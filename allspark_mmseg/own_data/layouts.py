@@ -12,7 +12,7 @@ from .files import Problem, is_image, select
 from .listed import find_lists, find_voc
 from .pairs import match
 from .polygons import PolygonFile, find_polygons
-from .roles import IMAGE, MASK, Name, parse_name
+from .roles import IMAGE, MASK, Name, parse_name, strip_common_ends
 from .scan import READ_ERRORS
 
 _SAMPLES = 5  # files of a family whose pixels are looked at
@@ -130,7 +130,7 @@ def _split_roles(
     for path, name in names.items():
         families[name.family].append(path)
     like_masks = {family: _look_like_masks(root, members) for family, members in families.items()}
-    keys = {family: {names[path].key for path in members} for family, members in families.items()}
+    stems = {family: _stems([names[path] for path in members]) for family, members in families.items()}
     roles: dict[str, str] = {}
     for family, members in families.items():
         partners = [
@@ -138,7 +138,10 @@ def _split_roles(
             for other in families
             if other != family
             and not like_masks[other]
-            and 2 * len(keys[family] & keys[other]) >= len(keys[family])
+            and any(
+                2 * len(own & theirs) >= len(own)
+                for own, theirs in zip(stems[family], stems[other], strict=True)
+            )
         ]
         named = names[members[0]].role
         is_mask = named == MASK or (like_masks[family] and bool(partners))
@@ -151,6 +154,12 @@ def _split_roles(
             role = ''
         roles[path] = forced.get(path, role)
     return [path for path in paths if roles[path] == IMAGE], [path for path in paths if roles[path] == MASK]
+
+
+def _stems(names: Sequence[Name]) -> tuple[set[str], set[str]]:
+    """Return the names of files, whole and without what all of them have in common."""
+    whole = [name.key.rpartition('/')[2] for name in names]
+    return set(whole), set(strip_common_ends(whole).values())
 
 
 def _look_like_masks(root: Path, members: Sequence[str]) -> bool:

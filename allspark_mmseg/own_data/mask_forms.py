@@ -11,7 +11,7 @@ from PIL import Image
 from ..pseudo_label import IGNORE_INDEX
 from .colors import Color, ColorTable, color_name, colors_to_classes, frequent_colors
 
-_MAX_LEVELS = 16  # gray masks with more values, without gaps, have soft edges
+_MAX_LEVELS = 6  # masks with more gray values, most of them near 0 and 255, have soft edges
 _THRESHOLD = 128
 _DENSE = 0.5  # class numbers without 255 use at least this share of 0..max, if the maximum is large
 

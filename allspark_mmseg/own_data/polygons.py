@@ -188,7 +188,6 @@ def _draw_shape(mask: np.ndarray, number: int, kind: str, value: Any) -> None:
     elif kind == 'rle':
         _paste(mask, _decode_rle(value), 0, 0, number)
     else:
-        # OpenCV and labelme count pixels from their centers and corners, respectively
         points = np.array(value, float)
         if kind == 'rectangle':
             (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
@@ -197,11 +196,36 @@ def _draw_shape(mask: np.ndarray, number: int, kind: str, value: Any) -> None:
             radius = float(np.linalg.norm(points[0] - points[1]))
             angles = np.linspace(0, 2 * np.pi, 72, endpoint=False)
             points = points[0] + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-        whole = np.round(points - (0 if kind in ('line', 'point') else 0.5)).astype(np.int32)
         if kind in ('line', 'point'):
-            cv2.polylines(mask, [whole], isClosed=False, color=number)
-        elif len(whole) >= 3:
-            cv2.fillPoly(mask, [whole], number)
+            cv2.polylines(mask, [np.floor(points).astype(np.int32)], isClosed=False, color=number)
+        else:
+            _fill(mask, points, number)
+
+
+def _fill(mask: np.ndarray, points: np.ndarray, number: int) -> None:
+    """Fill the pixels whose centers are inside, by the even-odd rule. OpenCV would also draw the outline.
+
+    Args:
+        mask (np.ndarray): uint8 (H, W), changed in place.
+        points (np.ndarray): Corners (N, 2), x and y; the center of the first pixel is (0.5, 0.5).
+        number (int): The class.
+    """
+    left, top = np.floor(points.min(axis=0)).astype(int).clip(0)
+    right, bottom = np.ceil(points.max(axis=0)).astype(int)
+    region = mask[top:bottom, left:right]
+    height, width = region.shape
+    x, y = (points - (left + 0.5, top + 0.5)).T  # now the center of the first pixel of the region is (0, 0)
+    next_x, next_y = np.roll(x, -1), np.roll(y, -1)
+    first = np.ceil(np.minimum(y, next_y)).astype(int).clip(0, height)
+    last = np.ceil(np.maximum(y, next_y)).astype(int).clip(0, height)
+    edges = np.repeat(np.arange(len(x)), last - first)
+    # the rows that each edge crosses
+    rows = np.arange(len(edges)) - np.repeat(np.cumsum(last - first) - last, last - first)
+    slope = (next_x - x)[edges] / (next_y - y)[edges]
+    columns = np.ceil(x[edges] + (rows - y[edges]) * slope).astype(int).clip(0, width)
+    crossings = np.zeros((height, width + 1), np.int32)
+    np.add.at(crossings, (rows, columns), 1)
+    region[np.cumsum(crossings, axis=1)[:, :width] % 2 == 1] = number
 
 
 def _paste(mask: np.ndarray, shape: np.ndarray, top: int, left: int, number: int) -> None:

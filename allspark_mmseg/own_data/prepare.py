@@ -160,7 +160,7 @@ def finish(found: Understanding, state: State) -> Streams:
 
 
 def _no_labels(found: Understanding) -> str:
-    if found.problems:
+    if found.layout.masks and found.problems:
         first = found.problems[0]
         return (
             f'{found.root} has no labeled image that can be used: {len(found.problems)} files are left out, '
