@@ -80,12 +80,12 @@ class MultiView(BaseTransform):
         """Make the views of one image.
 
         Args:
-            results (dict): Result dict of the pipeline: ``img`` (H, W, 3) uint8, maps (H, W), paths. The
+            results (dict): Result dict of the pipeline: ``img`` (H, W, C), maps (H, W), paths. The
                 transforms of the last view can change it in place.
 
         Returns:
             dict: ``inputs`` and ``data_samples``. Both are a ``BaseDataElement`` with one field for each
-            view. A field of ``inputs`` is a tensor (3, H, W) uint8, and a field of ``data_samples`` is a
+            view. A field of ``inputs`` is a tensor (C, H, W), and a field of ``data_samples`` is a
             ``SegDataSample``.
 
         Raises:
@@ -147,7 +147,7 @@ class TwoCrops(BaseTransform):
         """Make the views of one image.
 
         Args:
-            results (dict): Result dict of the pipeline: ``img`` (H, W, 3) uint8, maps (H, W), paths. The
+            results (dict): Result dict of the pipeline: ``img`` (H, W, C), maps (H, W), paths. The
                 transforms can change it in place.
 
         Returns:
