@@ -16,6 +16,7 @@ from mmengine.device import get_device
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from ..engine import default_work_dir, prepare_launch
+from ..engine.schedule_length import scale_schedule, training_length
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -55,7 +56,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         '--cfg-options',
         nargs='+',
         action=DictAction,
-        help='override settings of the config: key=value, nested keys as a.b.c=value',
+        help='override settings of the config: key=value, nested keys as a.b.c=value; another '
+        'train_cfg.max_epochs or max_iters also scales the learning-rate schedule',
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
@@ -88,7 +90,11 @@ def read_config(args: argparse.Namespace) -> Config:
     """
     cfg = Config.fromfile(args.config)
     if args.cfg_options is not None:
+        length = training_length(cfg)
         cfg.merge_from_dict(args.cfg_options)
+        own_schedule = any(key.startswith('param_scheduler') for key in args.cfg_options)
+        if not own_schedule and (change := scale_schedule(cfg, length)):
+            print(f'--cfg-options: {change}')
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
     if args.amp:
         use_mixed_precision(cfg, args.amp)

@@ -3,13 +3,14 @@
 UniMatch and AllSpark augment images with PIL. OpenCV's own operations differ from PIL's by up to 13 gray
 levels in hue and 40 in blur. The functions here reproduce PIL's rounding with the fastest library.
 
-Images are (H, W, C) or (H, W) arrays of type uint8, uint16 or float32, and three bands are BGR. PIL has one byte
-per band and at most four bands; for other images, the functions compute PIL's formulas. Each band is treated by
-itself, as an image of one band. The functions of color mix the bands: they need three bands, and leave an image of
-one band as it is, because PIL does so with a gray image in three bands. Integers are rounded and clipped to the range
-of their type. float32 is neither rounded nor clipped.
+Images are (H, W, C) or (H, W) arrays of type uint8, uint16 or float32, and three bands are BGR. PIL has one
+byte per band and at most four bands; for other images, the functions compute PIL's formulas. Each band is
+treated by itself, as an image of one band. The functions of color mix the bands: they need three bands, and
+leave an image of one band as it is, because PIL does so with a gray image in three bands. Integers are
+rounded and clipped to the range of their type. float32 is neither rounded nor clipped.
 
-Every function returns a contiguous array, or the image itself if nothing changes, and never writes to its argument.
+Every function returns a contiguous array, or the image itself if nothing changes, and never writes to its
+argument.
 """
 
 import functools
@@ -43,7 +44,7 @@ def resize(img: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def resize_pil(img: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize with PIL's ``BILINEAR``, also when the image grows. Arguments and result are those of ``resize``."""
+    """Resize as :func:`resize` does, but with PIL also when the image grows."""
     if _is_pil_color(img):
         return np.array(Image.fromarray(img).resize((width, height), Image.Resampling.BILINEAR))
     # PIL takes four bands for RGBA and weights the first three by the fourth

@@ -37,7 +37,7 @@ def plain_config(cfg: Config) -> Config:
         Config: ``model`` is the plain segmentor with a ``SegDataPreProcessor``; ``val_*`` and ``test_*`` are
         those of the run, with MMEngine's loops.
     """
-    model = dict(cfg.model.segmentor)
+    model = _without_class_weights(dict(cfg.model.segmentor))
     preprocessor = model.get('data_preprocessor') or cfg.model.get('data_preprocessor')
     preprocessor = preprocessor or cfg.get('data_preprocessor') or {}
     model['data_preprocessor'] = {**preprocessor, 'type': 'SegDataPreProcessor'}
@@ -47,6 +47,17 @@ def plain_config(cfg: Config) -> Config:
     if 'test_dataloader' in parts:
         parts['test_cfg'] = dict(type='TestLoop')
     return Config({**parts, 'model': model})
+
+
+def _without_class_weights(node: Any) -> Any:
+    """Copy a config with MMSegmentation's loss, because prediction needs neither weights nor this package."""
+    if isinstance(node, dict):
+        node = {key: _without_class_weights(value) for key, value in node.items()}
+        if node.get('type') == 'allspark_mmseg.CrossEntropyLoss':
+            node.pop('class_weight', None)
+            node['type'] = 'CrossEntropyLoss'
+        return node
+    return [_without_class_weights(value) for value in node] if isinstance(node, list) else node
 
 
 def save_plain_checkpoint(runner: Runner, segmentor: nn.Module, path: Path, meta: dict[str, Any]) -> None:

@@ -25,15 +25,15 @@ def require_image(owner: str, results: dict, bands: Sequence[int] | None = None)
     where = f'{owner}: the image {results.get("img_path", "")}'.rstrip()
     if img.ndim not in (2, 3) or img.dtype.name not in PIXEL_TYPES:
         raise ValueError(
-            f'{where} has the shape {img.shape} and the type {img.dtype}, expected (H, W) or (H, W, C) and one '
-            f'of {", ".join(PIXEL_TYPES)}. Convert it right after loading, for example with '
+            f'{where} has the shape {img.shape} and the type {img.dtype}, expected (H, W) or (H, W, C) and '
+            f'one of {", ".join(PIXEL_TYPES)}. Convert it right after loading, for example with '
             "dict(type='allspark_mmseg.ScaleIntensity', low=..., high=...)."
         )
     count = 1 if img.ndim == 2 else img.shape[2]
     if bands is not None and count not in bands:
         raise ValueError(
-            f'{where} has {count} bands, expected {" or ".join(map(str, bands))}, because the transform mixes '
-            'the colors blue, green and red. Remove it from the pipeline; ColorJitter without saturation and '
-            'hue takes any number of bands.'
+            f'{where} has {count} bands, expected {" or ".join(map(str, bands))}, because the transform '
+            'mixes the colors blue, green and red. Remove it from the pipeline; ColorJitter without '
+            'saturation and hue takes any number of bands.'
         )
     return img

@@ -35,8 +35,8 @@ class RandomResizeLongSide(BaseTransform):
     UniMatch's released code (``dataset/transform.py``). MMCV's ``RandomResize`` with ``keep_ratio`` draws a
     real factor instead. Images are interpolated bilinearly, segmentation maps with the nearest neighbor.
 
-    Required keys: ``img`` (H, W, C) or (H, W), uint8, uint16 or float32; and the maps (H, W) in ``seg_fields``. Each
-    band is resized by itself.
+    Required keys: ``img`` (H, W, C) or (H, W), uint8, uint16 or float32; and the maps (H, W) in
+    ``seg_fields``. Each band is resized by itself.
 
     Modified keys: ``img``, the maps, ``img_shape`` (h, w).
 
@@ -88,8 +88,8 @@ class RandomScaleCropFlip(BaseTransform):
     level. It is faster because it computes only the pixels of the crop for maps, and because its outputs are
     contiguous.
 
-    Required keys: ``img`` (H, W, C) or (H, W), uint8, uint16 or float32; and the maps (H, W) in ``seg_fields``. Each
-    band is resized by itself.
+    Required keys: ``img`` (H, W, C) or (H, W), uint8, uint16 or float32; and the maps (H, W) in
+    ``seg_fields``. Each band is resized by itself.
 
     Modified keys: ``img`` and the maps. All get the size ``crop_size``. Padding is on the right and at the
     bottom before the flip: 0 in the image, 255 in the maps.

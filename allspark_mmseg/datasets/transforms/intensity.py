@@ -17,9 +17,9 @@ class ScaleIntensity(BaseTransform):
 
         y = 255 \cdot \min\left(\max\left(\frac{x - low}{high - low}, 0\right), 1\right)
 
-    Every image has the same rule, so equal values stay equal in all images. Nothing is rounded. NaN, which some
-    formats use for pixels without data, becomes 0. The usual mean and standard deviation of 8-bit images fit
-    the result. For 12 bits in a 16-bit PNG::
+    Every image has the same rule, so equal values stay equal in all images. Nothing is rounded. NaN, which
+    some formats use for pixels without data, becomes 0. The usual mean and standard deviation of 8-bit
+    images fit the result. For 12 bits in a 16-bit PNG::
 
         dict(type='LoadImageFromFile', color_type='unchanged'),
         dict(type='allspark_mmseg.ScaleIntensity', low=0, high=4095, bands=3),
@@ -29,8 +29,8 @@ class ScaleIntensity(BaseTransform):
     Args:
         low (float or Sequence[float]): Value that becomes 0; one number, or one for each band.
         high (float or Sequence[float]): Value that becomes 255, above ``low``.
-        bands (int, optional): Repeat an image of one band this many times, for a network with weights of color
-            images. None: keep the bands.
+        bands (int, optional): Repeat an image of one band this many times, for a network with weights of
+            color images. None: keep the bands.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -39,7 +39,7 @@ class ScaleIntensity(BaseTransform):
     def __init__(
         self, low: float | Sequence[float], high: float | Sequence[float], bands: int | None = None
     ) -> None:
-        self.low, self.high = np.float32(low), np.float32(high)
+        self.low, self.high = np.asarray(low, np.float32), np.asarray(high, np.float32)
         valid = bool(np.all(self.high > self.low)) and bool(np.isfinite(self.high - self.low).all())
         require('ScaleIntensity', 'high', high, valid, f'more than low ({low}), in every band')
         require('ScaleIntensity', 'bands', bands, bands is None or bands >= 1, '1 or more')
@@ -63,9 +63,9 @@ class ScaleIntensity(BaseTransform):
         given = max(self.low.size, self.high.size)
         if given not in (1, count) or (self.bands is not None and count not in (1, self.bands)):
             raise ValueError(
-                f'ScaleIntensity: the image {results.get("img_path", "")} has {count} bands, but low and high '
-                f'have {given}, and bands is {self.bands}. Give one number, or one for each band; only an image '
-                'of one band can be repeated.'
+                f'ScaleIntensity: the image {results.get("img_path", "")} has {count} bands, but low and '
+                f'high have {given}, and bands is {self.bands}. Give one number, or one for each band; only '
+                'an image of one band can be repeated.'
             )
         scaled = np.nan_to_num((img.astype(np.float32) - self.low) / (self.high - self.low), nan=0.0)
         scaled = scaled.clip(0, 1) * np.float32(255)

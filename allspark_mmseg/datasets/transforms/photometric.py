@@ -29,9 +29,10 @@ class ColorJitter(BaseTransform):
     The hue is shifted by h ~ U[-hue, hue] of the color circle, in steps of 1/256. Results equal PIL's up to
     one gray level.
 
-    Required and modified keys: ``img`` (H, W, 3), BGR, or (H, W, C) or (H, W); uint8, uint16 or float32. Integers
-    are clipped to the range of their type. Brightness and contrast treat every band by itself if there are not
-    three. Saturation and hue need three bands. They leave one band as it is, as they do with a gray image.
+    Required and modified keys: ``img`` (H, W, 3), BGR, or (H, W, C) or (H, W); uint8, uint16 or float32.
+    Integers are clipped to the range of their type. Brightness and contrast treat every band by itself if
+    there are not three. Saturation and hue need three bands. They leave one band as it is, as they do with a
+    gray image.
 
     Args:
         brightness (float): x of the brightness, at least 0. 0 disables an operation. UniMatch uses 0.5.
@@ -99,8 +100,8 @@ class RandomGrayscale(BaseTransform):
     Up to one gray level, it equals MMCV's ``RandomGrayscale`` with ``keep_channels=True`` and
     ``channel_weights=(0.114, 0.587, 0.299)``, which computes in float64 and is 50 times slower.
 
-    Required and modified keys: ``img`` (H, W, 3), BGR; uint8, uint16 or float32. An image of one band, (H, W, 1) or
-    (H, W), is gray and does not change.
+    Required and modified keys: ``img`` (H, W, 3), BGR; uint8, uint16 or float32. An image of one band, (H,
+    W, 1) or (H, W), is gray and does not change.
 
     Args:
         prob (float): Probability of the conversion. UniMatch uses 0.2.
@@ -141,7 +142,8 @@ class GaussianBlur(BaseTransform):
     PIL approximates the Gaussian by three box filters. The result differs from OpenCV's ``GaussianBlur`` by
     up to 40 gray levels on noise.
 
-    Required and modified keys: ``img`` (H, W, C) or (H, W); uint8, uint16 or float32. Each band is blurred by itself.
+    Required and modified keys: ``img`` (H, W, C) or (H, W); uint8, uint16 or float32. Each band is blurred
+    by itself.
 
     Args:
         sigma_range (tuple[float, float]): Bounds (low, high) of the uniform standard deviation
