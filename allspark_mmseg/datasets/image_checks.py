@@ -51,7 +51,8 @@ def check_images(
     for key, leaf, loader, paths in checked:
         rows = [headers[path] for path in paths]
         problems = [f'{row.path} {row.problem}' for row in rows if row.problem]
-        sample = [rows[int(i)] for i in np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows)))]
+        rows = [row for row in rows if not row.problem]
+        sample = [rows[int(i)] for i in np.linspace(0, max(len(rows) - 1, 0), min(_SAMPLE, len(rows)))]
         pixels = _read_sample([row for row in rows if row.suspicious] + sample)
         problems += [f'{path} {report.problem}' for path, report in pixels.items() if report.problem]
         _refuse(key, problems, 'cannot be used', 'Replace or remove them.')
@@ -114,8 +115,7 @@ def _check_for_masks(key: str, dataset: BaseDataset, rows: list[ImageHeader]) ->
     own = [info['img_path'] for info in infos if info.get('seg_map_path') == info['img_path']]
     remedy = (
         "Set img_suffix to the end of the names of images (for example '.jpg'; then only these are images), "
-        'or '
-        'name the images, and their masks, in a list with ann_file.'
+        'or name the images, and their masks, in a list with ann_file.'
     )
     _refuse(key, [f'{path} is also its own mask' for path in own], 'are paired with themselves', remedy)
     groups: dict[str, list[ImageHeader]] = defaultdict(list)

@@ -1,5 +1,6 @@
 """Headers of image files: format, size, bands and bits, without decoding the pixels."""
 
+import contextlib
 import json
 import os
 import struct
@@ -133,14 +134,14 @@ def _read_tiff(path: str, file: BinaryIO, start: bytes, size: int) -> ImageHeade
     tags = TiffImagePlugin.ImageFileDirectory_v2(header)
     file.seek(tags.next)
     tags.load(file)
-    if _WIDTH not in tags or _HEIGHT not in tags:
-        return ImageHeader(path, 'is a TIFF file without the size of its image; it may be truncated')
     ends = [
         offset + count
         for offsets, counts in _OFFSETS_AND_SIZES
         for offset, count in zip(_values(tags, offsets), _values(tags, counts), strict=False)
     ]
-    if ends and max(ends) > size:
+    if not ends or _WIDTH not in tags or _HEIGHT not in tags:
+        return ImageHeader(path, 'is a TIFF file without size or pixels; it may be truncated')
+    if max(ends) > size:
         return ImageHeader(path, f'is truncated (it has {size} bytes, and its pixels end at {max(ends)})')
     return ImageHeader(
         path,
@@ -214,4 +215,5 @@ def write_cache(cache: Path, headers: Iterable[ImageHeader]) -> None:
         temporary.write_text(json.dumps({'format': _CACHE_FORMAT, 'headers': stored}))
         temporary.replace(cache)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()

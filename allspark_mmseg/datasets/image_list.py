@@ -59,8 +59,7 @@ def parse_list_line(line: str) -> tuple[str, str | None]:
     if len(columns) > 2:
         raise ValueError(
             f"expected 'image' or 'image mask', found {len(columns)} columns: {columns}. If names contain "
-            'spaces, '
-            'separate the two columns with a tab, and end a line without mask with a tab.'
+            'spaces, separate the two columns with a tab, and end a line without mask with a tab.'
         )
     return columns[0], columns[1] if len(columns) == 2 else None
 
@@ -272,7 +271,6 @@ class ImageListDataset(BaseSegDataset):
                         break
                     return (
                         f"Line {number} of the list has a name with spaces, '{name}'. Put a tab after it, "
-                        'also if '
-                        'no mask follows. '
+                        'also if no mask follows. '
                     )
         return ''
