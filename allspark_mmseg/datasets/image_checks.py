@@ -119,7 +119,7 @@ def _check_for_masks(key: str, dataset: BaseDataset, rows: list[ImageHeader]) ->
     )
     _refuse(key, [f'{path} is also its own mask' for path in own], 'are paired with themselves', remedy)
     groups: dict[str, list[ImageHeader]] = defaultdict(list)
-    for row in rows:
+    for row in {row.path: row for row in rows}.values():  # a list can name an image several times
         groups[_common_name(row.path)].append(row)
     doubles = [group for group in groups.values() if len(group) > 1]
     masks = [

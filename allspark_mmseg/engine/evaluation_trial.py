@@ -120,6 +120,8 @@ def _advise(reason: str) -> str:
         return 'Set val_dataloader.batch_size=1 (and that of test_dataloader).'
     if 'out of memory' in text or "can't allocate memory" in text:
         return "Predict by windows: model.test_cfg=dict(mode='slide', crop_size=(h, w), stride=(h, w))."
+    if 'channels' in text:
+        return 'Set in_channels of the backbone to the number of bands of the images.'
     if 'the mask' in text:
         return 'Put LoadAnnotations after the steps of the test pipeline that change the size.'
     return (

@@ -1,6 +1,7 @@
 """The length of the training against the length of the learning-rate schedule."""
 
 from collections.abc import Sequence
+from math import inf
 
 from mmengine.config import Config
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -45,7 +46,8 @@ def warn_of_schedule(runner: Runner, loop: BaseLoop) -> None:
         loop (BaseLoop): The loop of the config's ``train_cfg``.
     """
     schedulers = _as_list(runner.cfg.get('param_scheduler') or [])
-    last = max(schedulers, key=lambda one: one.get('begin', 0), default={})
+    # of a warm-up and the schedule after it, the second
+    last = max(schedulers, key=lambda one: (one.get('begin', 0), one.get('end', inf)), default={})
     length = training_length(runner.cfg)
     by_epoch = last.get('by_epoch', True)
     if not isinstance(last.get('end'), int) or not any(length.values()):

@@ -16,7 +16,7 @@ def noise(*bands: int, dtype: str = 'uint8', high: int | None = None) -> np.ndar
 
 
 def write_tiff(path: Path, pixels: np.ndarray) -> None:
-    """Write an uncompressed TIFF of any number of bands, as scientific cameras do; Pillow writes at most four."""
+    """Write an uncompressed TIFF of any number of bands above two. Pillow writes at most four."""
     height, width, bands = pixels.shape
     data = pixels.astype(pixels.dtype.newbyteorder('<')).tobytes()
     bits = np.full(bands, pixels.itemsize * 8, '<u2').tobytes()

@@ -59,7 +59,9 @@ def test_each_band_is_treated_as_an_image_of_one_band(name, seed, dtype, bands):
     for band in range(bands[0]):
         alone = run(ALIKE[name], np.ascontiguousarray(img[..., band]), seed)
         # OpenCV adds floats in another order, depending on the number of bands
-        np.testing.assert_allclose(out[..., band], alone, rtol=0 if dtype == 'uint8' else 1e-5, atol=TOLERANCE[dtype])
+        np.testing.assert_allclose(
+            out[..., band], alone, rtol=0 if dtype == 'uint8' else 1e-5, atol=TOLERANCE[dtype]
+        )
 
 
 @pytest.mark.parametrize('dtype', DTYPES)

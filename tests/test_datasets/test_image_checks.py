@@ -48,7 +48,11 @@ REFUSED = {
     'deep colors': ('png RGB16', {}, r'high=65535'),
     'deep gray': ('png L16', dict(color_type='grayscale'), "color_type='grayscale' keeps only"),
     'floats': ('tif F', {}, r'has 32 bits per band.*low=0, high=255'),
-    'four bands': ('tif 4x8', {}, r"more bands than the 3 that color_type='color' keeps: \S+/z\.tif has 4 bands"),
+    'four bands': (
+        'tif 4x8',
+        {},
+        r"more bands than the 3 that color_type='color' keeps: \S+/z\.tif has 4 bands",
+    ),
     'other bands': ('png L', UNCHANGED, r'which differ: 2 of 3 bands and 8 bits, 1 of 1 bands and 8 bits'),
     'other bits': ('png RGB16', UNCHANGED, r'1 of 3 bands and 16 bits'),
     'opacity': ('png RGBA', UNCHANGED, r'1 of 4 bands and 8 bits'),
@@ -93,7 +97,9 @@ def test_a_web_page_and_a_truncated_file_are_named_together(tmp_path, log):
         write('jpg RGB', tmp_path / name)
     (tmp_path / 'b.jpg').write_text('<!doctype html>')
     cut(tmp_path / 'c.jpg')
-    with pytest.raises(ValueError, match=r'2 image\(s\) cannot be used: \S+b\.jpg is a web page .*c\.jpg is trunc'):
+    with pytest.raises(
+        ValueError, match=r'2 image\(s\) cannot be used: \S+b\.jpg is a web page .*c\.jpg is trunc'
+    ):
         check(folder_of(tmp_path))
 
 
@@ -123,7 +129,9 @@ def test_masks_among_the_images_are_recognized(case, tmp_path, log):
     for name in 'abc':
         write('jpg RGB', tmp_path / name)
         BESIDE[case](tmp_path, name)
-    with pytest.raises(ValueError, match=r'3 image\(s\) (look like masks: \S+png, beside a\.jpg|exist twice)'):
+    with pytest.raises(
+        ValueError, match=r'3 image\(s\) (look like masks: \S+png, beside a\.jpg|exist twice)'
+    ):
         check(folder_of(tmp_path))
     check(folder_of(tmp_path, img_suffix='.jpg'))
 
@@ -164,6 +172,12 @@ def test_images_that_are_probably_not_meant(case, tmp_path, log):
     assert len(warnings) == 1 and warnings[0].startswith(f'train_dataloader: {message}')
 
 
+def test_an_image_that_a_list_names_twice_is_no_mask(tmp_path, log):
+    path = write('jpg RGB', tmp_path / 'a')
+    (tmp_path / 'list.txt').write_text(f'{path}\n{path}')
+    assert set(check(folder_of(tmp_path, ann_file=str(tmp_path / 'list.txt')))) == {str(path)}
+
+
 def test_what_was_found_is_logged(tmp_path, log):
     for name in 'abc':
         write('jpg RGB', tmp_path / name)
@@ -171,7 +185,9 @@ def test_what_was_found_is_logged(tmp_path, log):
     check(folder_of(tmp_path), cache=tmp_path / 'headers.json')
     check(folder_of(tmp_path), cache=tmp_path / 'headers.json')
     texts = [text for _, text in log]
-    assert 'train_dataloader: 4 images (3 JPEG RGB 8 bits, 1 PNG RGB 8 bits), 9 x 7 to 30 x 20 pixels.' in texts
+    assert (
+        'train_dataloader: 4 images (3 JPEG RGB 8 bits, 1 PNG RGB 8 bits), 9 x 7 to 30 x 20 pixels.' in texts
+    )
     assert re.match(r'Images: read 4 headers, took 0 from the cache, in \d', texts[1])
     assert re.match(r'Images: read 0 headers, took 4 from the cache, in \d', texts[3])
 

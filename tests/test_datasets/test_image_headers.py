@@ -93,7 +93,9 @@ def test_a_file_with_a_problem_is_read_again(tmp_path):
     assert read_headers([str(tmp_path / 'a.jpg')], tmp_path / 'headers.json') == (headers, 1)
 
 
-@pytest.mark.parametrize('content', ['', 'no json', '[]', json.dumps(dict(format=0, headers={})), '{"format": 1}'])
+@pytest.mark.parametrize(
+    'content', ['', 'no json', '[]', json.dumps(dict(format=0, headers={})), '{"format": 1}']
+)
 def test_a_damaged_cache_is_no_error(content, tmp_path):
     path = str(write('png RGB', tmp_path / 'a'))
     (tmp_path / 'headers.json').write_text(content)
