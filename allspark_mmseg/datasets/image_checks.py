@@ -158,6 +158,7 @@ def _check_loss(
                 "Expected one kind, for example with color_type='color' (three bands of 8 bits). Convert the "
                 f'others, or change color_type of LoadImageFromFile. {_SKIP}'
             )
+        _check_loaded(key, rows, loader)
         return
     deep = [row for row in rows if row.bits > 8]
     if deep:
@@ -180,6 +181,29 @@ def _check_loss(
         f'have more bands than the {kept} that color_type={color!r} keeps',
         "Set color_type='unchanged' in LoadImageFromFile to train on all bands (in_channels of the backbone, "
         'and mean and std of the data_preprocessor, then have that many), or convert the files.',
+    )
+
+
+def _check_loaded(key: str, rows: list[ImageHeader], loader: LoadImageFromFile) -> None:
+    """Load an image of each kind: OpenCV reads one band, or nothing, of some TIFF files."""
+    problems = []
+    for row in {(row.format, row.mode, row.bands, row.bits): row for row in rows}.values():
+        try:
+            img = loader({'img_path': row.path})['img']
+        except (AssertionError, ImportError, OSError, ValueError) as error:
+            problems.append(f'{row.path} ({error})')
+            continue
+        expected = (row.height, row.width, row.bands if loader.imdecode_backend == 'tifffile' else
+        _kept_bands(row)) found = (*img.shape, 1)[:3]
+        if found != expected:
+            problems.append(f'{row.path} is loaded as {found}, expected {expected} (height, width, bands)')
+    _refuse(
+        key,
+        problems,
+        f'are not loaded completely with imdecode_backend={loader.imdecode_backend!r}',
+        "For TIFF files, set imdecode_backend='tifffile' in LoadImageFromFile (pip install tifffile), with "
+        "the bands "
+        'as the last axis; or write a transform that loads them.',
     )
 
 

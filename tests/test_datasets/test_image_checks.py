@@ -72,6 +72,20 @@ def test_images_that_would_lose_something(case, tmp_path, log):
     assert 'StartupCheckHook(images=False) skips this check.' in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ('kind', 'backend', 'message'),
+    [
+        ('tif 4x8', 'cv2', r'a\.tif is loaded as \(20, 30, 1\), expected \(20, 30, 4\)'),
+        ('tif 7x16', 'cv2', r'a\.tif \(failed to load image'),
+    ],
+)
+def test_bands_that_opencv_does_not_read(kind, backend, message, tmp_path, log):
+    write(kind, tmp_path / 'a')
+    message = rf"not loaded completely with imdecode_backend='{backend}': \S+{message}.*pip install tifffile"
+    with pytest.raises(ValueError, match=message):
+        check(folder_of(tmp_path, dict(UNCHANGED, imdecode_backend=backend)))
+
+
 ACCEPTED = [
     ('png RGB', {}),
     ('png P', {}),
@@ -81,13 +95,14 @@ ACCEPTED = [
     ('tif RGBA', {}),
     ('webp RGB', {}),
     ('png P', UNCHANGED),
-    ('png L16', dict(imdecode_backend='tifffile')),
+    ('png L16', UNCHANGED),
+    ('tif F', UNCHANGED),
 ]
 
 
 @pytest.mark.parametrize(('kind', 'loader'), ACCEPTED, ids=str)
 def test_images_that_lose_nothing(kind, loader, tmp_path, log):
-    beside = 'png L16' if 'L16' in kind else 'jpg RGB'
+    beside = kind if kind in ('png L16', 'tif F') else 'jpg RGB'
     path, other = write(kind, tmp_path / 'a'), write(beside, tmp_path / 'b')
     assert set(check(folder_of(tmp_path, loader))) == {str(path), str(other)}
 

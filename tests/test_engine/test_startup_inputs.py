@@ -126,7 +126,7 @@ def test_values_that_are_not_normalized(config, check, tmp_path):
 
 
 def test_a_rare_transform_of_color_is_refused_before_training(config, check, tmp_path):
-    path = write('tif 4x8', tmp_path / 'four')
+    path = write('tif RGBA', tmp_path / 'four')
     jitter = dict(type='allspark_mmseg.ColorJitter', hue=0.2)
     for stream in STREAMS:
         pipeline = config.train_dataloader.dataset[stream].pipeline
