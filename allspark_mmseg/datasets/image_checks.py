@@ -13,14 +13,13 @@ from mmengine.dataset import BaseDataset
 from mmengine.dist import all_gather_object, get_dist_info
 from mmengine.logging import print_log
 
-from ..utils import join_first
 from .image_headers import ImageHeader, read_headers, write_cache
 from .image_pixels import PixelReport, read_pixels
+from .loaded_images import check_loading, refuse
 
 _SAMPLE = 16  # images of a source that are decoded
 _MASK_ENDINGS = ('_mask', '_masks', '_label', '_labels', '_gt', '_seg', '-mask', '-label')
 _MAX_DOUBLES = 0.5  # share of images that have a second file of the same name
-_SKIP = 'StartupCheckHook(images=False) skips this check.'
 
 
 def check_images(
@@ -55,9 +54,9 @@ def check_images(
         sample = [rows[int(i)] for i in np.linspace(0, max(len(rows) - 1, 0), min(_SAMPLE, len(rows)))]
         pixels = _read_sample([row for row in rows if row.suspicious] + sample)
         problems += [f'{path} {report.problem}' for path, report in pixels.items() if report.problem]
-        _refuse(key, problems, 'cannot be used', 'Replace or remove them.')
+        refuse(key, problems, 'cannot be used', 'Replace or remove them.')
         _check_for_masks(key, leaf, rows)
-        _check_loss(key, rows, loader, pixels)
+        check_loading(key, rows, loader, pixels)
         _describe(key, leaf, rows, pixels, drops_opacity=loader.color_type != 'unchanged')
     seconds = time.monotonic() - start
     skipped = sorted({key for key, leaf in sources if not _loader(leaf)})
@@ -104,11 +103,6 @@ def _read_sample(rows: list[ImageHeader]) -> dict[str, PixelReport]:
     return {path: report for share in shares for path, report in share.items()}
 
 
-def _refuse(key: str, problems: list[str], what: str, remedy: str) -> None:
-    if problems:
-        raise ValueError(f'{key}: {len(problems)} image(s) {what}: {join_first(problems)}. {remedy} {_SKIP}')
-
-
 def _check_for_masks(key: str, dataset: BaseDataset, rows: list[ImageHeader]) -> None:
     """Refuse masks that lie among the images of a folder."""
     infos = (dataset.get_data_info(index) for index in range(min(len(dataset), 100)))
@@ -117,7 +111,7 @@ def _check_for_masks(key: str, dataset: BaseDataset, rows: list[ImageHeader]) ->
         "Set img_suffix to the end of the names of images (for example '.jpg'; then only these are images), "
         'or name the images, and their masks, in a list with ann_file.'
     )
-    _refuse(key, [f'{path} is also its own mask' for path in own], 'are paired with themselves', remedy)
+    refuse(key, [f'{path} is also its own mask' for path in own], 'are paired with themselves', remedy)
     groups: dict[str, list[ImageHeader]] = defaultdict(list)
     for row in {row.path: row for row in rows}.values():  # a list can name an image several times
         groups[_common_name(row.path)].append(row)
@@ -128,10 +122,10 @@ def _check_for_masks(key: str, dataset: BaseDataset, rows: list[ImageHeader]) ->
         for row in group
         if row.bands == 1 and max(one.bands for one in group) > 1
     ]
-    _refuse(key, masks, 'look like masks', remedy)
+    refuse(key, masks, 'look like masks', remedy)
     if len(doubles) > _MAX_DOUBLES * len(groups):
         names = [' and '.join(osp.basename(row.path) for row in group) for group in doubles]
-        _refuse(key, names, 'exist twice; one of each may be a mask', remedy)
+        refuse(key, names, 'exist twice; one of each may be a mask', remedy)
 
 
 def _common_name(path: str) -> str:
@@ -139,84 +133,6 @@ def _common_name(path: str) -> str:
     for ending in _MASK_ENDINGS:
         stem = stem.removesuffix(ending)
     return stem
-
-
-def _check_loss(
-    key: str, rows: list[ImageHeader], loader: LoadImageFromFile, pixels: dict[str, PixelReport]
-) -> None:
-    """Refuse a loader that drops bits or bands, and images that differ after loading."""
-    color = loader.color_type
-    if color == 'unchanged' or loader.imdecode_backend == 'tifffile':
-        kinds = Counter((_kept_bands(row), row.bits) for row in rows)
-        # one bit and eight bits both become one byte
-        if len({(bands, max(bits, 8)) for bands, bits in kinds}) > 1:
-            found = ', '.join(
-                f'{count} of {bands} bands and {bits} bits' for (bands, bits), count in kinds.items()
-            )
-            raise ValueError(
-                f"{key}: color_type='unchanged' keeps the bands of the files, which differ: {found}. "
-                "Expected one kind, for example with color_type='color' (three bands of 8 bits). Convert the "
-                f'others, or change color_type of LoadImageFromFile. {_SKIP}'
-            )
-        _check_loaded(key, rows, loader)
-        return
-    deep = [row for row in rows if row.bits > 8]
-    if deep:
-        low, high = _value_range([pixels[row.path] for row in deep if row.path in pixels])
-        _refuse(
-            key,
-            [f'{row.path} has {row.bits} bits per band' for row in deep],
-            f'have more than 8 bits per band, of which color_type={color!r} keeps only the highest 8',
-            f"Load them with dict(type='LoadImageFromFile', color_type='unchanged') and then dict(type="
-            f"'allspark_mmseg.ScaleIntensity', low={low}, high={high}), in the pipelines of all streams; add "
-            'bands=3 for gray images and a network for color images.',
-        )
-    kept = 1 if color.startswith('grayscale') else 3
-    many = [
-        row for row in rows if row.bands - row.alpha > kept and row.mode != 'CMYK' and row.format == 'TIFF'
-    ]
-    _refuse(
-        key,
-        [f'{row.path} has {row.bands} bands' for row in many],
-        f'have more bands than the {kept} that color_type={color!r} keeps',
-        "Set color_type='unchanged' in LoadImageFromFile to train on all bands (in_channels of the backbone, "
-        'and mean and std of the data_preprocessor, then have that many), or convert the files.',
-    )
-
-
-def _check_loaded(key: str, rows: list[ImageHeader], loader: LoadImageFromFile) -> None:
-    """Load an image of each kind: OpenCV reads one band, or nothing, of some TIFF files."""
-    problems = []
-    for row in {(row.format, row.mode, row.bands, row.bits): row for row in rows}.values():
-        try:
-            img = loader({'img_path': row.path})['img']
-        except (AssertionError, ImportError, OSError, ValueError) as error:
-            problems.append(f'{row.path} ({error})')
-            continue
-        expected = (row.height, row.width, row.bands if loader.imdecode_backend == 'tifffile' else
-        _kept_bands(row)) found = (*img.shape, 1)[:3]
-        if found != expected:
-            problems.append(f'{row.path} is loaded as {found}, expected {expected} (height, width, bands)')
-    _refuse(
-        key,
-        problems,
-        f'are not loaded completely with imdecode_backend={loader.imdecode_backend!r}',
-        "For TIFF files, set imdecode_backend='tifffile' in LoadImageFromFile (pip install tifffile), with "
-        "the bands "
-        'as the last axis; or write a transform that loads them.',
-    )
-
-
-def _kept_bands(row: ImageHeader) -> int:
-    """Return the bands of an array that OpenCV loads unchanged."""
-    return {'P': 3, 'PA': 4, 'LA': 4, 'CMYK': 3}.get(row.mode, row.bands)
-
-
-def _value_range(reports: list[PixelReport]) -> tuple[int, int]:
-    """Return a range that holds all values of a sample: 0 to a power of two minus 1 if they are positive."""
-    low = min((report.low for report in reports), default=0)
-    high = max((report.high for report in reports), default=65535)
-    return (0 if low >= 0 else int(np.floor(low))), max(2 ** int(np.ceil(np.log2(max(high, 1) + 1))) - 1, 1)
 
 
 def _describe(
