@@ -76,8 +76,10 @@ def check_loading(
         key,
         [f'{row.path} has {row.bands} bands' for row in many],
         f'have more bands than the {kept} that color_type={color!r} keeps',
-        "Set color_type='unchanged' in LoadImageFromFile to train on all bands (in_channels of the backbone, "
-        'and mean and std of the data_preprocessor, then have that many), or convert the files.',
+        "Set color_type='unchanged' in LoadImageFromFile to train on all bands, in_channels of the backbone, "
+        "and data_preprocessor=dict(type='allspark_mmseg.MultiViewSegDataPreProcessor', mean=[...], "
+        'std=[...]) with a '
+        'number for each band; or convert the files.',
     )
 
 

@@ -124,12 +124,15 @@ def _check_bands(dataset: BaseDataset, example: dict, preprocessor: object) -> N
     mean, inputs = getattr(preprocessor, 'mean', None), example['inputs']
     tensors = dict(inputs.items()) if isinstance(inputs, BaseDataElement) else {'': inputs}
     for view, tensor in tensors.items():
-        if mean is not None and len(tensor) != len(mean):
+        # one mean for all bands, or one band for several means, is repeated
+        if mean is not None and len(tensor) != len(mean) and 1 not in (len(tensor), len(mean)):
             raise ValueError(
                 f'train_dataloader: {dataset.get_data_info(0).get("img_path")} has {len(tensor)} bands'
                 f'{f" in the view {view}" if view else ""}, but mean and std of the data_preprocessor have '
-                f'{len(mean)}. Set mean, std and in_channels of the backbone to {len(tensor)} bands, or '
-                "change color_type of LoadImageFromFile ('color' makes three bands of 8 bits)."
+                f'{len(mean)}. Set '
+                f'data_preprocessor=dict(type="allspark_mmseg.MultiViewSegDataPreProcessor", mean=[...], '
+                f'std=[...]) with {len(tensor)} numbers each and in_channels={len(tensor)} of the '
+                "backbone, or change color_type of LoadImageFromFile ('color' makes three bands of 8 bits)."
             )
 
 

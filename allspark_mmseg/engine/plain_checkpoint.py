@@ -40,7 +40,10 @@ def plain_config(cfg: Config) -> Config:
     model = _without_class_weights(dict(cfg.model.segmentor))
     preprocessor = model.get('data_preprocessor') or cfg.model.get('data_preprocessor')
     preprocessor = preprocessor or cfg.get('data_preprocessor') or {}
-    model['data_preprocessor'] = {**preprocessor, 'type': 'SegDataPreProcessor'}
+    # MMSegmentation's own class has one or three means
+    usual = len(preprocessor.get('mean') or ()) in (0, 1, 3)
+    kind = 'SegDataPreProcessor' if usual else 'allspark_mmseg.MultiViewSegDataPreProcessor'
+    model['data_preprocessor'] = {**preprocessor, 'type': kind}
     parts: dict[str, Any] = {key: cfg[key] for key in _TEST_KEYS if key in cfg}
     if 'val_dataloader' in parts:
         parts['val_cfg'] = dict(type='ValLoop')

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from allspark_mmseg.engine import ClassStatisticsHook, StartupCheckHook
+from allspark_mmseg.engine.plain_checkpoint import plain_config
 
 from ..helpers.odd_images import cut, write
 from .conftest import log_lines
@@ -112,12 +113,23 @@ def test_twelve_bits_as_the_message_says(config, check, tmp_path):
 
 
 def test_bands_of_the_data_preprocessor(config, check, tmp_path):
-    deep_images(config, tmp_path, [UNCHANGED, SCALE])
+    path = write('tif RGBA', tmp_path / 'four')
+    for stream in STREAMS:
+        config.train_dataloader.dataset[stream].pipeline[0] = UNCHANGED
+        own_list(config, tmp_path, [(path, mask(tmp_path / f'{stream}.png', range(4), (20, 30)))] * 2, stream)
+    config.train_dataloader.dataset.allow_overlap = True
     message = refusal(check, config)
     assert (
-        'deep.png has 1 bands in the view labeled, but mean and std of the data_preprocessor have 3'
+        'four.tif has 4 bands in the view labeled, but mean and std of the data_preprocessor have 3'
         in message
     )
+    preprocessor = config.model.segmentor.data_preprocessor
+    config.model.segmentor.backbone.in_channels = 4
+    preprocessor.update(
+        type='allspark_mmseg.MultiViewSegDataPreProcessor', mean=[120.0] * 4, std=[60.0, 60.0, 60.0, 90.0]
+    )
+    check(config)
+    assert plain_config(config).model.data_preprocessor.type == preprocessor.type
 
 
 def test_values_that_are_not_normalized(config, check, tmp_path):

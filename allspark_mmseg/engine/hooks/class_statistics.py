@@ -1,6 +1,7 @@
 """Hook that logs statistics of each class."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from mmengine.dist import master_only
@@ -74,7 +75,7 @@ class ClassStatisticsHook(Hook):
             runner.visualizer.add_scalars(scalars, step=runner.iter + 1)
 
     def _warn_of_sink(self, runner: Runner, names: Sequence[str]) -> None:
-        share = (self._share / self._steps).tolist()
+        share = (cast(torch.Tensor, self._share) / self._steps).tolist()
         self._share, self._steps = None, 0
         index = max(range(len(share)), key=share.__getitem__)
         labeled = _labeled_share(runner, index)

@@ -134,7 +134,12 @@ class StartupCheckHook(Hook):
     def _check_images(self, runner: Runner, datasets: dict[str, Dataset]) -> dict[str, ImageHeader]:
         if not self.images:
             return {}
-        sources = [(key, leaf) for key, dataset in datasets.items() for leaf in leaf_datasets(dataset)]
+        sources = [
+            (stream, leaf)
+            for key, dataset in datasets.items()
+            for stream, part in _streams(key, dataset)
+            for leaf in leaf_datasets(part)
+        ]
         folder = Path(getattr(sources[0][1], 'data_root', None) or '.', _CACHE_FOLDER)
         cache = (folder if folder.is_dir() else Path(runner.work_dir)) / _CACHE
         return check_images(sources, limit=self.max_images, cache=cache)
@@ -191,6 +196,14 @@ class StartupCheckHook(Hook):
             _check_method(source, checkpoint, model)
             if isinstance(model, SemiSegmentor):
                 model.check_resume(source, stored)
+
+
+def _streams(key: str, dataset: Dataset) -> list[tuple[str, Dataset]]:
+    """Return the parts of a data set, with the keys of a config that they have."""
+    if not isinstance(dataset, SemiDataset):
+        return [(key, dataset)]
+    unlabeled = [(f'{key}.dataset.unlabeled', part) for part in dataset.unlabeled]
+    return [(f'{key}.dataset.labeled', dataset.labeled), *unlabeled]
 
 
 def _check_classes(key: str, dataset: BaseDataset, model: nn.Module) -> None:
