@@ -16,6 +16,8 @@ from mmengine.device import get_device
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from ..engine import default_work_dir, prepare_launch
+from ..engine.schedule_length import scale_schedule, training_length
+from ..losses.cross_entropy import BALANCED
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -55,7 +57,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         '--cfg-options',
         nargs='+',
         action=DictAction,
-        help='override settings of the config: key=value, nested keys as a.b.c=value',
+        help='override settings of the config: key=value, nested keys as a.b.c=value; another '
+        'train_cfg.max_epochs or max_iters also scales the learning-rate schedule',
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
@@ -88,7 +91,15 @@ def read_config(args: argparse.Namespace) -> Config:
     """
     cfg = Config.fromfile(args.config)
     if args.cfg_options is not None:
+        length = training_length(cfg)
         cfg.merge_from_dict(args.cfg_options)
+        own_schedule = any(key.startswith('param_scheduler') for key in args.cfg_options)
+        if not own_schedule and (change := scale_schedule(cfg, length)):
+            print(f'--cfg-options: {change}')
+    if count := use_weighted_loss(cfg.get('model')):
+        print(
+            f"class_weight: {count} loss(es) are allspark_mmseg.CrossEntropyLoss instead of MMSegmentation's."
+        )
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
     if args.amp:
         use_mixed_precision(cfg, args.amp)
@@ -106,6 +117,28 @@ def read_config(args: argparse.Namespace) -> Config:
     if args.resume not in (None, 'auto'):
         cfg.load_from = args.resume
     return cfg
+
+
+def use_weighted_loss(node: object) -> int:
+    """Replace MMSegmentation's cross-entropy where its class weights fail, in place.
+
+    It raises an IndexError with ``avg_non_ignore=True``, and takes ``'balanced'`` for a file.
+
+    Args:
+        node (object): The config of a model, or a part of it.
+
+    Returns:
+        int: Number of losses that are now ``allspark_mmseg.CrossEntropyLoss``.
+    """
+    if isinstance(node, dict):
+        weights = node.get('class_weight')
+        plain = node.get('type') in ('CrossEntropyLoss', 'mmseg.CrossEntropyLoss')
+        fails = plain and weights is not None and (node.get('avg_non_ignore') or weights == BALANCED)
+        if fails and not node.get('use_sigmoid'):
+            node['type'] = 'allspark_mmseg.CrossEntropyLoss'
+            return 1
+        return sum(use_weighted_loss(value) for value in node.values())
+    return sum(use_weighted_loss(value) for value in node) if isinstance(node, list | tuple) else 0
 
 
 def use_mixed_precision(cfg: Config, kind: str) -> None:

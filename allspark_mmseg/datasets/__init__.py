@@ -12,6 +12,7 @@ from .transforms import (
     RandomResizeLongSide,
     RandomScaleCropFlip,
     RareClassCrop,
+    ScaleIntensity,
 )
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     'RandomResizeLongSide',
     'RandomScaleCropFlip',
     'RareClassCrop',
+    'ScaleIntensity',
     'SemiDataset',
     'TwoCrops',
     'format_list_line',

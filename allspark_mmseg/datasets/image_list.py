@@ -58,8 +58,8 @@ def parse_list_line(line: str) -> tuple[str, str | None]:
         columns = [line] if line.lower().endswith(IMAGE_SUFFIXES) else line.split()
     if len(columns) > 2:
         raise ValueError(
-            f"expected 'image' or 'image mask', found {len(columns)} columns: {columns}. Separate the two "
-            'columns with a tab.'
+            f"expected 'image' or 'image mask', found {len(columns)} columns: {columns}. If names contain "
+            'spaces, separate the two columns with a tab, and end a line without mask with a tab.'
         )
     return columns[0], columns[1] if len(columns) == 2 else None
 
@@ -220,6 +220,8 @@ class ImageListDataset(BaseSegDataset):
                 'where the images are, or name a list with ann_file.'
             )
         names = self._files.list_dir_or_file(folder, list_dir=False, recursive=True)
+        # hidden folders hold thumbnails, trash, or what this package wrote (.allspark)
+        names = [name for name in names if not any(part.startswith('.') for part in name.split('/'))]
         if self.img_suffix:
             names = [name for name in names if name.endswith(self.img_suffix)]
         else:
@@ -252,7 +254,23 @@ class ImageListDataset(BaseSegDataset):
             which, what = (missing, 'do not exist') if missing else (empty, 'are empty files')
             raise FileNotFoundError(
                 f'{self._source}: expected {len(paths)} {kind}, found that {len(which)} of them {what}:\n'
-                f'{format_paths(which)}\nCheck that the data are complete and that data_root '
-                f"'{self.data_root}', data_prefix and seg_map_suffix '{self.seg_map_suffix}' fit them. A tab "
-                'separates the columns of a list whose paths contain spaces.'
+                f'{format_paths(which)}\n{self._guess_spaces()}Check that the data are complete and that '
+                f"data_root '{self.data_root}', data_prefix and seg_map_suffix '{self.seg_map_suffix}' fit "
+                'them. A tab separates the columns of a list whose paths contain spaces.'
             )
+
+    def _guess_spaces(self) -> str:
+        """Return a sentence about the first line whose path was cut at a space, or nothing."""
+        text = self._files.get_text(self.ann_file) if self.ann_file else ''
+        for number, line in enumerate(text.splitlines(), start=1):
+            words = line.strip().split(' ')
+            for end in range(len(words), 1, -1):
+                name = ' '.join(words[:end])
+                if '\t' not in line and self._files.isfile(osp.join(self.data_root or '', name)):
+                    if parse_list_line(line)[0] == name:
+                        break
+                    return (
+                        f"Line {number} of the list has a name with spaces, '{name}'. Put a tab after it, "
+                        'also if no mask follows. '
+                    )
+        return ''

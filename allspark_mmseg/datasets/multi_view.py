@@ -26,6 +26,7 @@ or None.
 """
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -80,12 +81,12 @@ class MultiView(BaseTransform):
         """Make the views of one image.
 
         Args:
-            results (dict): Result dict of the pipeline: ``img`` (H, W, 3) uint8, maps (H, W), paths. The
+            results (dict): Result dict of the pipeline: ``img`` (H, W, C), maps (H, W), paths. The
                 transforms of the last view can change it in place.
 
         Returns:
             dict: ``inputs`` and ``data_samples``. Both are a ``BaseDataElement`` with one field for each
-            view. A field of ``inputs`` is a tensor (3, H, W) uint8, and a field of ``data_samples`` is a
+            view. A field of ``inputs`` is a tensor (C, H, W), and a field of ``data_samples`` is a
             ``SegDataSample``.
 
         Raises:
@@ -147,7 +148,7 @@ class TwoCrops(BaseTransform):
         """Make the views of one image.
 
         Args:
-            results (dict): Result dict of the pipeline: ``img`` (H, W, 3) uint8, maps (H, W), paths. The
+            results (dict): Result dict of the pipeline: ``img`` (H, W, C), maps (H, W), paths. The
                 transforms can change it in place.
 
         Returns:
@@ -200,12 +201,28 @@ def _make_view(name: str, steps: Compose, results: dict) -> dict:
 
 @MODELS.register_module()
 class MultiViewSegDataPreProcessor(SegDataPreProcessor):
-    """MMSegmentation's ``SegDataPreProcessor`` that also batches named views. It has the same arguments.
+    """MMSegmentation's ``SegDataPreProcessor`` that also batches named views and images of any number of
+    bands.
 
-    Inputs and outputs are described at the top of :mod:`allspark_mmseg.datasets.multi_view`. Every view is
-    normalized, padded and stacked separately, so the sizes of two views can differ. ``batch_augments`` draws
-    new random numbers for each view.
+    It has the same arguments. Inputs and outputs are described at the top of
+    :mod:`allspark_mmseg.datasets.multi_view`. Every view is normalized, padded and stacked separately, so the
+    sizes of two views can differ. ``batch_augments`` draws new random numbers for each view.
+
+    Args:
+        mean (Sequence[float], optional): Mean of each of C bands; MMSegmentation's class allows one or three.
+        std (Sequence[float], optional): Standard deviation of each of C bands.
+        **kwargs: Other arguments of ``SegDataPreProcessor``.
     """
+
+    def __init__(
+        self, mean: Sequence[float] | None = None, std: Sequence[float] | None = None, **kwargs: Any
+    ) -> None:
+        if mean is None or std is None or len(mean) in (1, 3) or len(mean) != len(std):
+            super().__init__(mean, std, **kwargs)
+            return
+        super().__init__(mean[:1], std[:1], **kwargs)
+        for name, values in (('mean', mean), ('std', std)):
+            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
     def forward(self, data: dict, training: bool = False) -> dict[str, Any]:
         """Move a batch to the device, normalize, pad and stack it.

@@ -8,6 +8,7 @@ from functools import lru_cache
 from mmengine.dataset import BaseDataset, ConcatDataset
 from mmengine.logging import print_log
 from mmseg.registry import DATASETS as MMSEG_DATASETS
+from torch.utils.data import Dataset
 
 from ..registry import DATASETS
 from ..utils import format_paths, require
@@ -165,6 +166,14 @@ def _build_source(name: str, source: dict, split: str | None, defaults: dict) ->
                 f'{name}=dict(data_prefix=dict(img_path=...)) to a folder.'
             )
     return MMSEG_DATASETS.build(own)
+
+
+def leaf_datasets(dataset: Dataset) -> list:
+    """Return the data sets inside nested ConcatDatasets and RepeatDatasets, or the data set itself."""
+    children = getattr(dataset, 'datasets', None) or (
+        [dataset.dataset] if hasattr(dataset, 'dataset') else []
+    )
+    return [leaf for child in children for leaf in leaf_datasets(child)] or [dataset]
 
 
 def image_files(parts: Sequence[BaseDataset | ConcatDataset]) -> set[str]:

@@ -4,6 +4,7 @@ from .checkpoint import AtomicLocalBackend, load_checkpoint_file, use_safe_loadi
 from .hooks import (
     ChannelsLastHook,
     ClassStatisticsHook,
+    ClassWeightHook,
     CompileBackboneHook,
     MeanTeacherHook,
     PseudoLabelQualityHook,
@@ -23,6 +24,7 @@ __all__ = [
     'BFloat16OptimWrapper',
     'ChannelsLastHook',
     'ClassStatisticsHook',
+    'ClassWeightHook',
     'CompileBackboneHook',
     'MeanTeacherHook',
     'PhaseTrainLoop',

@@ -37,16 +37,30 @@ def plain_config(cfg: Config) -> Config:
         Config: ``model`` is the plain segmentor with a ``SegDataPreProcessor``; ``val_*`` and ``test_*`` are
         those of the run, with MMEngine's loops.
     """
-    model = dict(cfg.model.segmentor)
+    model = _without_class_weights(dict(cfg.model.segmentor))
     preprocessor = model.get('data_preprocessor') or cfg.model.get('data_preprocessor')
     preprocessor = preprocessor or cfg.get('data_preprocessor') or {}
-    model['data_preprocessor'] = {**preprocessor, 'type': 'SegDataPreProcessor'}
+    # MMSegmentation's own class has one or three means
+    usual = len(preprocessor.get('mean') or ()) in (0, 1, 3)
+    kind = 'SegDataPreProcessor' if usual else 'allspark_mmseg.MultiViewSegDataPreProcessor'
+    model['data_preprocessor'] = {**preprocessor, 'type': kind}
     parts: dict[str, Any] = {key: cfg[key] for key in _TEST_KEYS if key in cfg}
     if 'val_dataloader' in parts:
         parts['val_cfg'] = dict(type='ValLoop')
     if 'test_dataloader' in parts:
         parts['test_cfg'] = dict(type='TestLoop')
     return Config({**parts, 'model': model})
+
+
+def _without_class_weights(node: Any) -> Any:
+    """Copy a config with MMSegmentation's loss, because prediction needs neither weights nor this package."""
+    if isinstance(node, dict):
+        node = {key: _without_class_weights(value) for key, value in node.items()}
+        if node.get('type') == 'allspark_mmseg.CrossEntropyLoss':
+            node.pop('class_weight', None)
+            node['type'] = 'CrossEntropyLoss'
+        return node
+    return [_without_class_weights(value) for value in node] if isinstance(node, list) else node
 
 
 def save_plain_checkpoint(runner: Runner, segmentor: nn.Module, path: Path, meta: dict[str, Any]) -> None:

@@ -29,6 +29,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
     startup_check=dict(type='allspark_mmseg.StartupCheckHook'),
+    class_weights=dict(type='allspark_mmseg.ClassWeightHook'),
     mean_teacher=dict(type='allspark_mmseg.MeanTeacherHook'),
     sync_bn_stats=dict(type='allspark_mmseg.SyncBNStatsHook'),
     class_statistics=dict(type='allspark_mmseg.ClassStatisticsHook', interval=200),

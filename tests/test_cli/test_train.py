@@ -1,11 +1,15 @@
-"""What train.py resumes from, when the config has load_from."""
+"""How the command line changes a config: what a run resumes from, and which loss it has."""
 
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmseg.registry import MODELS
 
 from allspark_mmseg.cli import train
+from allspark_mmseg.losses import CrossEntropyLoss
+
+from ..helpers.configs import CONFIGS
 
 
 @pytest.fixture
@@ -46,3 +50,33 @@ def test_resume_takes_the_last_checkpoint_of_the_work_dir(read, tmp_path):
 def test_a_named_checkpoint_wins(read):
     cfg = read('--resume', 'other.pth')
     assert (cfg.load_from, cfg.resume) == ('other.pth', True)
+
+
+@pytest.mark.parametrize('weights', ["'balanced'", '[1.0, 2.0, 1.0]'])
+@pytest.mark.parametrize('recipe', ['allspark', 'fixmatch', 'supervised'])
+def test_class_weight_alone_works_with_every_recipe(weights, recipe, tmp_path, capsys):
+    """MMSegmentation's loss, which the configs have, would fail."""
+    head = f'decode_head=dict(loss_decode=dict(class_weight={weights}))'
+    model = {
+        'allspark': f'segmentor=dict({head.replace("dict(", "dict(decoder=dict(", 1)}))',
+        'supervised': head,
+    }
+    (tmp_path / 'mine.py').write_text(
+        f"_base_ = '{CONFIGS}/_base_/recipes/{recipe}.py'\n"
+        f'model = dict({model.get(recipe, f"segmentor=dict({head})")})\n'
+    )
+    cfg = train.read_config(train.parse_args([str(tmp_path / 'mine.py')]))
+    node = cfg.model.get('segmentor', cfg.model).decode_head
+    loss = node.get('decoder', node).loss_decode
+    assert loss.type == 'allspark_mmseg.CrossEntropyLoss' and loss.avg_non_ignore
+    assert '1 loss(es) are allspark_mmseg.CrossEntropyLoss' in capsys.readouterr().out
+    assert isinstance(MODELS.build(loss), CrossEntropyLoss)
+
+
+@pytest.mark.parametrize(
+    'loss', [dict(avg_non_ignore=True), dict(use_sigmoid=True, class_weight=[1.0]), dict(class_weight=[1.0])]
+)
+def test_losses_that_work_stay(loss):
+    loss = dict(type='CrossEntropyLoss', **loss)
+    assert train.use_weighted_loss(dict(decode_head=[dict(loss_decode=loss)])) == 0
+    assert loss['type'] == 'CrossEntropyLoss'

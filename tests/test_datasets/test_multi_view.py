@@ -286,3 +286,14 @@ def test_views_and_plain_items_do_not_mix():
     }
     with pytest.raises(TypeError, match=r'1 of 2 items .*have views.*allspark_mmseg\.MultiView'):
         MultiViewSegDataPreProcessor(size=(4, 4))(data, training=True)
+
+
+def test_any_number_of_bands_is_normalized():
+    mean, std = [1.0, 2.0, 3.0, 4.0], [2.0, 2.0, 4.0, 8.0]
+    preprocessor = MultiViewSegDataPreProcessor(mean=mean, std=std, bgr_to_rgb=True)
+    image = torch.arange(4 * 6, dtype=torch.float32).view(4, 2, 3)
+    out = preprocessor(dict(inputs=[image], data_samples=None))['inputs'][0]
+    torch.testing.assert_close(
+        out, (image - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    )
+    assert not preprocessor.state_dict()

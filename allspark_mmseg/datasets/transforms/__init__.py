@@ -44,12 +44,17 @@ use it.
 that is long enough. ``RandomCrop`` draws its corner from a range that includes both ends. The color
 operations equal PIL's up to one gray level; see :mod:`allspark_mmseg.datasets.pillow_ops`.
 
+The transforms take images of any number of bands, (H, W, C) or (H, W), of type uint8, uint16 or float32, and
+treat each band by itself. Only the operations of color need three bands. ``ScaleIntensity`` maps the values
+of images with more than 8 bits to [0, 255].
+
 All random numbers come from the global generators of NumPy and Python. MMEngine seeds them when a worker
 process starts, with the same seed in each epoch. Without ``persistent_workers=True``, a data loader repeats
 its random numbers in every epoch.
 """
 
 from .geometric import LoadEmptyAnnotations, RandomResizeLongSide, RandomScaleCropFlip
+from .intensity import ScaleIntensity
 from .photometric import ColorJitter, GaussianBlur, RandomGrayscale
 from .rare_class_crop import RareClassCrop
 
@@ -61,4 +66,5 @@ __all__ = [
     'RandomResizeLongSide',
     'RandomScaleCropFlip',
     'RareClassCrop',
+    'ScaleIntensity',
 ]

@@ -8,6 +8,22 @@ from mmseg.datasets.transforms import Resize
 from ...registry import TRANSFORMS
 from ...utils import require
 from .. import pillow_ops
+from .contract import require_image
+
+
+class _BandResize(Resize):
+    """MMSegmentation's ``Resize`` to a given size, for any number of bands."""
+
+    def _resize_img(self, results: dict) -> None:
+        (width, height), img = results['scale'], results['img']
+        if self.backend == 'pillow':
+            resized = pillow_ops.resize_pil(img, height, width)
+        else:
+            resized = cv2.resize(img, (width, height), interpolation=cv2.INTER_LINEAR)
+        results['img'] = resized.reshape(height, width, *img.shape[2:])
+        results['img_shape'] = (height, width)
+        results['scale_factor'] = width / img.shape[1], height / img.shape[0]
+        results['keep_ratio'] = False
 
 
 @TRANSFORMS.register_module()
@@ -19,7 +35,8 @@ class RandomResizeLongSide(BaseTransform):
     UniMatch's released code (``dataset/transform.py``). MMCV's ``RandomResize`` with ``keep_ratio`` draws a
     real factor instead. Images are interpolated bilinearly, segmentation maps with the nearest neighbor.
 
-    Required keys: ``img`` (H, W, 3) uint8, and the maps (H, W) in ``seg_fields``.
+    Required keys: ``img`` (H, W, C) or (H, W), uint8, uint16 or float32; and the maps (H, W) in
+    ``seg_fields``. Each band is resized by itself.
 
     Modified keys: ``img``, the maps, ``img_shape`` (h, w).
 
@@ -48,10 +65,13 @@ class RandomResizeLongSide(BaseTransform):
 
         Returns:
             dict: The result dict with the resized image and maps.
+
+        Raises:
+            ValueError: The image has another type.
         """
-        old_height, old_width = results['img'].shape[:2]
+        old_height, old_width = require_image('RandomResizeLongSide', results).shape[:2]
         height, width = _draw_size(old_height, old_width, self.ratio_range)
-        results = Resize(scale=(width, height), backend=self.backend)(results)
+        results = _BandResize(scale=(width, height), backend=self.backend)(results)
         results['keep_ratio'] = True
         return results
 
@@ -68,7 +88,8 @@ class RandomScaleCropFlip(BaseTransform):
     level. It is faster because it computes only the pixels of the crop for maps, and because its outputs are
     contiguous.
 
-    Required keys: ``img`` (H, W, 3) uint8, and the maps (H, W) in ``seg_fields``.
+    Required keys: ``img`` (H, W, C) or (H, W), uint8, uint16 or float32; and the maps (H, W) in
+    ``seg_fields``. Each band is resized by itself.
 
     Modified keys: ``img`` and the maps. All get the size ``crop_size``. Padding is on the right and at the
     bottom before the flip: 0 in the image, 255 in the maps.
@@ -108,8 +129,11 @@ class RandomScaleCropFlip(BaseTransform):
 
         Returns:
             dict: The result dict with the new image and maps.
+
+        Raises:
+            ValueError: The image has another type.
         """
-        img = results['img']
+        img = require_image(type(self).__name__, results)
         old_height, old_width = img.shape[:2]
         height, width = _draw_size(old_height, old_width, self.ratio_range)
         padded = max(height, self.crop_size[0]), max(width, self.crop_size[1])
@@ -143,13 +167,13 @@ class RandomScaleCropFlip(BaseTransform):
 
     def _pad_and_flip(self, crop: np.ndarray, pad_val: int, flip: bool) -> np.ndarray:
         """Pad an array to ``crop_size`` and flip it. The result is contiguous."""
-        height, width = crop.shape[:2]
+        (height, width), bands = crop.shape[:2], crop.shape[2:]
         if (height, width) != self.crop_size:
-            canvas = np.full((*self.crop_size, *crop.shape[2:]), pad_val, dtype=crop.dtype)
+            canvas = np.full((*self.crop_size, *bands), pad_val, dtype=crop.dtype)
             canvas[:height, :width] = crop
             crop = canvas
         # a copy of a view with negative strides is 20 times slower than cv2.flip
-        return cv2.flip(crop, 1) if flip else np.ascontiguousarray(crop)
+        return cv2.flip(crop, 1).reshape(crop.shape) if flip else np.ascontiguousarray(crop)
 
     def __repr__(self) -> str:
         return (
@@ -166,7 +190,7 @@ class LoadEmptyAnnotations(BaseTransform):
     unlabeled loss in UniMatch's released code (``dataset/semi.py``). ``PackSegInputs`` packs it as
     ``gt_sem_seg``. **Its zeros are not labels.** No mask file is read.
 
-    Required keys: ``img`` (H, W, 3).
+    Required keys: ``img`` (H, W, C) or (H, W), of any type.
 
     Added keys: ``gt_seg_map`` (H, W) uint8, zeros; its name in ``seg_fields``.
     """

@@ -9,6 +9,7 @@ from mmcv.transforms import BaseTransform
 from ...registry import TRANSFORMS
 from ...utils import require
 from .. import pillow_ops
+from .contract import require_image
 
 _OPERATIONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     'brightness': pillow_ops.brightness,
@@ -28,7 +29,10 @@ class ColorJitter(BaseTransform):
     The hue is shifted by h ~ U[-hue, hue] of the color circle, in steps of 1/256. Results equal PIL's up to
     one gray level.
 
-    Required and modified keys: ``img`` (H, W, 3), uint8 in [0, 255], BGR.
+    Required and modified keys: ``img`` (H, W, 3), BGR, or (H, W, C) or (H, W); uint8, uint16 or float32.
+    Integers are clipped to the range of their type. Brightness and contrast treat every band by itself if
+    there are not three. Saturation and hue need three bands. They leave one band as it is, as they do with a
+    gray image.
 
     Args:
         brightness (float): x of the brightness, at least 0. 0 disables an operation. UniMatch uses 0.5.
@@ -73,8 +77,12 @@ class ColorJitter(BaseTransform):
 
         Returns:
             dict: The result dict with the new image.
+
+        Raises:
+            ValueError: The image has another type, or bands that have no saturation and hue.
         """
-        img = results['img']
+        mixes = self.strengths['saturation'] > 0 or self.strengths['hue'] > 0
+        img = require_image('ColorJitter', results, (1, 3) if mixes else None)
         for name, factor in self._draw_operations():
             img = _OPERATIONS[name](img, factor)
         results['img'] = img
@@ -92,7 +100,8 @@ class RandomGrayscale(BaseTransform):
     Up to one gray level, it equals MMCV's ``RandomGrayscale`` with ``keep_channels=True`` and
     ``channel_weights=(0.114, 0.587, 0.299)``, which computes in float64 and is 50 times slower.
 
-    Required and modified keys: ``img`` (H, W, 3), uint8 in [0, 255], BGR.
+    Required and modified keys: ``img`` (H, W, 3), BGR; uint8, uint16 or float32. An image of one band, (H,
+    W, 1) or (H, W), is gray and does not change.
 
     Args:
         prob (float): Probability of the conversion. UniMatch uses 0.2.
@@ -113,9 +122,13 @@ class RandomGrayscale(BaseTransform):
 
         Returns:
             dict: The result dict with the new image.
+
+        Raises:
+            ValueError: The image has another type, or other bands.
         """
+        img = require_image('RandomGrayscale', results, (1, 3))
         if random.random() < self.prob:
-            results['img'] = pillow_ops.grayscale(results['img'])
+            results['img'] = pillow_ops.grayscale(img)
         return results
 
     def __repr__(self) -> str:
@@ -129,7 +142,8 @@ class GaussianBlur(BaseTransform):
     PIL approximates the Gaussian by three box filters. The result differs from OpenCV's ``GaussianBlur`` by
     up to 40 gray levels on noise.
 
-    Required and modified keys: ``img`` (H, W, 3) or (H, W), uint8 in [0, 255].
+    Required and modified keys: ``img`` (H, W, C) or (H, W); uint8, uint16 or float32. Each band is blurred
+    by itself.
 
     Args:
         sigma_range (tuple[float, float]): Bounds (low, high) of the uniform standard deviation
@@ -157,8 +171,11 @@ class GaussianBlur(BaseTransform):
 
         Returns:
             dict: The result dict with the blurred image.
+
+        Raises:
+            ValueError: The image has another type.
         """
-        results['img'] = pillow_ops.gaussian_blur(results['img'], self._draw_sigma())
+        results['img'] = pillow_ops.gaussian_blur(require_image('GaussianBlur', results), self._draw_sigma())
         return results
 
     def __repr__(self) -> str:

@@ -2,6 +2,7 @@
 
 from .channels_last import ChannelsLastHook
 from .class_statistics import ClassStatisticsHook
+from .class_weights import ClassWeightHook
 from .compile_backbone import CompileBackboneHook
 from .mean_teacher import MeanTeacherHook
 from .pseudo_label_quality import PseudoLabelQualityHook
@@ -13,6 +14,7 @@ from .warm_start import WarmStartHook
 __all__ = [
     'ChannelsLastHook',
     'ClassStatisticsHook',
+    'ClassWeightHook',
     'CompileBackboneHook',
     'MeanTeacherHook',
     'PseudoLabelQualityHook',

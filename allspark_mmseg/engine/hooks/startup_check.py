@@ -1,22 +1,36 @@
 """Hook that checks data, config and checkpoint before a run."""
 
-import torch
-from mmengine.dataset import BaseDataset, pseudo_collate
+from pathlib import Path
+
+from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 from mmseg.models import EncoderDecoder
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from ...datasets import DualStreamSampler, SemiDataset
-from ...datasets.mask_checks import check_masks
-from ...datasets.semi_dataset import image_files
-from ...methods import MemoryWarmUpHook, SemiSegmentor
-from ...pseudo_label import padded_pixels
+from ...datasets import SemiDataset
+from ...datasets.image_checks import check_images
+from ...datasets.image_headers import ImageHeader
+from ...datasets.mask_checks import LabelCounts, check_masks
+from ...datasets.semi_dataset import leaf_datasets
+from ...methods import SemiSegmentor
 from ...registry import HOOKS
-from ...utils import format_paths, unwrap_model
-from .mean_teacher import MeanTeacherHook
+from ...utils import require, unwrap_model
+from ..evaluation_trial import try_evaluation
+from ..method_checks import (
+    check_bands,
+    check_losses,
+    check_sampler,
+    check_teacher,
+    check_views,
+    warn_of_unread_memory,
+)
+from ..run_warnings import warn_of_batch_size, warn_of_shared_images, warn_of_short_epochs
+from ..schedule_length import warn_of_schedule
+
+_CACHE_FOLDER, _CACHE = '.allspark', 'image_headers.json'
 
 
 @HOOKS.register_module()
@@ -24,21 +38,40 @@ class StartupCheckHook(Hook):
     """Stop the run early when training would fail later or have no effect.
 
     Before training, the hook checks the number of classes, and whether the batch size fits the sampler. It
-    checks the views that the method needs, the size of the crop and the hook of the teacher. It also checks
-    the format, size and labels of all masks for training and validation. It warns of validation images that
-    are also labeled training images, and of a memory that is never read. Before testing, it checks the number
-    of classes and the masks of the test data. When a checkpoint is loaded, it checks that the checkpoint
-    contains parameters of the model. When a run is resumed, it checks that the checkpoint is of the same
-    method and calls the model's ``check_resume``.
+    checks the files of all images: format, bits, bands, completeness. It checks the views that the method
+    needs, the size of the crop and the hook of the teacher. It also checks the format, size and labels of all
+    masks for training and validation, and predicts the smallest and the largest validation image, except when
+    a run is resumed. It warns of validation images that are also training images, of a memory that is never
+    read, of short epochs, and of a learning rate for another batch size or another length. Before testing, it
+    checks the number of classes, the images and the masks of the test data. When a checkpoint is loaded, it
+    checks that the checkpoint contains parameters of the model. When a run is resumed, it checks that the
+    checkpoint is of the same method and calls the model's ``check_resume``.
 
     Args:
         masks (bool): Read all masks. Each process reads its share. A mask takes some milliseconds.
+        images (bool): Read the headers of all images, and decode some images. Each process reads its share.
+            The headers are kept in ``image_headers.json``, in the folder ``.allspark`` of the data if it
+            exists, otherwise in the work dir. The next start reads only the headers of changed files.
+        max_images (int): Headers to read of one data set, at most. Of larger data sets, evenly spaced images
+            are read.
+        evaluation (bool): Predict two validation images.
+
+    Attributes:
+        label_counts (LabelCounts, optional): Pixels of each label in the training masks. None before the
+            training, and with ``masks=False``.
     """
 
     priority = 'VERY_HIGH'
 
-    def __init__(self, masks: bool = True) -> None:
+    def __init__(
+        self, masks: bool = True, images: bool = True, max_images: int = 100_000, evaluation: bool = True
+    ) -> None:
+        require('StartupCheckHook', 'max_images', max_images, max_images >= 1, '1 or more')
         self.masks = masks
+        self.images = images
+        self.max_images = max_images
+        self.evaluation = evaluation
+        self.label_counts: LabelCounts | None = None
         self._checked_loop: BaseLoop | None = None
 
     def before_train(self, runner: Runner) -> None:
@@ -57,25 +90,32 @@ class StartupCheckHook(Hook):
         if getattr(loop, 'next_loop', None) is not None:
             # the supervised phase has the data of the next one, which needs no second check
             loop = self._checked_loop = loop.next_loop
-        loader = loop.dataloader
-        dataset = loader.dataset
+        dataset = loop.dataloader.dataset
         _check_heads(model)
+        check_losses(model)
         # the class names of unlabeled images are not used
         labeled = dataset.labeled if isinstance(dataset, SemiDataset) else dataset
-        for leaf in _leaf_datasets(labeled):
+        for leaf in leaf_datasets(labeled):
             _check_classes('train_dataloader', leaf, model)
-        if isinstance(model, SemiSegmentor):
-            _check_sampler(loader)
-            _check_views(dataset, model)
-            _check_teacher(runner, model)
-            _warn_of_unread_memory(runner, loop)
-        if self.masks:
-            check_masks(
-                'train_dataloader', _leaf_datasets(labeled), labeled.metainfo['classes'], all_present=True
-            )
+        datasets = {'train_dataloader': dataset}
         if runner.val_loop is not None:
-            self._check_evaluation('val_dataloader', runner.val_loop.dataloader.dataset, model)
-            _warn_of_shared_images(runner, labeled)
+            datasets['val_dataloader'] = runner.val_loop.dataloader.dataset
+            _check_classes('val_dataloader', datasets['val_dataloader'], model)
+        headers = self._check_images(runner, datasets)
+        check_bands(dataset, model)
+        if isinstance(model, SemiSegmentor):
+            check_sampler(loop.dataloader)
+            check_views(dataset, model)
+            check_teacher(runner, model)
+            warn_of_unread_memory(runner, loop)
+        self.label_counts = self._check_masks('train_dataloader', labeled, headers)
+        warn_of_short_epochs(runner, loop)
+        warn_of_batch_size(runner, loop)
+        warn_of_schedule(runner, loop)
+        if runner.val_loop is not None:
+            self._check_masks('val_dataloader', datasets['val_dataloader'], headers)
+            warn_of_shared_images(runner, dataset)
+            self._try_evaluation(runner, model, headers)
 
     def before_test(self, runner: Runner) -> None:
         """Check the test data set against the model.
@@ -86,14 +126,36 @@ class StartupCheckHook(Hook):
         Raises:
             ValueError: The data set does not fit the model, or masks are invalid.
         """
-        self._check_evaluation(
-            'test_dataloader', runner.test_loop.dataloader.dataset, unwrap_model(runner.model)
-        )
+        dataset = runner.test_loop.dataloader.dataset
+        _check_classes('test_dataloader', dataset, unwrap_model(runner.model))
+        headers = self._check_images(runner, {'test_dataloader': dataset})
+        self._check_masks('test_dataloader', dataset, headers)
 
-    def _check_evaluation(self, key: str, dataset: BaseDataset, model: nn.Module) -> None:
-        _check_classes(key, dataset, model)
-        if self.masks:
-            check_masks(key, _leaf_datasets(dataset), dataset.metainfo['classes'])
+    def _check_images(self, runner: Runner, datasets: dict[str, Dataset]) -> dict[str, ImageHeader]:
+        if not self.images:
+            return {}
+        sources = [
+            (stream, leaf)
+            for key, dataset in datasets.items()
+            for stream, part in _streams(key, dataset)
+            for leaf in leaf_datasets(part)
+        ]
+        folder = Path(getattr(sources[0][1], 'data_root', None) or '.', _CACHE_FOLDER)
+        cache = (folder if folder.is_dir() else Path(runner.work_dir)) / _CACHE
+        return check_images(sources, limit=self.max_images, cache=cache)
+
+    def _check_masks(
+        self, key: str, dataset: BaseDataset, headers: dict[str, ImageHeader]
+    ) -> LabelCounts | None:
+        if not self.masks:
+            return None
+        return check_masks(key, leaf_datasets(dataset), dataset.metainfo['classes'], headers)
+
+    def _try_evaluation(self, runner: Runner, model: nn.Module, headers: dict[str, ImageHeader]) -> None:
+        if runner._resume:
+            runner.logger.info('val_dataloader: no trial of the evaluation, because the run is resumed.')
+        elif self.evaluation:
+            try_evaluation(runner, model, headers)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Store the name of the method in the checkpoint.
@@ -136,12 +198,12 @@ class StartupCheckHook(Hook):
                 model.check_resume(source, stored)
 
 
-def _leaf_datasets(dataset: Dataset) -> list:
-    """Return the data sets inside nested ConcatDatasets and RepeatDatasets."""
-    children = getattr(dataset, 'datasets', None) or (
-        [dataset.dataset] if hasattr(dataset, 'dataset') else []
-    )
-    return [leaf for child in children for leaf in _leaf_datasets(child)] or [dataset]
+def _streams(key: str, dataset: Dataset) -> list[tuple[str, Dataset]]:
+    """Return the parts of a data set, with the keys of a config that they have."""
+    if not isinstance(dataset, SemiDataset):
+        return [(key, dataset)]
+    unlabeled = [(f'{key}.dataset.unlabeled', part) for part in dataset.unlabeled]
+    return [(f'{key}.dataset.labeled', dataset.labeled), *unlabeled]
 
 
 def _check_classes(key: str, dataset: BaseDataset, model: nn.Module) -> None:
@@ -158,63 +220,6 @@ def _check_classes(key: str, dataset: BaseDataset, model: nn.Module) -> None:
         )
 
 
-def _check_sampler(loader: DataLoader) -> None:
-    sampler = loader.sampler
-    if not isinstance(sampler, DualStreamSampler):
-        raise ValueError(
-            f'train_dataloader.sampler is a {type(sampler).__name__}. Semi-supervised training needs '
-            "dict(type='allspark_mmseg.DualStreamSampler', labeled=..., unlabeled=...)."
-        )
-    labeled, unlabeled = sampler.counts['labeled'], sampler.counts['unlabeled']
-    if loader.batch_size != labeled + unlabeled:
-        raise ValueError(
-            f'train_dataloader.batch_size is {loader.batch_size}, but its sampler draws {labeled} labeled + '
-            f'{unlabeled} unlabeled images per batch; set batch_size={labeled + unlabeled}.'
-        )
-
-
-@torch.no_grad()
-def _check_views(dataset: Dataset, model: SemiSegmentor) -> None:
-    # one image of each source, because each source has its own pipeline
-    examples = [leaf[0] for leaf in _leaf_datasets(dataset)]
-    batch = model.data_preprocessor(pseudo_collate(examples), training=True)
-    inputs = batch['inputs']
-    sizes = {view: tuple(images.shape[2:]) for view, images in inputs.items()}
-    if len(set(sizes.values())) > 1:
-        raise ValueError(
-            f'train_dataloader: the views of a batch have different sizes (height, width): {sizes}. Use the '
-            'same crop size in all pipelines.'
-        )
-    model.select_views(inputs, *model.needed_views)
-    if model.ignore_padding:
-        for view in [view for view in model.needed_views if view.endswith('weak')]:
-            padded_pixels(batch['data_samples'][view])
-    model.check_input_size(next(iter(inputs.values()))[:1])
-
-
-def _check_teacher(runner: Runner, model: SemiSegmentor) -> None:
-    if model.teacher is not None and not any(isinstance(hook, MeanTeacherHook) for hook in runner.hooks):
-        raise ValueError(
-            f'the teacher of the {type(model).__name__} would never be updated, because there is no '
-            'MeanTeacherHook. Add '
-            "default_hooks=dict(mean_teacher=dict(type='allspark_mmseg.MeanTeacherHook'))."
-        )
-
-
-def _warn_of_unread_memory(runner: Runner, loop: BaseLoop) -> None:
-    for hook in runner.hooks:
-        if not isinstance(hook, MemoryWarmUpHook):
-            continue
-        unit = 'iterations' if hook.epochs is None else 'epochs'
-        given = hook.iters if hook.epochs is None else hook.epochs
-        length = loop.max_iters if hook.epochs is None else loop.max_epochs
-        if given >= length:
-            runner.logger.warning(
-                f'MemoryWarmUpHook: the warm-up lasts {given} {unit}, and the training {length}. So labeled '
-                'images never attend to the memory. Shorten the warm-up, or train longer.'
-            )
-
-
 def _check_heads(model: nn.Module) -> None:
     segmentor = model.student if isinstance(model, SemiSegmentor) else model
     heads = getattr(segmentor, 'auxiliary_head', None)
@@ -224,19 +229,6 @@ def _check_heads(model: nn.Module) -> None:
                 f'auxiliary_head ({type(head).__name__}) has num_classes={head.num_classes}, but the decode '
                 f'head has {model.num_classes}. Set both to the number of classes.'
             )
-
-
-def _warn_of_shared_images(runner: Runner, labeled: BaseDataset) -> None:
-    leaves = [*_leaf_datasets(labeled), *_leaf_datasets(runner.val_loop.dataloader.dataset)]
-    if not all('img_path' in leaf.get_data_info(0) for leaf in leaves):
-        return  # a data set of another kind, without files
-    shared = sorted(image_files([labeled]) & image_files([runner.val_loop.dataloader.dataset]))
-    if shared:
-        runner.logger.warning(
-            f'val_dataloader: {len(shared)} validation images are also labeled training images:\n'
-            f'{format_paths(shared)}\nTheir score says nothing about new images, and the best checkpoint is '
-            'chosen by it. Remove them from one of the two lists.'
-        )
 
 
 def _method_name(model: nn.Module) -> str:

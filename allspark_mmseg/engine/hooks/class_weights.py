@@ -1,0 +1,98 @@
+"""Hook that computes class weights from the labeled masks."""
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch.utils.data import Dataset
+
+from ...datasets import SemiDataset
+from ...datasets.mask_checks import LabelCounts, count_labels
+from ...datasets.semi_dataset import leaf_datasets
+from ...losses import CrossEntropyLoss, balanced_weights
+from ...losses.cross_entropy import BALANCED
+from ...registry import HOOKS
+from ...utils import unwrap_model
+from .startup_check import StartupCheckHook
+
+_META = 'class_weight'  # key in the meta data of a checkpoint
+
+
+@HOOKS.register_module()
+class ClassWeightHook(Hook):
+    """Compute the weights of losses with ``class_weight='balanced'``, before the first iteration.
+
+    The weights come from the labeled masks of the training; see :func:`balanced_weights`. The pixels that
+    ``StartupCheckHook`` has counted are used if there are some. The weights are logged. They replace
+    ``'balanced'`` in the config of the run, which every checkpoint contains, and they are in the meta data
+    of the checkpoint: a resumed run takes them from there, also if the list of labeled images has changed.
+    Without such a loss, the hook does nothing.
+    """
+
+    # after StartupCheckHook, and before checkpoints of the best network are written
+    priority = 'HIGH'
+
+    def __init__(self) -> None:
+        self.weights: list[float] | None = None
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Take the weights of a resumed run.
+
+        Args:
+            runner (Runner): The runner.
+            checkpoint (dict): The checkpoint.
+        """
+        if runner._resume:
+            self.weights = checkpoint.get('meta', {}).get(_META)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Store the weights in the checkpoint.
+
+        Args:
+            runner (Runner): The runner.
+            checkpoint (dict): The checkpoint. It is changed in place.
+        """
+        if self.weights is not None:
+            checkpoint['meta'][_META] = self.weights
+
+    def before_train(self, runner: Runner) -> None:
+        """Compute the weights, or use those of the resumed checkpoint.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        losses = [
+            part
+            for part in unwrap_model(runner.model).modules()
+            if isinstance(part, CrossEntropyLoss) and part.class_weight == BALANCED
+        ]
+        if not losses:
+            return
+        dataset = runner.train_dataloader.dataset
+        labeled = dataset.labeled if isinstance(dataset, SemiDataset) else dataset
+        classes = labeled.metainfo['classes']
+        source = 'of the resumed checkpoint'
+        if self.weights is None:
+            counts = self._count(runner, labeled)
+            self.weights = balanced_weights(counts.pixels[: len(classes)], counts.around[: len(classes)])
+            source = 'by median frequency balancing of the labeled masks'
+        for loss in losses:
+            loss.class_weight = self.weights
+        _replace_in_config(runner.cfg.model, self.weights)
+        numbers = ', '.join(f'{name} {weight:g}' for name, weight in zip(classes, self.weights, strict=True))
+        runner.logger.info(f'class_weight {source}: {numbers}')
+
+    def _count(self, runner: Runner, labeled: Dataset) -> LabelCounts:
+        counted = [hook.label_counts for hook in runner.hooks if isinstance(hook, StartupCheckHook)]
+        found = [counts for counts in counted if counts is not None]
+        return found[0] if found else count_labels(leaf_datasets(labeled))
+
+
+def _replace_in_config(node: object, weights: list[float]) -> None:
+    """Replace ``'balanced'`` in the config of the model, in place."""
+    if isinstance(node, dict):
+        if node.get('class_weight') == BALANCED:
+            node['class_weight'] = weights
+        for value in node.values():
+            _replace_in_config(value, weights)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            _replace_in_config(value, weights)
