@@ -7,6 +7,8 @@ from importlib import import_module
 VERBS = {
     'train': 'train a segmentor',
     'test': 'evaluate a checkpoint',
+    'predict': 'write masks, overlays and confidence of a folder of images',
+    'look': 'draw what the network will see, with the draw of each transform',
 }
 
 

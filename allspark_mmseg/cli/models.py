@@ -75,7 +75,7 @@ def load_model(
 
     Returns:
         BaseSegmentor: The model in evaluation mode, with its config as ``cfg`` and its classes in
-        ``dataset_meta``.
+        ``dataset_meta``. ``cfg.load_from`` is the path of the checkpoint.
 
     Raises:
         FileNotFoundError: A file does not exist.
@@ -94,6 +94,7 @@ def load_model(
         path = find_checkpoint(source) if source.is_dir() else source
         config = read_model_config(path)
     _drop_pretrained(config.model)
+    config.load_from = str(path)
     return init_model(config, str(path), device=device or get_device())
 
 

@@ -1,6 +1,6 @@
 # Your own data. A child config sets data_root, metainfo and the lists or folders of the two streams:
 # see "Your own data" in the README.
-_base_ = '../color.py'
+_base_ = ['../color.py', '../tta.py']
 
 crop_size = (513, 513)
 geometry = [dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=crop_size)]
@@ -9,6 +9,10 @@ load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *g
 load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.LoadEmptyAnnotations'), *geometry]
 pack = dict(type='PackSegInputs')
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), pack]
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='TestTimeAug', transforms=[*_base_.tta_views, [dict(type='LoadAnnotations')], [pack]]),
+]
 
 train_dataloader = dict(
     batch_size=8,
