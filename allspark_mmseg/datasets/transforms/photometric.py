@@ -30,6 +30,9 @@ class ColorJitter(BaseTransform):
 
     Required and modified keys: ``img`` (H, W, 3), uint8 in [0, 255], BGR.
 
+    Added key: ``colors``, the list of the operations on this image so far, each with its number: a factor, or
+    the shift of the hue. The other color transforms add to it, too.
+
     Args:
         brightness (float): x of the brightness, at least 0. 0 disables an operation. UniMatch uses 0.5.
         contrast (float): x of the contrast, at least 0. UniMatch uses 0.5.
@@ -75,9 +78,11 @@ class ColorJitter(BaseTransform):
             dict: The result dict with the new image.
         """
         img = results['img']
-        for name, factor in self._draw_operations():
+        operations = self._draw_operations()
+        for name, factor in operations:
             img = _OPERATIONS[name](img, factor)
         results['img'] = img
+        _record(results, *operations)
         return results
 
     def __repr__(self) -> str:
@@ -116,6 +121,7 @@ class RandomGrayscale(BaseTransform):
         """
         if random.random() < self.prob:
             results['img'] = pillow_ops.grayscale(results['img'])
+            _record(results, ('gray', 1.0))
         return results
 
     def __repr__(self) -> str:
@@ -158,8 +164,15 @@ class GaussianBlur(BaseTransform):
         Returns:
             dict: The result dict with the blurred image.
         """
-        results['img'] = pillow_ops.gaussian_blur(results['img'], self._draw_sigma())
+        sigma = self._draw_sigma()
+        results['img'] = pillow_ops.gaussian_blur(results['img'], sigma)
+        _record(results, ('blur', sigma))
         return results
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(sigma_range={self.sigma_range})'
+
+
+def _record(results: dict, *operations: tuple[str, float]) -> None:
+    """Add operations to ``colors``. The list is new, because other views can hold the old one."""
+    results['colors'] = [*results.get('colors', []), *operations]
