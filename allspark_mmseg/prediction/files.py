@@ -33,6 +33,7 @@ def find_images(source: str | Path, out: str | Path) -> list[PurePosixPath]:
         return [PurePosixPath(source.name)]
     names = fileio.list_dir_or_file(str(source), list_dir=False, recursive=True)
     images = sorted(PurePosixPath(name) for name in names if name.lower().endswith(IMAGE_SUFFIXES))
+    images = [image for image in images if not any(part.startswith('.') for part in image.parts)]
     inside = source.resolve() / '.'
     if Path(out).resolve().is_relative_to(inside) and Path(out).resolve() != source.resolve():
         results = PurePosixPath(Path(out).resolve().relative_to(inside).as_posix())

@@ -99,7 +99,7 @@ class Predictor:
         self.stride = tuple(self.config['stride']) if own and stride is None else (step, step)
         require('predict', '--batch-size', batch_size, batch_size >= 1, 'at least 1')
         require('predict', '--window', window, not window or window > 0, '0 or a number of pixels')
-        in_range = 1 <= min(self.stride) and max(self.stride) <= min(self.window)
+        in_range = all(1 <= step <= side for step, side in zip(self.stride, self.window, strict=True))
         require('predict', '--stride', stride, in_range, f'1 to the window of {min(self.window)} pixels')
 
     def is_large(self, pixels: int) -> bool:
