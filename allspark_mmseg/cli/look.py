@@ -84,9 +84,7 @@ def read_classes(cfg: Config, stream: Stream) -> tuple[list[str], list]:
     return classes, [tuple(map(int, color)) for color in palette]
 
 
-def make_sections(
-    cfg: Config, num: int, seed: int
-) -> tuple[list[Section], list[str], list[tuple[int, ...]]]:
+def make_sections(cfg: Config, num: int, seed: int) -> tuple[list[Section], list[str], list[tuple[int, ...]]]:
     """Draw all streams of a config.
 
     Args:
@@ -120,9 +118,9 @@ def make_sections(
 def notes_of(cfg: Config, seed: int) -> list[str]:
     """Return the sentences below the title of the sheet."""
     notes = [
-        f'Seed {seed}. The frame in an image as loaded is the crop. Hatched pixels are ignored: they have the '
-        f'label 255, or they are padding. Numbers are those of up to {DRAWS} draws, after the normalization; '
-        'shares of classes are those of the pixels that are not ignored.'
+        f'Seed {seed}. The frame in an image as loaded is the crop. Hatched pixels are ignored: they have '
+        f'the label 255, or they are padding. Numbers are those of up to {DRAWS} draws, after the '
+        'normalization; shares of classes are those of the pixels that are not ignored.'
     ]
     method = str(cfg.model.type).rpartition('.')[2]
     if method in _MIXING:

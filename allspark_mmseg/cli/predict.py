@@ -160,7 +160,9 @@ def main(arguments: list[str] | None = None) -> int:
         names = output_names(images)
         task, classes = prepare(args, names)
         todo = [
-            image for image in images if args.again or not task.output.is_done(names[image], task.root / image)
+            image
+            for image in images
+            if args.again or not task.output.is_done(names[image], task.root / image)
         ]
         if todo:
             task.run(todo)

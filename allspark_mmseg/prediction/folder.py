@@ -70,7 +70,7 @@ class FolderPrediction:
             OSError: A result cannot be written.
         """
         started = time.monotonic()
-        small = []
+        small: list[PurePosixPath] = []
         for image in progress(images, 'reading sizes'):
             size = image_size(self.root / image)
             is_large = size is not None and self.predictor.is_large(math.prod(size))
@@ -161,9 +161,7 @@ class FolderPrediction:
         for first in range(0, len(prediction.labels), 1024):
             rows = prediction.labels[first : first + 1024].ravel()
             self.pixels += np.bincount(rows, minlength=len(self.pixels))
-        self._writes.append(
-            self._writer.submit(self.output.write, self.names[image], prediction, picture)
-        )
+        self._writes.append(self._writer.submit(self.output.write, self.names[image], prediction, picture))
         self._finish_writes(2 * self.predictor.batch_size)
 
     def _finish_writes(self, most: int) -> None:

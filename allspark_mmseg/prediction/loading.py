@@ -14,7 +14,7 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 from torch import Tensor
 
-from .pipelines import find_test_data, without_masks
+from .pipelines import count_loads, find_test_data, without_masks
 from .tta import find_tta
 
 _JPEG_END = b'\xff\xd9'
@@ -63,9 +63,7 @@ class ImageLoader:
         data = find_test_data(cfg)
         self.reduce_zero_label = bool(data.get('reduce_zero_label', False))
         steps = without_masks(find_tta(cfg)[1] if tta else list(data['pipeline']))
-        count = next(
-            (i for i, step in enumerate(steps) if not step['type'].rpartition('.')[2].startswith('Load')), 0
-        )
+        count = count_loads(steps)
         self.load, self.prepare = (
             Compose([TRANSFORMS.build(step) for step in part]) for part in (steps[:count], steps[count:])
         )

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -29,8 +30,8 @@ def find_test_data(cfg: Config) -> dict:
             return found
     if cfg.get('test_pipeline') is None:
         raise ValueError(
-            'the config has no test_dataloader, no val_dataloader and no test_pipeline; expected one of them, '
-            'because it says how an image is loaded. Add test_pipeline=[...] to the config.'
+            'the config has no test_dataloader, no val_dataloader and no test_pipeline; expected one of '
+            'them, because it says how an image is loaded. Add test_pipeline=[...] to the config.'
         )
     return dict(pipeline=cfg.test_pipeline)
 
@@ -69,6 +70,22 @@ def loads_masks(step: Any) -> bool:
         bool: Whether it reads a mask. False for what is not a dict.
     """
     return isinstance(step, dict) and _LOADS_MASKS.fullmatch(str(step.get('type'))) is not None
+
+
+def count_loads(steps: Sequence[dict]) -> int:
+    """Return the number of transforms at the beginning of a pipeline that load an image.
+
+    Args:
+        steps (Sequence[dict]): Configs of transforms.
+
+    Returns:
+        int: The number of leading transforms whose type begins with ``Load`` and that read no mask.
+    """
+    names = [str(step['type']).rpartition('.')[2] for step in steps]
+    loads = [
+        name.startswith('Load') and not loads_masks(step) for name, step in zip(names, steps, strict=True)
+    ]
+    return [*loads, False].index(False)
 
 
 def without_masks(steps: list) -> list:

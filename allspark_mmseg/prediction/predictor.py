@@ -1,6 +1,5 @@
 """Predict loaded images: small ones whole and in batches, large ones window by window."""
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -203,9 +202,10 @@ class Predictor:
 
     def _window_logits(self, inputs: Tensor, windows: list[Window], flip: str) -> Tensor:
         """Return logits (B, K, h, w) float32 of windows of the image that is not flipped."""
-        crops = [inputs[:, *_in_flipped(window, inputs.shape[1:], flip)] for window in windows]
+        places = [_in_flipped(window, inputs.shape[1:], flip) for window in windows]
+        crops = [inputs[:, rows, columns] for rows, columns in places]
         batch = dict(inputs=crops, data_samples=[SegDataSample() for _ in crops])
-        batch = self.model.data_preprocessor(copy.copy(batch), False)
+        batch = self.model.data_preprocessor(batch, False)
         images = batch['inputs']
         metas = [{**sample.metainfo, 'img_shape': images.shape[2:]} for sample in batch['data_samples']]
         logits = self.segmentor.whole_inference(images, metas).float()
@@ -220,7 +220,7 @@ def to_probabilities(logits: Tensor, dim: int) -> Tensor:
     return logits.softmax(dim) if logits.shape[dim] > 1 else logits.sigmoid()
 
 
-def _in_flipped(window: Window, size: tuple[int, int], flip: str) -> Window:
+def _in_flipped(window: Window, size: Sequence[int], flip: str) -> Window:
     """Return the place, in a flipped image, of a window of the image before the flip."""
     names = ('vertical', 'horizontal')
     rows, columns = (

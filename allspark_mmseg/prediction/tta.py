@@ -4,7 +4,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .pipelines import find_test_pipeline, loads_masks
+from .pipelines import count_loads, find_test_pipeline, loads_masks
 
 RATIOS = (0.75, 1.0, 1.25)
 
@@ -16,16 +16,20 @@ def find_tta(cfg: Config) -> tuple[dict, list[dict]]:
         cfg (Config): The config of a run, or of a plain segmentor.
 
     Returns:
-        tuple[dict, list[dict]]: ``tta_model`` and ``tta_pipeline`` of the config. Without ``tta_model``, it
-        is MMSegmentation's ``SegTTAModel``. Without ``tta_pipeline``, it is the test pipeline with the sizes
-        ``RATIOS``; each is also mirrored, unless the training has no mirrored images.
+        tuple[dict, list[dict]]: ``tta_model`` and ``tta_pipeline`` of the config. The images are loaded as by
+        the test pipeline. Without ``tta_model``, it is MMSegmentation's ``SegTTAModel``. Without
+        ``tta_pipeline``, it is the test pipeline with the sizes ``RATIOS``; each is also mirrored, unless the
+        training has no mirrored images.
 
     Raises:
         ValueError: The config has no test data.
     """
     model = dict(cfg.get('tta_model') or dict(type='SegTTAModel'))
-    pipeline = cfg.get('tta_pipeline') or _default_pipeline(find_test_pipeline(cfg), _trains_mirrored(cfg))
-    return model, list(pipeline)
+    steps, own = find_test_pipeline(cfg), cfg.get('tta_pipeline')
+    if not own:
+        return model, _default_pipeline(steps, _trains_mirrored(cfg))
+    # a child config that changes how images are loaded need not repeat it in the tta_pipeline of its base
+    return model, [*steps[: count_loads(steps)], *own[count_loads(own) :]]
 
 
 def use_tta(cfg: Config) -> None:

@@ -116,9 +116,7 @@ def resize_strips(
         yield strip
 
 
-def _sources(
-    first: int, last: int, old: int, new: int, align_corners: bool, device: torch.device
-) -> Tensor:
+def _sources(first: int, last: int, old: int, new: int, align_corners: bool, device: torch.device) -> Tensor:
     """Return the source positions of rows first to last - 1, float64, in [0, old - 1]."""
     rows = torch.arange(first, last, dtype=torch.float64, device=device)
     if align_corners:

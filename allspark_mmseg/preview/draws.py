@@ -58,7 +58,9 @@ class View:
             lines.append(f'crop at x {left}, y {top}')
         if meta.get('flip') is not None:
             lines.append(f'flipped: {meta["flip_direction"]}' if meta['flip'] else 'not flipped')
-        colors = [name if name == 'gray' else f'{name} {number:.2f}' for name, number in meta.get('colors', ())]
+        colors = [
+            name if name == 'gray' else f'{name} {number:.2f}' for name, number in meta.get('colors', ())
+        ]
         return lines + (colors or [])
 
 

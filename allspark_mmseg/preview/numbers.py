@@ -89,7 +89,11 @@ class ViewNumbers:
 
 
 def measure(
-    numbers: dict[str, ViewNumbers], draw: Draw, training: bool, preprocessor: BaseDataPreprocessor, count: int
+    numbers: dict[str, ViewNumbers],
+    draw: Draw,
+    training: bool,
+    preprocessor: BaseDataPreprocessor,
+    count: int,
 ) -> None:
     """Add the views of a draw to the numbers of a stream, as the network gets them.
 

@@ -25,7 +25,7 @@ td, th { padding: .3em .6em; text-align: left; vertical-align: top; }
 .scroll { overflow-x: auto; margin-bottom: 2em; }
 img { max-width: 300px; min-width: 160px; cursor: zoom-in; display: block; }
 img.large { max-width: none; min-width: 480px; cursor: zoom-out; }
-.swatch { display: inline-block; width: 1em; height: 1em; border: 1px solid #000; vertical-align: text-bottom; }
+.swatch { display: inline-block; width: 1em; height: 1em; border: 1px solid; vertical-align: text-bottom; }
 .legend span { margin-right: 1.2em; }
 </style>
 </head>

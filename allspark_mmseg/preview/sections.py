@@ -123,10 +123,9 @@ def paint(view: View, colors: np.ndarray, labels: bool) -> np.ndarray:
     if labels:
         picture = cv2.addWeighted(picture, 0.5, colors[mask], 0.5, 0)
     ignored = mask == IGNORE_INDEX
-    rows, columns = np.indices(mask.shape, sparse=True)
-    lines = ignored & ((rows + columns) % _HATCH == 0)
+    diagonals = np.add.outer(np.arange(mask.shape[0]), np.arange(mask.shape[1]))
     picture[ignored] //= 2
-    picture[lines] = 200
+    picture[ignored & (diagonals % _HATCH == 0)] = 200
     return picture
 
 
@@ -135,14 +134,22 @@ def _rgb(picture: np.ndarray) -> np.ndarray:
 
 
 def _present(view: View, classes: Sequence[str]) -> str:
-    labels = np.unique(view.mask) if view.mask is not None else []
+    labels = [] if view.mask is None else np.unique(view.mask).tolist()
     names = [classes[label] for label in labels if label < len(classes)]
     return ', '.join(names) or 'no label'
 
 
 def _table(numbers: Sequence[ViewNumbers], classes: Sequence[str], has_labels: bool) -> list[list[str]]:
     shown = list(classes) if has_labels else []
-    titles = ['view', 'batch', 'normalized range', 'mean', 'std', 'ignored' if has_labels else 'padding', *shown]
+    titles = [
+        'view',
+        'batch',
+        'normalized range',
+        'mean',
+        'std',
+        'ignored' if has_labels else 'padding',
+        *shown,
+    ]
     table = [titles]
     for entry in numbers:
         sizes = sorted(entry.sizes)

@@ -19,7 +19,9 @@ def model_config(model: dict | None = None, pipeline: list | None = None, **data
     data = dict(type='allspark_mmseg.ImageListDataset', metainfo=META, **dataset)
     data['pipeline'] = TEST_PIPELINE if pipeline is None else pipeline
     return dict(
-        default_scope='mmseg', model=model or tiny_segmentor(), test_dataloader=dict(batch_size=1, dataset=data)
+        default_scope='mmseg',
+        model=model or tiny_segmentor(),
+        test_dataloader=dict(batch_size=1, dataset=data),
     )
 
 

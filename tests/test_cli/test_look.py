@@ -68,7 +68,13 @@ def run(config, tmp_path, *options):
 def test_the_sheet_shows_all_streams_and_views(config, tmp_path):
     assert run(config, tmp_path) == 0
     page = (tmp_path / 'out/look.html').read_text()
-    for text in ('labeled: 2 images', 'unlabeled: 3 images', 'validation: 2 images', 'strong_1', 'labeled, mask'):
+    for text in (
+        'labeled: 2 images',
+        'unlabeled: 3 images',
+        'validation: 2 images',
+        'strong_1',
+        'labeled, mask',
+    ):
         assert text in page
     for text in ('scaled x ', 'crop at x ', 'brightness ', 'hue ', 'gray', 'blur ', 'flipped', 'CutMix'):
         assert text in page
@@ -89,7 +95,7 @@ def test_the_seed_determines_the_draws(config, tmp_path):
 
 def test_the_numbers_are_those_of_the_batches(config):
     preprocessor = build_preprocessor(config)
-    labeled, unlabeled, validation = find_streams(config)
+    _, unlabeled, validation = find_streams(config)
     numbers = {}
     draws = list(validation.draw(2, seed=0))
     for draw in draws:

@@ -172,7 +172,9 @@ def test_mistakes_are_one_sentence(predict, checkpoint, images, tmp_path, capsys
     mistakes = {
         'absent does not exist; expected an image or a folder': dict(source=tmp_path / 'absent'),
         'work does not exist; expected a config, a checkpoint': dict(model=tmp_path / 'work'),
-        'leave nothing to write': dict(options=[f'--no-{part}' for part in ('masks', 'overlays', 'confidence')]),
+        'leave nothing to write': dict(
+            options=[f'--no-{part}' for part in ('masks', 'overlays', 'confidence')]
+        ),
         '--teacher: the checkpoint holds one network': dict(options=['--teacher']),
         '--stride is 65': dict(options=['--window', '64', '--stride', '65']),
     }

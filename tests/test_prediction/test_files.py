@@ -18,7 +18,15 @@ def names_of(*images):
 
 
 def test_sub_folders_are_searched_and_the_results_are_not(tmp_path):
-    touch(tmp_path, 'b.JPG', 'a/c.tiff', 'a/notes.txt', 'pred/overlays/b.jpg', 'predicted/d.png', '.hidden/e.png')
+    touch(
+        tmp_path,
+        'b.JPG',
+        'a/c.tiff',
+        'a/notes.txt',
+        'pred/overlays/b.jpg',
+        'predicted/d.png',
+        '.hidden/e.png',
+    )
     found = [str(image) for image in find_images(tmp_path, tmp_path / 'pred')]
     assert found == ['a/c.tiff', 'b.JPG', 'predicted/d.png']
     everywhere = [str(image) for image in find_images(tmp_path, tmp_path.parent / 'elsewhere')]

@@ -34,8 +34,14 @@ KINDS = {
     'color': (lambda root: save(root / 'a.jpg', NOISE), {}),
     'gray as color': (lambda root: save(root / 'a.png', NOISE[..., 0]), {}),
     'gray': (lambda root: save(root / 'a.png', NOISE[..., 0]), dict(color_type='grayscale')),
-    '16 bit': (lambda root: save(root / 'a.png', NOISE[..., 0] * np.uint16(16)), dict(color_type='unchanged')),
-    'four bands': (lambda root: save(root / 'a.png', NOISE.repeat(2, 2)[..., :4]), dict(color_type='unchanged')),
+    '16 bit': (
+        lambda root: save(root / 'a.png', NOISE[..., 0] * np.uint16(16)),
+        dict(color_type='unchanged'),
+    ),
+    'four bands': (
+        lambda root: save(root / 'a.png', NOISE.repeat(2, 2)[..., :4]),
+        dict(color_type='unchanged'),
+    ),
     'rotated': (lambda root: exif_rotated(root / 'a.jpg'), {}),
     'not rotated': (lambda root: exif_rotated(root / 'a.jpg'), dict(color_type='color_ignore_orientation')),
 }
@@ -140,5 +146,10 @@ def test_default_augmentation_mirrors_only_what_the_training_mirrors():
         types = [step[0]['type'] for step in pipeline[-1]['transforms']]
         flip = ['RandomFlip'] if mirrored else []
         assert types == ['Resize', *flip, 'LoadAnnotations', 'PackSegInputs']
-    config.tta_pipeline = [PACK]
-    assert find_tta(config)[1] == [PACK]
+
+
+def test_own_augmentation_loads_as_the_test_pipeline():
+    gray = dict(type='LoadImageFromFile', color_type='grayscale')
+    config = Config(model_config(pipeline=[gray, *TEST_PIPELINE[1:]]))
+    config.tta_pipeline = [TEST_PIPELINE[0], dict(type='TestTimeAug', transforms=[[PACK]])]
+    assert find_tta(config)[1] == [gray, config.tta_pipeline[1]]

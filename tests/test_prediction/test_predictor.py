@@ -45,9 +45,7 @@ def evaluated(model, image):
 
 def in_strips(predictor, image):
     parts = list(predictor.predict_strips(image))
-    return tuple(
-        np.concatenate([getattr(part, name) for part in parts]) for name in ('labels', 'confidence')
-    )
+    return tuple(np.concatenate([getattr(part, name) for part in parts]) for name in ('labels', 'confidence'))
 
 
 def close(first, second):
@@ -80,7 +78,9 @@ def test_an_image_in_one_window_equals_the_whole_image(tmp_path):
 @pytest.mark.parametrize('mode', ['slide', 'slide_probs_shifted', 'slide_probs_clipped'])
 def test_strips_equal_the_sliding_windows_of_the_network(tmp_path, mode):
     test_cfg = dict(mode=mode, crop_size=(80, 64), stride=(75, 60))
-    predictor, image = predictor_and_image(tmp_path, type=EXTENDED, test_cfg=test_cfg, options=dict(batch_size=2))
+    predictor, image = predictor_and_image(
+        tmp_path, type=EXTENDED, test_cfg=test_cfg, options=dict(batch_size=2)
+    )
     (whole,) = predictor.predict([image])
     assert close(in_strips(predictor, image), (whole.labels, whole.confidence))
 
@@ -144,7 +144,10 @@ def test_augmentation_equals_that_of_mmsegmentation(tmp_path):
 def test_augmentation_of_a_large_image(tmp_path, direction):
     flips = [dict(type='RandomFlip', prob=prob, direction=direction) for prob in (0.0, 1.0)]
     model = build(model_config())
-    model.cfg.tta_pipeline = [LOAD, dict(type='TestTimeAug', transforms=[flips, [dict(type='PackSegInputs')]])]
+    model.cfg.tta_pipeline = [
+        LOAD,
+        dict(type='TestTimeAug', transforms=[flips, [dict(type='PackSegInputs')]]),
+    ]
     image = ImageLoader(model.cfg, tta=True)(write_image(tmp_path / 'a.png', SIZE))
     predictor = Predictor(model)
     (whole,) = predictor.predict([image])
@@ -159,7 +162,12 @@ def test_what_is_large():
 
 
 def test_windows_suit_the_crops_of_the_training():
-    assert [_window_side(crop) for crop in (None, (129, 129), (518, 518), (801, 801))] == [1024, 1025, 1036, 801]
+    assert [_window_side(crop) for crop in (None, (129, 129), (518, 518), (801, 801))] == [
+        1024,
+        1025,
+        1036,
+        801,
+    ]
     assert _window_side((2000, 1000)) == 2000
 
 

@@ -35,7 +35,9 @@ def naive(rows, columns):
 
 
 @pytest.mark.parametrize('cut', [clipped_windows, shifted_windows])
-@pytest.mark.parametrize(('window', 'stride', 'batch'), [(40, 30, 1), (40, 10, 2), (70, 70, 3), (200, 150, 1)])
+@pytest.mark.parametrize(
+    ('window', 'stride', 'batch'), [(40, 30, 1), (40, 10, 2), (70, 70, 3), (200, 150, 1)]
+)
 def test_strips_are_the_mean_over_windows(cut, window, stride, batch):
     rows, columns = (cut(side, window, stride) for side in SIZE)
     strips = list(average_windows(random_scores(), rows, columns, batch))
