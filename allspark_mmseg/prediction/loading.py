@@ -118,7 +118,7 @@ def image_size(path: str | Path) -> tuple[int, int] | None:
 
 
 def check_complete(path: str | Path) -> None:
-    """Refuse a file whose end is missing. OpenCV decodes such a file without an error, and fills it up.
+    """Refuse a file whose end is missing. Some versions of OpenCV fill it up without an error.
 
     Args:
         path (str | Path): The file. Only JPEG and PNG are checked.

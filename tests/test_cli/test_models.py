@@ -97,5 +97,40 @@ def test_errors(tmp_path):
         read_model_config(plain)
 
 
+def test_weights_of_another_network_are_refused(tmp_path):
+    config = write_config(tmp_path / 'config.py')
+    path = write_checkpoint(tmp_path / 'a.pth')
+    checkpoint = torch.load(path)
+    weight = checkpoint['state_dict'].pop('decode_head.conv_seg.weight')
+    torch.save(checkpoint, path)
+    with pytest.raises(
+        ValueError, match=r'another network than the config: decode_head\.conv_seg\.weight is missing'
+    ):
+        load_model(config, path, device='cpu')
+    checkpoint['state_dict']['decode_head.conv_seg.weight'] = weight[:2]
+    torch.save(checkpoint, path)
+    with pytest.raises(ValueError, match=r'size mismatch for decode_head\.conv_seg\.weight'):
+        load_model(config, path, device='cpu')
+
+
+def test_a_plain_checkpoint_fills_student_and_teacher(tmp_path):
+    model = dict(type='allspark_mmseg.FixMatch', segmentor=tiny_segmentor(), teacher=dict(momentum=0.1))
+    config = write_config(tmp_path / 'config.py', model=model)
+    loaded = load_model(config, write_checkpoint(tmp_path / 'a.pth'), device='cpu')
+    assert torch.equal(first_weight(loaded.student), first_weight(loaded.teacher.module))
+
+
+def test_classes_come_from_the_config_if_the_checkpoint_has_none(tmp_path):
+    path = write_checkpoint(tmp_path / 'a.pth', dataset_meta=None)
+    assert load_model(path, device='cpu').dataset_meta['classes'] == META['classes']
+
+
+def test_a_device_that_is_not_there(tmp_path):
+    path = write_checkpoint(tmp_path / 'a.pth')
+    for device in ('cuda:99', 'nothing'):
+        with pytest.raises(ValueError, match=f'--device {device} cannot be used'):
+            load_model(path, device=device)
+
+
 def test_the_config_of_a_checkpoint(tmp_path):
     assert read_model_config(write_checkpoint(tmp_path / 'a.pth')).model.type == tiny_segmentor()['type']
