@@ -8,6 +8,8 @@ VERBS = {
     'new': 'lists and configs for a folder of images and masks',
     'train': 'train a segmentor',
     'test': 'evaluate a checkpoint',
+    'predict': 'write masks, overlays and confidence of a folder of images',
+    'look': 'draw what the network will see, with the draw of each transform',
 }
 
 

@@ -3,13 +3,15 @@
 from collections.abc import Iterable
 from typing import cast
 
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:
-    """Return the model inside a distributed wrapper, or the model itself when it has no wrapper."""
-    return cast(nn.Module, model.module) if is_model_wrapper(model) else model
+    """Return the model inside wrappers: of distributed training, or of test-time augmentation."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = cast(nn.Module, model.module)
+    return model
 
 
 def join_first(items: Iterable[object], limit: int = 5, separator: str = '; ') -> str:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import find_latest_checkpoint
@@ -11,6 +12,8 @@ from mmseg.models import BaseSegmentor
 from ..engine.checkpoint import load_checkpoint_file, use_safe_loading
 from ..engine.scoreboard import CHOSEN
 from ..engine.startup import default_work_dir
+from ..prediction.pipelines import find_test_data
+from ..utils import join_first
 
 
 def find_checkpoint(work_dir: str | Path) -> Path:
@@ -75,13 +78,15 @@ def load_model(
 
     Returns:
         BaseSegmentor: The model in evaluation mode, with its config as ``cfg`` and its classes in
-        ``dataset_meta``.
+        ``dataset_meta``. ``cfg.load_from`` is the path of the checkpoint.
 
     Raises:
         FileNotFoundError: A file does not exist.
-        ValueError: The checkpoint has no config, or cannot be read.
+        ValueError: The checkpoint has no config, cannot be read, or is of another network; or the device
+            does not exist.
     """
     source = Path(source)
+    device = _check_device(device)
     if not source.exists():
         raise FileNotFoundError(
             f'{source} does not exist; expected a config, a checkpoint or a work dir of a run'
@@ -94,7 +99,43 @@ def load_model(
         path = find_checkpoint(source) if source.is_dir() else source
         config = read_model_config(path)
     _drop_pretrained(config.model)
-    return init_model(config, str(path), device=device or get_device())
+    config.load_from = str(path)
+    model = init_model(config, device=device)
+    checkpoint = load_checkpoint_file(path, map_location='cpu')
+    _load_weights(model, checkpoint.get('state_dict', checkpoint), path)
+    classes = checkpoint.get('meta', {}).get('dataset_meta')
+    model.dataset_meta = classes or dict(find_test_data(config).get('metainfo') or {})
+    return model
+
+
+def _check_device(device: str | None) -> str:
+    """Return the device, by default the accelerator, and refuse one that this machine does not have."""
+    device = device or get_device()
+    try:
+        torch.empty(1, device=device)
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).partition('\n')[0]
+        raise ValueError(
+            f'--device {device} cannot be used ({reason}); expected cpu, or an accelerator of this machine.'
+        ) from error
+    return device
+
+
+def _load_weights(model: BaseSegmentor, state: dict, path: Path) -> None:
+    """Load weights, and refuse those of another network. MMEngine only warns, and the rest stays random."""
+    state = {key.removeprefix('module.'): value for key, value in state.items()}
+    try:
+        keys = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # weights of other shapes, one per line
+        wrong = [line.strip().rstrip('.') for line in str(error).splitlines()[1:]]
+    else:
+        absent = set(keys.missing_keys)
+        wrong = [f'{name} is missing' for name, _ in model.named_parameters() if name in absent]
+    if wrong:
+        raise ValueError(
+            f'{path} is a checkpoint of another network than the config: {join_first(wrong, limit=2)}. Name '
+            'the config of its training, or the checkpoint alone, which contains its config.'
+        )
 
 
 def _work_dir_of(source: Path, config: Config) -> Path:

@@ -11,6 +11,7 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from ..engine import default_work_dir, prepare_launch
+from ..prediction import use_tta
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -32,6 +33,11 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--show', action='store_true', help='show predictions in a window')
     parser.add_argument('--show-dir', help='folder for images of the predictions')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds between two images of --show')
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='test-time augmentation: tta_pipeline of the config, or three sizes, each also mirrored',
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -74,6 +80,8 @@ def read_config(args: argparse.Namespace) -> Config:
         if args.show_dir:
             # by default, the visualizer writes to a time-stamped folder in the work dir
             cfg.visualizer.update(save_dir=args.show_dir)
+    if args.tta:
+        use_tta(cfg)
     if args.out:
         cfg.test_evaluator.update(output_dir=args.out, keep_results=True)
     return cfg

@@ -95,7 +95,8 @@ class RandomScaleCropFlip(BaseTransform):
     bottom before the flip: 0 in the image, 255 in the maps.
 
     Added keys: ``scale``, ``scale_factor``, ``keep_ratio``, ``pad_shape``, ``img_shape``, ``flip`` and
-    ``flip_direction``, with the values of ``four_steps``.
+    ``flip_direction``, with the values of ``four_steps``; ``crop_box``, (top, left, height, width) in the
+    resized image before the flip.
 
     Args:
         crop_size (tuple[int, int]): Height and width of the crop in pixels.
@@ -153,6 +154,7 @@ class RandomScaleCropFlip(BaseTransform):
             keep_ratio=True,
             pad_shape=(*padded, *img.shape[2:]),
             img_shape=self.crop_size,
+            crop_box=(top, left, *self.crop_size),
             flip=flip,
             flip_direction='horizontal' if flip else None,
         )

@@ -34,6 +34,9 @@ class ColorJitter(BaseTransform):
     there are not three. Saturation and hue need three bands. They leave one band as it is, as they do with a
     gray image.
 
+    Added key: ``colors``, the list of the operations on this image so far, each with its number: a factor, or
+    the shift of the hue. The other color transforms add to it, too.
+
     Args:
         brightness (float): x of the brightness, at least 0. 0 disables an operation. UniMatch uses 0.5.
         contrast (float): x of the contrast, at least 0. UniMatch uses 0.5.
@@ -83,9 +86,11 @@ class ColorJitter(BaseTransform):
         """
         mixes = self.strengths['saturation'] > 0 or self.strengths['hue'] > 0
         img = require_image('ColorJitter', results, (1, 3) if mixes else None)
-        for name, factor in self._draw_operations():
+        operations = self._draw_operations()
+        for name, factor in operations:
             img = _OPERATIONS[name](img, factor)
         results['img'] = img
+        _record(results, *operations)
         return results
 
     def __repr__(self) -> str:
@@ -129,6 +134,7 @@ class RandomGrayscale(BaseTransform):
         img = require_image('RandomGrayscale', results, (1, 3))
         if random.random() < self.prob:
             results['img'] = pillow_ops.grayscale(img)
+            _record(results, ('gray', 1.0))
         return results
 
     def __repr__(self) -> str:
@@ -175,8 +181,16 @@ class GaussianBlur(BaseTransform):
         Raises:
             ValueError: The image has another type.
         """
-        results['img'] = pillow_ops.gaussian_blur(require_image('GaussianBlur', results), self._draw_sigma())
+        img = require_image('GaussianBlur', results)
+        sigma = self._draw_sigma()
+        results['img'] = pillow_ops.gaussian_blur(img, sigma)
+        _record(results, ('blur', sigma))
         return results
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(sigma_range={self.sigma_range})'
+
+
+def _record(results: dict, *operations: tuple[str, float]) -> None:
+    """Add operations to ``colors``. The list is new, because other views can hold the old one."""
+    results['colors'] = [*results.get('colors', []), *operations]

@@ -1,5 +1,5 @@
 # CamVid, 11 classes, 480 x 360: every 8th of the sorted training names is labeled (46), the others are not (321).
-_base_ = '../color.py'
+_base_ = ['../color.py', '../tta.py']
 
 data_root = 'data/camvid'
 crop_size = (193, 193)
@@ -21,6 +21,10 @@ test_pipeline = [
     dict(type='Resize', scale=(481, 361), keep_ratio=False),
     dict(type='LoadAnnotations'),
     pack,
+]
+tta_pipeline = [
+    *test_pipeline[:2],
+    dict(type='TestTimeAug', transforms=[*_base_.tta_views, [dict(type='LoadAnnotations')], [pack]]),
 ]
 
 # for 2 processes: 4 labeled and 4 unlabeled images per step

@@ -10,6 +10,10 @@ load_unlabeled = [
     *geometry,
 ]
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), _base_.pack]
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='TestTimeAug', transforms=[*_base_.tta_views, [dict(type='LoadAnnotations')], [_base_.pack]]),
+]
 
 train_dataloader = dict(
     dataset=dict(

@@ -1,5 +1,5 @@
 # Cityscapes, 2048 x 1024: 2975 training images, 1/16 of them labeled (186); masks are labelTrainIds.
-_base_ = '../color.py'
+_base_ = ['../color.py', '../tta.py']
 
 data_root = 'data/cityscapes'
 crop_size = (801, 801)
@@ -21,6 +21,10 @@ load_labeled = [load_image, dict(type='LoadAnnotations'), *geometry]
 load_unlabeled = [load_image, dict(type='allspark_mmseg.LoadEmptyAnnotations'), *geometry]
 pack = dict(type='PackSegInputs')
 test_pipeline = [load_image, dict(type='LoadAnnotations'), pack]
+tta_pipeline = [
+    load_image,
+    dict(type='TestTimeAug', transforms=[*_base_.tta_views, [dict(type='LoadAnnotations')], [pack]]),
+]
 
 # for 4 GPUs: 8 labeled and 8 unlabeled images per step; round_up gives the published iterations
 train_dataloader = dict(

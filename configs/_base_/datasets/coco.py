@@ -1,5 +1,5 @@
 # COCO 2017 with 81 classes, drawn from the instances: 118 287 training images, 1/512 of them labeled (232).
-_base_ = '../color.py'
+_base_ = ['../color.py', '../tta.py']
 
 data_root = 'data/coco'
 crop_size = (513, 513)
@@ -26,6 +26,10 @@ load_labeled = [load_image, dict(type='LoadAnnotations'), *geometry]
 load_unlabeled = [load_image, dict(type='allspark_mmseg.LoadEmptyAnnotations'), *geometry]
 pack = dict(type='PackSegInputs')
 test_pipeline = [load_image, dict(type='LoadAnnotations'), pack]
+tta_pipeline = [
+    load_image,
+    dict(type='TestTimeAug', transforms=[*_base_.tta_views, [dict(type='LoadAnnotations')], [pack]]),
+]
 
 # for 4 GPUs: 16 labeled and 16 unlabeled images per step; round_up gives the published iterations
 train_dataloader = dict(

@@ -1,5 +1,5 @@
 # The demo data: handwritten digits over busy backgrounds, made by tools/dataset_converters/make_demo_data.py.
-_base_ = ['../color.py', '../small_loaders.py']
+_base_ = ['../color.py', '../small_loaders.py', '../tta.py']
 
 data_root = 'data/demo'
 crop_size = (97, 97)
@@ -19,6 +19,11 @@ load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.Load
 pack = dict(type='PackSegInputs')
 labeled_steps = [*_base_.color, pack]  # after load_labeled, also in supervised training
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), pack]
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    # no mirrored views, because a mirrored digit is another class
+    dict(type='TestTimeAug', transforms=[_base_.tta_views[0], [dict(type='LoadAnnotations')], [pack]]),
+]
 
 train_dataloader = dict(
     dataset=dict(

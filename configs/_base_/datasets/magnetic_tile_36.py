@@ -1,6 +1,6 @@
 # Magnetic tiles (Huang et al., The Visual Computer 2018), 6 classes, 103 to 620 pixels wide: 36 training images are labeled, the
 # other 634 are not. The masks have one class number per pixel.
-_base_ = ['../color.py', '../small_loaders.py']
+_base_ = ['../color.py', '../small_loaders.py', '../tta.py']
 
 data_root = 'data/magnetic_tile'
 crop_size = (129, 129)
@@ -17,6 +17,10 @@ load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.Load
 pack = dict(type='PackSegInputs')
 labeled_steps = [pack]  # after load_labeled, also in supervised training
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), pack]
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='TestTimeAug', transforms=[*_base_.tta_views, [dict(type='LoadAnnotations')], [pack]]),
+]
 
 train_dataloader = dict(
     dataset=dict(

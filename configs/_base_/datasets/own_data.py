@@ -1,6 +1,6 @@
 # Your own data. A child config sets data_root, metainfo and the lists or folders of the two streams:
 # `python -m allspark_mmseg new DATA` writes it. Another crop goes between the load and the views of each stream.
-_base_ = '../color.py'
+_base_ = ['../color.py', '../tta.py']
 
 crop_size = (513, 513)
 geometry = [dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=crop_size)]
@@ -11,6 +11,10 @@ pack = dict(type='PackSegInputs')
 labeled_views = [dict(type='allspark_mmseg.MultiView', labeled=[*_base_.color, pack])]
 unlabeled_views = [dict(type='allspark_mmseg.MultiView', weak=[pack])]
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), pack]
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='TestTimeAug', transforms=[*_base_.tta_views, [dict(type='LoadAnnotations')], [pack]]),
+]
 
 train_dataloader = dict(
     batch_size=8,

@@ -27,6 +27,10 @@ test_pipeline = [
     dict(type='LoadAnnotations'),
     _base_.pack,
 ]
+tta_pipeline = [
+    *test_pipeline[:2],
+    dict(type='TestTimeAug', transforms=[*_base_.tta_views, [dict(type='LoadAnnotations')], [_base_.pack]]),
+]
 
 # for 2 GPUs: 8 labeled and 8 unlabeled images per step
 train_dataloader = dict(

@@ -1,0 +1,167 @@
+"""Load an image as the test data are loaded, but without a mask, and refuse incomplete files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv.transforms import Compose
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.registry import TRANSFORMS
+from mmseg.structures import SegDataSample
+from PIL import Image
+from torch import Tensor
+
+from .pipelines import count_loads, find_test_data, without_masks
+from .tta import find_tta
+
+_JPEG_END = b'\xff\xd9'
+
+
+@dataclass
+class LoadedImage:
+    """An image as the network takes it.
+
+    Attributes:
+        inputs (list[Tensor]): One image (C, h, w) per view. Without test-time augmentation there is one view.
+        data_samples (list[SegDataSample]): The sample of each view.
+        picture (np.ndarray): The image before its transforms, (H, W, 3) uint8 BGR, to draw on.
+    """
+
+    inputs: list[Tensor]
+    data_samples: list[SegDataSample]
+    picture: np.ndarray
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the result in pixels."""
+        return tuple(self.data_samples[0].ori_shape[:2])
+
+    @property
+    def shapes(self) -> tuple:
+        """What images of one batch have in common: the shapes of the views and of the result."""
+        return (self.size, *(tuple(view.shape) for view in self.inputs))
+
+
+class ImageLoader:
+    """Loads images as the test data of a config are loaded.
+
+    The first transforms, up to the first that does not begin with ``Load``, give the picture for the overlay.
+
+    Args:
+        cfg (Config): Config of the model.
+        tta (bool): Make the views of test-time augmentation, as :func:`find_tta` describes.
+
+    Raises:
+        ValueError: The config has no test data.
+    """
+
+    def __init__(self, cfg: Config, tta: bool = False) -> None:
+        init_default_scope(cfg.get('default_scope', 'mmseg'))
+        data = find_test_data(cfg)
+        self.reduce_zero_label = bool(data.get('reduce_zero_label', False))
+        steps = without_masks(find_tta(cfg)[1] if tta else list(data['pipeline']))
+        count = count_loads(steps)
+        self.load, self.prepare = (
+            Compose([TRANSFORMS.build(step) for step in part]) for part in (steps[:count], steps[count:])
+        )
+        preprocessor = _preprocessor(cfg)
+        self.is_rgb = not preprocessor.get('bgr_to_rgb', False)
+
+    def __call__(self, path: str | Path) -> LoadedImage:
+        """Load an image.
+
+        Args:
+            path (str | Path): The file.
+
+        Returns:
+            LoadedImage: The image.
+
+        Raises:
+            Exception: What the transforms raise; OSError if the file is incomplete.
+        """
+        check_complete(path)
+        results: dict[str, Any] = dict(
+            img_path=str(path), reduce_zero_label=self.reduce_zero_label, label_map=None, seg_fields=[]
+        )
+        results = self.load(results)
+        picture = as_picture(results['img'], self.is_rgb)
+        packed = self.prepare(results)
+        inputs, samples = packed['inputs'], packed['data_samples']
+        if isinstance(inputs, torch.Tensor):
+            inputs, samples = [inputs], [samples]
+        return LoadedImage(list(inputs), list(samples), picture)
+
+
+def _preprocessor(cfg: Config) -> dict:
+    parts = (cfg.model.get('segmentor', {}), cfg.model, cfg)
+    return next((part['data_preprocessor'] for part in parts if part.get('data_preprocessor')), {})
+
+
+def image_size(path: str | Path) -> tuple[int, int] | None:
+    """Read the size of an image from its header.
+
+    Args:
+        path (str | Path): The file.
+
+    Returns:
+        tuple[int, int] | None: The two sides in pixels, in any order. None if Pillow does not know the
+        format.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except Exception:  # the loader of the config may know the format
+        return None
+
+
+def check_complete(path: str | Path) -> None:
+    """Refuse a file whose end is missing. Some versions of OpenCV fill it up without an error.
+
+    Args:
+        path (str | Path): The file. Only JPEG and PNG are checked.
+
+    Raises:
+        OSError: The file is incomplete.
+    """
+    with open(path, 'rb') as file:
+        head = file.read(8)
+        if head.startswith(b'\xff\xd8'):
+            file.seek(0, 2)
+            file.seek(-min(file.tell(), 64), 2)
+            complete = file.read().rstrip(b'\0\r\n ').endswith(_JPEG_END)
+        else:
+            complete = not head.startswith(b'\x89PNG')
+    if complete:
+        return
+    with Image.open(path) as image:
+        if image.format == 'PNG':
+            image.verify()  # the checksum of each chunk, without decoding
+        else:
+            image.load()  # some cameras write more data after the image
+
+
+def as_picture(image: np.ndarray, is_rgb: bool = False) -> np.ndarray:
+    """Convert an image of any kind to 8-bit BGR, to draw on.
+
+    Args:
+        image (np.ndarray): Image (H, W) or (H, W, C) of any dtype.
+        is_rgb (bool): Whether the order of three or more bands is RGB instead of BGR.
+
+    Returns:
+        np.ndarray: (H, W, 3) uint8 BGR. Of more than three bands, the first three are shown; of two, the
+        first. Other dtypes than uint8 are stretched from their percentiles 1 and 99 to 0 and 255. An image
+        that has this form already is not copied.
+    """
+    if image.ndim == 3 and image.shape[2] != 3:
+        image = image[..., :3] if image.shape[2] > 3 else image[..., 0]
+    if image.dtype != np.uint8:
+        step = max(image.shape[0] // 500, 1), max(image.shape[1] // 500, 1)
+        low, high = np.nanpercentile(image[:: step[0], :: step[1]].astype(np.float32), [1, 99])
+        scaled = (image.astype(np.float32) - low) * (255 / max(high - low, 1e-9))
+        image = np.nan_to_num(scaled).clip(0, 255).astype(np.uint8)
+    if image.ndim == 2:
+        return np.repeat(image[..., None], 3, axis=2)
+    return np.ascontiguousarray(image[..., ::-1] if is_rgb else image)

@@ -1,0 +1,109 @@
+"""Lists of transforms in a config: the pipeline of the test data, with or without masks."""
+
+import copy
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.config import Config
+
+_LOADS_MASKS = re.compile(r'(.*\.)?Load\w*Annotations?')
+
+
+def find_test_data(cfg: Config) -> dict:
+    """Return the config of the data set on which ``tools/test.py`` evaluates.
+
+    Args:
+        cfg (Config): The config of a run, or of a plain segmentor.
+
+    Returns:
+        dict: The config of the test data set, otherwise of the validation data set. Of nested or joined data
+        sets it is the first that has a pipeline. A config without data sets gives
+        ``dict(pipeline=test_pipeline)``.
+
+    Raises:
+        ValueError: The config has neither a test or validation data set nor ``test_pipeline``.
+    """
+    for key in ('test_dataloader', 'val_dataloader'):
+        found = _first_with_pipeline((cfg.get(key) or {}).get('dataset'))
+        if found is not None:
+            return found
+    if cfg.get('test_pipeline') is None:
+        raise ValueError(
+            'the config has no test_dataloader, no val_dataloader and no test_pipeline; expected one of '
+            'them, because it says how an image is loaded. Add test_pipeline=[...] to the config.'
+        )
+    return dict(pipeline=cfg.test_pipeline)
+
+
+def find_test_pipeline(cfg: Config) -> list[dict]:
+    """Return the transforms of the test data, as :func:`find_test_data` finds them.
+
+    Args:
+        cfg (Config): The config.
+
+    Returns:
+        list[dict]: A copy of the transforms.
+
+    Raises:
+        ValueError: The config has no test data.
+    """
+    return copy.deepcopy(list(find_test_data(cfg)['pipeline']))
+
+
+def _first_with_pipeline(dataset: Any) -> dict | None:
+    if not isinstance(dataset, dict):
+        return None
+    if dataset.get('pipeline'):
+        return dataset
+    children = [dataset.get('dataset'), *(dataset.get('datasets') or [])]
+    return next((found for child in children if (found := _first_with_pipeline(child))), None)
+
+
+def loads_masks(step: Any) -> bool:
+    """Tell whether a transform reads a mask, by its type: ``LoadAnnotations``, ``LoadEmptyAnnotations``.
+
+    Args:
+        step (dict or other): Config of a transform.
+
+    Returns:
+        bool: Whether it reads a mask. False for what is not a dict.
+    """
+    return isinstance(step, dict) and _LOADS_MASKS.fullmatch(str(step.get('type'))) is not None
+
+
+def count_loads(steps: Sequence[dict]) -> int:
+    """Return the number of transforms at the beginning of a pipeline that load an image.
+
+    Args:
+        steps (Sequence[dict]): Configs of transforms.
+
+    Returns:
+        int: The number of leading transforms whose type begins with ``Load`` and that read no mask.
+    """
+    names = [str(step['type']).rpartition('.')[2] for step in steps]
+    loads = [
+        name.startswith('Load') and not loads_masks(step) for name, step in zip(names, steps, strict=True)
+    ]
+    return [*loads, False].index(False)
+
+
+def without_masks(steps: list) -> list:
+    """Remove the transforms that read masks, also inside ``TestTimeAug``.
+
+    Args:
+        steps (list): Configs of transforms, or lists of them.
+
+    Returns:
+        list: The other transforms. Lists that are then empty are removed, because ``TestTimeAug`` combines
+        one transform of each list.
+    """
+    kept: list = []
+    for step in steps:
+        if isinstance(step, list | tuple):
+            kept += [inner] if (inner := without_masks(list(step))) else []
+        elif isinstance(step, dict) and isinstance(step.get('transforms'), list | tuple):
+            kept.append({**step, 'transforms': without_masks(list(step['transforms']))})
+        elif not loads_masks(step):
+            kept.append(step)
+    return kept
