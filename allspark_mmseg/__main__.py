@@ -7,6 +7,7 @@ from importlib import import_module
 VERBS = {
     'train': 'train a segmentor',
     'test': 'evaluate a checkpoint',
+    'export': 'write a trained network as ONNX or TorchScript, check it, count its operations',
 }
 
 

@@ -35,9 +35,10 @@ class TransformersBackbone(BaseModule):
             model='facebook/dinov3-vits16-pretrain-lvd1689m',  # or a folder with config.json and weights
             out_indices=(3, 6, 9, 12))
 
-    ``transformers`` builds the network, and its state dict has the keys of ``transformers`` behind ``model.``.
-    The weights are loaded when training starts (``init_weights``), as for any backbone of MMSegmentation. A
-    model that is built for testing loads nothing. ``torchvision`` and ``timm`` are not needed.
+    ``transformers`` builds the network. The keys of the state dict are those of ``transformers`` behind
+    ``model.``. The weights are loaded when training starts (``init_weights``), as for any backbone of
+    MMSegmentation. A model that is built for testing loads nothing. ``torchvision`` and ``timm`` are not
+    needed.
 
     **Offline.** ``model`` can be a local folder. A model of the Hub is read from the cache of
     ``huggingface_hub`` if it is there. ``config`` with a ``model_type`` describes the whole network. Then
@@ -162,13 +163,13 @@ class TransformersBackbone(BaseModule):
         if len(missing) == len(own):
             raise ValueError(
                 f'{OWNER}: the weights of {source} fill none of the {len(own)} tensors of the '
-                f'{type(network).__name__}. They have keys like {sorted(report["unexpected_keys"])[:3]}, expected '
-                f'{list(own)[:3]}. Check config.'
+                f'{type(network).__name__}. They have keys like {sorted(report["unexpected_keys"])[:3]}, '
+                f'expected {list(own)[:3]}. Check config.'
             )
         if missing:
             print_log(
                 f'{OWNER}: {source} fills {len(own) - len(missing)} of {len(own)} tensors of the '
-                f'{type(network).__name__}. These stay random: {join_first(missing, limit=20, separator=", ")}.',
+                f'{type(network).__name__}. These stay random: {join_first(missing, 20, ", ")}.',
                 logger='current',
                 level=logging.WARNING,
             )
@@ -192,8 +193,8 @@ def _read_config(model: str | None, config: dict[str, Any]) -> tuple[type, Any]:
         settings = transformers.CONFIG_MAPPING[kind](**config)
     elif model is None:
         raise ValueError(
-            f'{OWNER}: model is None and config has no model_type. Set model to a name on the Hub or a folder, '
-            "or config=dict(model_type='dinov2', ...) for random weights."
+            f'{OWNER}: model is None and config has no model_type. Set model to a name on the Hub or a '
+            "folder, or config=dict(model_type='dinov2', ...) for random weights."
         )
     else:
         with _reading(model, 'configuration'):
@@ -216,15 +217,16 @@ def _reading(source: str, what: str) -> Iterator[None]:
         if Path(source).is_dir():
             found = ', '.join(sorted(path.name for path in Path(source).iterdir())[:5]) or 'nothing'
             raise FileNotFoundError(
-                f'{OWNER}: cannot read the {what} of model {source}: the folder has {found}, expected config.json and '
-                'model.safetensors (or pytorch_model.bin) as transformers save them.'
+                f'{OWNER}: cannot read the {what} of model {source}: the folder has {found}, expected '
+                'config.json and model.safetensors (or pytorch_model.bin) as transformers save them.'
             ) from error
         gated = 'gated' in str(error).lower()
         remedy = 'accept its terms on this page and run "hf auth login", or ' if gated else ''
         raise FileNotFoundError(
             f'{OWNER}: cannot read the {what} of model {source!r}: it is no folder here, and {HUB}/{source} '
-            f'{"needs access rights" if gated else "does not exist or cannot be reached"}; {remedy}run "hf download '
-            f'{source} --local-dir FOLDER" on a machine with access, and set model to this folder.'
+            f'{"needs access rights" if gated else "does not exist or cannot be reached"}; {remedy}run '
+            f'"hf download {source} --local-dir FOLDER" on a machine with access, and set model to this '
+            'folder.'
         ) from error
 
 
