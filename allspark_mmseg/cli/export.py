@@ -10,7 +10,11 @@ import sys
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import init_default_scope
 from mmseg.models import BaseSegmentor
+from mmseg.registry import MODELS
 
 from .. import __version__
 from ..deployment import (
@@ -63,7 +67,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--check', metavar='FOLDER', help='compare the file with PyTorch on these images')
     parser.add_argument('--images', type=int, default=8, help='number of images of --check; default 8')
     parser.add_argument(
-        '--complexity', action='store_true', help='print parameters and operations, and write no file'
+        '--complexity',
+        action='store_true',
+        help='print parameters and operations, and write no file; a config needs no checkpoint',
     )
     args = parser.parse_args(arguments)
     for name, numbers in (('--size', args.size or [1]), ('--images', [args.images])):
@@ -98,6 +104,11 @@ def run(args: argparse.Namespace) -> bool:
     Returns:
         bool: False if the check failed.
     """
+    if args.complexity and args.source.endswith('.py') and not args.checkpoint:
+        model = build_model(args.source)  # the weights have no effect
+        network = DeployedSegmentor(choose_network(model, args.network))
+        print(describe_complexity(network, tuple(args.size) if args.size else crop_size(model)))
+        return True
     target = choose_file(args)
     images = find_images(Path(args.check), args.images) if args.check else []
     model = load_model(args.source, args.checkpoint, device='cpu')
@@ -121,6 +132,23 @@ def run(args: argparse.Namespace) -> bool:
     comparison = compare(network, target, progress(images, 'comparing'), None if file.dynamic else size)
     print(comparison.describe(tolerance))
     return comparison.difference <= tolerance
+
+
+def build_model(path: str) -> BaseSegmentor:
+    """Build the model of a config with random weights.
+
+    Args:
+        path (str): The config.
+
+    Returns:
+        BaseSegmentor: The model on the CPU.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    config = Config.fromfile(path)
+    init_default_scope(config.get('default_scope', 'mmseg'))
+    return revert_sync_batchnorm(MODELS.build(config.model))
 
 
 def choose_file(args: argparse.Namespace) -> Path:
