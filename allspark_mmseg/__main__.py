@@ -10,6 +10,7 @@ VERBS = {
     'test': 'evaluate a checkpoint',
     'predict': 'write masks, overlays and confidence of a folder of images',
     'look': 'draw what the network will see, with the draw of each transform',
+    'export': 'write a trained network as ONNX or TorchScript, check it, count its operations',
 }
 
 

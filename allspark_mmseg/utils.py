@@ -26,6 +26,19 @@ def format_paths(paths: Iterable[object]) -> str:
     return '  ' + join_first(paths, separator='\n  ')
 
 
+def nearest_multiple(side: int, multiple: int) -> int:
+    """Round a side to the nearest multiple, ``max(int(side / multiple + 1/2), 1) * multiple``, in pixels.
+
+    Args:
+        side (int): Side in pixels.
+        multiple (int): Multiple in pixels, at least 1.
+
+    Returns:
+        int: The rounded side in pixels, at least ``multiple``.
+    """
+    return max((2 * side + multiple) // (2 * multiple), 1) * multiple
+
+
 def require(owner: str, name: str, value: object, valid: bool, expected: str) -> None:
     """Check one argument of a class.
 

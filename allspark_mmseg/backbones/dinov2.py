@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..registry import MODELS
 from ..utils import require
+from .positions import resample_positions
 
 PATCH_SIZE = 14
 TRAINED_GRID = 37
@@ -235,7 +236,7 @@ class DINOv2(BaseModule):
         grid = x.shape[-2:]
         # (N, C, h, w) -> (N, h * w, C)
         x = x.flatten(2).transpose(1, 2)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self._positions(*grid)
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1) + self._positions(*grid)
         features = []
         for index in range(max(self.out_indices) + 1):
             block = self.blocks[index]
@@ -247,24 +248,19 @@ class DINOv2(BaseModule):
             if index in self.out_indices:
                 tokens = self.norm(x) if self.final_norm else x
                 # (N, 1 + h * w, C) -> (N, C, h, w)
-                features.append(tokens[:, 1:].transpose(1, 2).unflatten(2, grid).contiguous())
+                patches = tokens[:, 1:].transpose(1, 2)
+                # reshape, because the ONNX exporter makes the sizes of unflatten constant
+                features.append(patches.reshape(*patches.shape[:2], *grid).contiguous())
         return tuple(features)
 
     def _positions(self, height: int, width: int) -> Tensor:
         """Resample the position embeddings to a grid: (1, 1 + height * width, C), class token first."""
-        if (height, width) == (TRAINED_GRID, TRAINED_GRID):
+        if not torch.jit.is_tracing() and (height, width) == (TRAINED_GRID, TRAINED_GRID):
             return self.pos_embed
-        offset = self.interpolate_offset
-        # the factor also determines the sampling positions, so the two calls differ in more than the size
-        target: dict[str, Any]
-        if offset:
-            target = {'scale_factor': ((height + offset) / TRAINED_GRID, (width + offset) / TRAINED_GRID)}
-        else:
-            target = {'size': (height, width)}
         # (1, 37 * 37, C) -> (1, C, 37, 37)
         trained = self.pos_embed[:, 1:].transpose(1, 2).unflatten(2, (TRAINED_GRID, TRAINED_GRID))
         trained = trained.to(torch.promote_types(trained.dtype, torch.float32))
-        resampled = F.interpolate(trained, mode='bicubic', align_corners=False, **target)
+        resampled = resample_positions(trained, height, width, self.interpolate_offset)
         patches = resampled.flatten(2).transpose(1, 2).to(self.pos_embed.dtype)
         return torch.cat([self.pos_embed[:, :1], patches], dim=1)
 

@@ -6,10 +6,11 @@ import importlib
 from types import ModuleType
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmengine.runner import CheckpointLoader
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..registry import MODELS
 from ..utils import require
@@ -25,6 +26,26 @@ def _import_package(package: str) -> ModuleType:
         return importlib.import_module(package)
     except ImportError as error:
         raise ImportError(f'EfficientNetLite0 needs the package {package}: run "{INSTALL}".') from error
+
+
+class _SamePaddingConv2d(nn.Conv2d):
+    """The package's convolution with SAME padding. It can be traced with a variable size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C', ceil(H / stride), ceil(W / stride))."""
+        padding: list[int] = []
+        for side, kernel, stride, dilation in zip(
+            x.shape[2:], self.weight.shape[2:], self.stride, self.dilation, strict=True
+        ):
+            total = (kernel - 1) * dilation
+            if stride > 1:
+                total = ((side + stride - 1) // stride - 1) * stride + total + 1 - side
+                # in a trace, sizes are tensors, and a comparison would become a constant
+                total = total.clamp(min=0) if isinstance(total, Tensor) else max(total, 0)
+            padding = [total // 2, total - total // 2, *padding]
+        if any(isinstance(pixels, Tensor) or pixels for pixels in padding):
+            x = F.pad(x, padding)
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
 @CheckpointLoader.register_scheme(prefixes='efficientnet_lite0://', force=True)
@@ -126,6 +147,8 @@ class EfficientNetLite0(BaseModule):
         for module in self.modules():
             if isinstance(module, _BatchNorm):
                 module.momentum = norm_momentum
+            elif type(module).__name__ == 'Conv2dDynamicSamePadding':
+                module.__class__ = _SamePaddingConv2d
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute the four feature maps.

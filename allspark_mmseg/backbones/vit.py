@@ -71,7 +71,7 @@ class VisionTransformer(MMSegVisionTransformer):
             ``output_cls_token``, pairs ``[map, class token]`` with class tokens of shape (N, C).
         """
         x, grid = self.patch_embed(inputs)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
         x = self._pos_embeding(x, grid, self.pos_embed)
         if not self.with_cls_token:
             x = x[:, 1:]

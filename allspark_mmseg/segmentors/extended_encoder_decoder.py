@@ -8,7 +8,7 @@ from mmseg.models.utils import resize
 from torch import Tensor
 
 from ..registry import MODELS
-from ..utils import require
+from ..utils import nearest_multiple, require
 
 OWNER = 'ExtendedEncoderDecoder'
 AVERAGED = ('slide_probs_clipped', 'slide_probs_shifted')  # modes that average probabilities over windows
@@ -172,19 +172,6 @@ class ExtendedEncoderDecoder(EncoderDecoder):
         # in place, because a copy needs 160 MB at 1024 x 2048 pixels and 19 classes. The clamp avoids -inf
         # for probabilities that underflow to 0: the resize to the original size would turn -inf into NaN.
         return total.div_(count).clamp_(min=torch.finfo(total.dtype).tiny).log_()
-
-
-def nearest_multiple(side: int, multiple: int) -> int:
-    """Round a side to the nearest multiple, ``max(int(side / multiple + 1/2), 1) * multiple``, in pixels.
-
-    Args:
-        side (int): Side in pixels.
-        multiple (int): Multiple in pixels, at least 1.
-
-    Returns:
-        int: The rounded side in pixels, at least ``multiple``.
-    """
-    return max((2 * side + multiple) // (2 * multiple), 1) * multiple
 
 
 def clipped_windows(size: int, crop: int, stride: int) -> list[slice]:

@@ -79,7 +79,7 @@ class ChannelAttention(nn.Module):
             linear.weight.unflatten(0, (query.shape[1], -1)) for linear in (self.key, self.value)
         )
         dropout = self.dropout if self.training else 0.0
-        return fast_channel_attention(query, source, key_weight, value_weight, dropout)
+        return fast_channel_attention(query, source, key_weight, value_weight, dropout, blocked=self.training)
 
 
 class ChannelSelfAttention(ChannelAttention):

@@ -16,7 +16,13 @@ from .score_moments import score_scale
 
 
 def fast_channel_attention(
-    query: Tensor, source: Tensor, key_weight: Tensor, value_weight: Tensor, dropout: float = 0.0
+    query: Tensor,
+    source: Tensor,
+    key_weight: Tensor,
+    value_weight: Tensor,
+    dropout: float = 0.0,
+    *,
+    blocked: bool = True,
 ) -> Tensor:
     """Compute ``channel_attention`` with keys and values that are projections of ``source``.
 
@@ -29,31 +35,39 @@ def fast_channel_attention(
         key_weight (Tensor): (H, O, D) float.
         value_weight (Tensor): (H, O, D) float.
         dropout (float): Probability that an attention weight is dropped, in [0, 1).
+        blocked (bool): With gradients on a CPU, use ``BlockedAttention``. It saves memory in training. Its
+            control flow depends on the scores, so a graph that is exported must not contain it.
 
     Returns:
         Tensor: (B, H, M, N).
     """
     scaled = query * score_scale(query, source, key_weight).to(query.dtype)
-    return softmax_attention(scaled, source, key_weight, value_weight, dropout)
+    return softmax_attention(scaled, source, key_weight, value_weight, dropout, blocked=blocked)
 
 
 def softmax_attention(
-    query: Tensor, source: Tensor, key_weight: Tensor, value_weight: Tensor, dropout: float = 0.0
+    query: Tensor,
+    source: Tensor,
+    key_weight: Tensor,
+    value_weight: Tensor,
+    dropout: float = 0.0,
+    *,
+    blocked: bool = True,
 ) -> Tensor:
     """Compute dropout(softmax(Q K^T)) V.
 
     Args:
         query (Tensor): (B, H, M, N) float, already scaled.
-        source, key_weight, value_weight, dropout: As in ``fast_channel_attention``.
+        source, key_weight, value_weight, dropout, blocked: As in ``fast_channel_attention``.
 
     Returns:
         Tensor: (B, H, M, N).
     """
-    if len(source) < len(query):  # a shared source: concatenate the queries of all images
+    if source.shape[0] < query.shape[0]:  # a shared source: concatenate the queries of all images
         joint = query.transpose(0, 1).flatten(1, 2)[None]
-        attended = softmax_attention(joint, source, key_weight, value_weight, dropout)
+        attended = softmax_attention(joint, source, key_weight, value_weight, dropout, blocked=blocked)
         return attended[0].unflatten(1, (len(query), -1)).transpose(0, 1)
-    if query.device.type == 'cpu' and torch.is_grad_enabled():
+    if blocked and query.device.type == 'cpu' and torch.is_grad_enabled():
         maps = [
             BlockedAttention.apply(query[b, h], source[b], key_weight[h], value_weight[h], dropout)
             for b, h in itertools.product(*map(range, query.shape[:2]))

@@ -1,0 +1,24 @@
+"""Trained segmentors as ONNX and TorchScript files that need neither PyTorch code nor this package."""
+
+from .checks import Comparison, compare, describe_complexity, find_images, read_image
+from .files import OPSET, TOLERANCE, Exported, export_model, largest_difference, open_file
+from .segmentor import PRECISIONS, DeployedSegmentor, choose_network
+from .tracing import traceable
+
+__all__ = [
+    'OPSET',
+    'PRECISIONS',
+    'TOLERANCE',
+    'Comparison',
+    'DeployedSegmentor',
+    'Exported',
+    'choose_network',
+    'compare',
+    'describe_complexity',
+    'export_model',
+    'find_images',
+    'largest_difference',
+    'open_file',
+    'read_image',
+    'traceable',
+]

@@ -1,0 +1,96 @@
+"""A trained segmentor from the raw image to class numbers."""
+
+import copy
+
+import numpy as np
+import torch
+from mmseg.models.segmentors import EncoderDecoder
+from torch import Tensor, nn
+
+from ..methods import SemiSegmentor
+
+PRECISIONS = ('fp32', 'fp16')
+
+
+def choose_network(model: nn.Module, name: str | None = None) -> EncoderDecoder:
+    """Choose the segmentor of a model that predicts.
+
+    Args:
+        model (nn.Module): A plain segmentor or a semi-supervised method.
+        name (str, optional): ``'student'`` or ``'teacher'``. Default: the one that predicts.
+
+    Returns:
+        EncoderDecoder: The plain segmentor.
+
+    Raises:
+        ValueError: The model has no such network, or it is not an ``EncoderDecoder``.
+    """
+    if isinstance(model, SemiSegmentor):
+        if name == 'teacher' and model.teacher is None:
+            raise ValueError(f'the {type(model).__name__} has no teacher; use its student.')
+        teacher = model.teacher.module if model.teacher is not None else None
+        network = {'student': model.student, 'teacher': teacher, None: model.predictor}[name]
+    elif name is not None:
+        raise ValueError(f'the model is a plain {type(model).__name__} without a {name}; omit --{name}.')
+    else:
+        network = model
+    if not isinstance(network, EncoderDecoder):
+        raise ValueError(f'the model is a {type(network).__name__}, expected an EncoderDecoder.')
+    return network
+
+
+class DeployedSegmentor(nn.Module):
+    """A segmentor with its normalization: RGB values 0..255 in, logits and class numbers out.
+
+    The images are predicted as a whole, also if ``test_cfg`` has sliding windows. Images of more or fewer
+    than three channels keep the order of the file.
+
+    Args:
+        network (EncoderDecoder): The segmentor. It is put in evaluation mode, and its parameters lose their
+            gradients. For ``'fp16'``, a copy is used.
+        precision (str): ``'fp32'``, or ``'fp16'`` for weights and activations of half the size. Input and
+            logits stay float32.
+    """
+
+    def __init__(self, network: EncoderDecoder, precision: str = 'fp32') -> None:
+        super().__init__()
+        self.dtype = torch.float16 if precision == 'fp16' else torch.float32
+        network = copy.deepcopy(network).half() if precision == 'fp16' else network
+        self.network = network.eval().requires_grad_(False)
+        preprocessor = network.data_preprocessor
+        convolution = next(part for part in network.modules() if isinstance(part, nn.Conv2d))
+        self.in_channels = convolution.in_channels
+        normalized = getattr(preprocessor, '_enable_normalize', False)
+        mean = preprocessor.mean if normalized else torch.zeros(1)
+        std = preprocessor.std if normalized else torch.ones(1)
+        self.register_buffer('mean', mean.float().reshape(1, -1, 1, 1))
+        self.register_buffer('std', std.float().reshape(1, -1, 1, 1))
+        # MMSegmentation loads images as BGR, and the data preprocessor makes RGB of them
+        self.reverse = self.in_channels == 3 and not getattr(preprocessor, '_channel_conversion', False)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict.
+
+        Args:
+            image (Tensor): (N, C, H, W) float32, RGB in 0..255.
+
+        Returns:
+            tuple[Tensor, Tensor]: Logits (N, K, H, W) float32, and class numbers (N, H, W) uint8.
+        """
+        if self.reverse:
+            image = image.flip(1)
+        x = ((image - self.mean) / self.std).to(self.dtype)
+        size = x.shape[2:]
+        # encode_decode resizes to img_shape if it is a torch.Size
+        logits = self.network.whole_inference(x, [dict(img_shape=size, ori_shape=size)]).float()
+        if self.network.out_channels == 1:
+            labels = logits.sigmoid().squeeze(1) > self.network.decode_head.threshold
+        else:
+            labels = logits.argmax(dim=1)
+        return logits, labels.to(torch.uint8)
+
+    def predict(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predict arrays, with the shapes and types of :meth:`forward`."""
+        with torch.no_grad():
+            logits, labels = self(torch.from_numpy(image))
+        return logits.numpy(), labels.numpy()
