@@ -1,0 +1,223 @@
+"""The curves of a report, as data for the page's script."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..engine.scoreboard import SUPERVISED
+from .logs import Curve
+from .runs import Group, Run
+
+# name in the log before '/' or '.NAME' -> title and how to read it; in this order on the page
+_CLASS_CHARTS = {
+    'pseudo.share': (
+        'Share of each class in the pseudo-labels',
+        'Classes that shrink to 0 are no longer taught by unlabeled images.',
+    ),
+    'pseudo_quality/precision': (
+        'Precision of the pseudo-labels of each class',
+        'Share of the pseudo-labels of a class that are correct, on the images with masks.',
+    ),
+    'pseudo_quality/coverage': (
+        'Coverage of the pseudo-labels of each class',
+        'Share of the pixels of a class that get its pseudo-label.',
+    ),
+}
+_CONFIDENT = {
+    'pseudo.confident': 'confident, training crops',
+    'pseudo_quality/confident': 'confident, images with masks',
+    'pseudo_quality/mean_precision': 'mean precision',
+    'pseudo_quality/mean_coverage': 'mean coverage',
+}
+_HIDDEN = ('lr', 'time', 'data_time', 'memory')
+_MAX_POINTS = 400
+
+
+@dataclass
+class Series:
+    """A curve.
+
+    Attributes:
+        name (str): Name in the legend.
+        points (list): ``[iteration, value]``, or ``[iteration, mean, lowest, highest]`` over several runs.
+        dashed (bool): Whether the line is dashed.
+        color (int, optional): Number of its color; by default its place in the chart.
+    """
+
+    name: str
+    points: list[list[float]]
+    dashed: bool = False
+    color: int | None = None
+
+
+@dataclass
+class Chart:
+    """A chart of the page.
+
+    Attributes:
+        title (str): What it shows.
+        note (str): How to read it.
+        series (list[Series]): The curves.
+        percent (bool): Whether the values are shares in [0, 1], which are shown in percent.
+        marks (list): ``[iteration, text]`` of vertical lines.
+        unit (str): Unit of the values.
+        more (bool): Whether the chart is folded at first.
+    """
+
+    title: str
+    note: str
+    series: list[Series]
+    percent: bool = False
+    marks: list[list[Any]] = field(default_factory=list)
+    unit: str = ''
+    more: bool = False
+
+    @property
+    def alt(self) -> str:
+        """The content in words: the last value of each of the first curves."""
+        shown = [
+            f'{each.name} {each.points[-1][1] * (100 if self.percent else 1):.3g}'
+            + ('%' if self.percent else '')
+            for each in self.series[:12]
+        ]
+        return f'{self.title}. Last values: {", ".join(shown)}.'
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the page's script reads."""
+        return {**asdict(self), 'alt': self.alt}
+
+
+def to_points(curve: Curve) -> list[list[float]]:
+    """Return the points of a curve. Of a long one, evenly spaced points and the last one."""
+    items = list(curve.items())
+    step = -(-len(items) // _MAX_POINTS)
+    kept = items[::step] if (len(items) - 1) % step == 0 else [*items[::step], items[-1]]
+    return [[iteration, float(f'{value:.5g}')] for iteration, value in kept]
+
+
+def mean_points(curves: Sequence[Curve]) -> list[list[float]]:
+    """Return mean, lowest and highest value of several curves, where all of them have one.
+
+    Args:
+        curves (Sequence[dict]): Iteration -> value.
+
+    Returns:
+        list[list[float]]: ``[iteration, mean, lowest, highest]``; of a single curve ``[iteration, value]``.
+    """
+    if len(curves) == 1:
+        return to_points(curves[0])
+    common = sorted(set.intersection(*map(set, curves)))
+    values = {step: [curve[step] for curve in curves] for step in common}
+    kept = to_points({step: sum(each) / len(each) for step, each in values.items()})
+    return [[step, value, min(values[step]), max(values[step])] for step, value in kept]
+
+
+def phase_marks(runs: Sequence[Run]) -> list[list[Any]]:
+    """Return a mark at the end of the supervised phase of each run; equal ones once."""
+    steps = sorted({run.log.boundary for run in runs if run.log.boundary})
+    return [[step, 'unlabeled images from here'] for step in steps]
+
+
+def run_scores(run: Run) -> dict[str, Curve]:
+    """Return the validation curves of a run: of the supervised phase, of the student and of the teacher."""
+    if not run.summary:
+        return {f'{run.name} {network}'.strip(): curve for network, curve in run.scores().items()}
+    curves: dict[str, Curve] = {}
+    for score in run.summary.get('scores', []):
+        supervised = score['phase'] == SUPERVISED
+        name = 'supervised phase' if supervised else f'{run.name} {score["network"]}'
+        curves.setdefault(name, {})[score['iteration']] = score['value']
+    return curves
+
+
+def score_chart(groups: Sequence[Group]) -> Chart | None:
+    """Make the chart of the validation metric of all groups.
+
+    Args:
+        groups (Sequence[Group]): The groups of runs; of several runs it shows mean and range.
+
+    Returns:
+        Chart, optional: The chart, or None if no run was validated.
+    """
+    series = []
+    for color, group in enumerate(groups):
+        scores = [run_scores(run) for run in group.runs]
+        for name in dict.fromkeys(name for each in scores for name in each):
+            points = mean_points([each[name] for each in scores if name in each])
+            label = f'{group.name}: {name}' if len(groups) > 1 and not name.startswith(group.name) else name
+            if points:
+                shade = color if len(groups) > 1 else None
+                series.append(Series(label, points, name.endswith(('student', 'phase')), shade))
+    if not series:
+        return None
+    runs = [run for group in groups for run in group.runs]
+    metric = runs[0].metric
+    several = ' Line: mean of the runs. Band: lowest to highest.' if len(runs) > len(groups) else ''
+    note = f'{metric} on the validation images, in percent.{several}'
+    return Chart(f'{metric} during training', note, series, marks=phase_marks(runs), unit='%')
+
+
+def run_charts(run: Run) -> list[Chart]:
+    """Make the charts of the values that one training logged.
+
+    Args:
+        run (Run): The run.
+
+    Returns:
+        list[Chart]: Losses, share of confident pixels, values of each class, and all other values.
+    """
+    left = {name: curve for name, curve in run.curves.items() if name not in _HIDDEN and len(curve) > 1}
+    for name in list(left):
+        if name.rsplit('/', 1)[-1] in (run.metric, 'aAcc', 'mAcc'):
+            del left[name]
+    charts = [
+        _chart(left, 'Losses', 'Weighted as in the total loss.', lambda name: 'loss' in name),
+        _chart(
+            left,
+            'Confident pixels',
+            'Share of pixels with a pseudo-label, and how many of these are correct.',
+            _CONFIDENT.__contains__,
+            _CONFIDENT.__getitem__,
+            percent=True,
+        ),
+    ]
+    for prefix, (title, note) in _CLASS_CHARTS.items():
+        charts.append(_class_chart(left, prefix, title, note))
+    for prefix in sorted({name.split('/')[0] for name in left if '/' in name}):
+        charts.append(_class_chart(left, prefix, prefix, 'Logged for each class.', percent=False, more=True))
+    for name in list(left):
+        charts.append(_chart(left, name, 'Logged by the training.', name.__eq__, more=True))
+    found = [chart for chart in charts if chart]
+    for chart in found:
+        chart.marks = phase_marks([run])
+    return found
+
+
+def _class_chart(
+    left: dict[str, Curve], prefix: str, title: str, note: str, percent: bool = True, more: bool = False
+) -> Chart | None:
+    length = len(prefix) + 1
+    return _chart(
+        left,
+        title,
+        note,
+        lambda name: name.startswith((f'{prefix}/', f'{prefix}.')),
+        lambda name: name[length:],
+        percent,
+        more,
+    )
+
+
+def _chart(
+    left: dict[str, Curve],
+    title: str,
+    note: str,
+    belongs: Callable[[str], bool],
+    rename: Callable[[str], str] = str,
+    percent: bool = False,
+    more: bool = False,
+) -> Chart | None:
+    """Take the curves that belong to a chart out of ``left``."""
+    names = [name for name in left if belongs(name)]
+    series = [Series(rename(name), to_points(left.pop(name))) for name in names]
+    return Chart(title, note, series, percent, more=more) if series else None
