@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from compare_runs import read_curve
+from allspark_mmseg.report.logs import read_curve
 
 Row = dict[str, Any]
 

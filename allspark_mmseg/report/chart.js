@@ -126,7 +126,7 @@ class Chart {
       nodes.push(make('line', { class: 'grid', x1: s.left, x2: s.right, y1: y, y2: y }));
       nodes.push(make('text', { x: s.left - 8, y: y + 4, 'text-anchor': 'end' }, text));
     }
-    for (const value of ticks(...s.x, Math.max(2, Math.floor((s.right - s.left) / 90)))) {
+    for (const value of ticks(...s.x, Math.max(3, Math.floor((s.right - s.left) / 70)))) {
       if (value % 1) continue;
       nodes.push(make('text', { x: s.toX(value), y: s.bottom + 18, 'text-anchor': 'middle' }, String(value)));
     }
@@ -136,13 +136,15 @@ class Chart {
   }
 
   marks(s) {
+    let free = s.left; // a text that would cover the one before it is left out
     return this.chart.marks.filter(([at]) => at >= s.x[0] && at <= s.x[1]).flatMap(([at, text]) => {
-      const x = s.toX(at);
-      const late = x > (s.left + s.right) / 2;
-      return [
-        make('line', { class: 'mark', x1: x, x2: x, y1: s.top, y2: s.bottom }),
-        make('text', { x: x + (late ? -5 : 5), y: s.top - 5, 'text-anchor': late ? 'end' : 'start' }, text),
-      ];
+      const [x, width] = [s.toX(at), 6.6 * text.length];
+      const line = make('line', { class: 'mark', x1: x, x2: x, y1: s.top, y2: s.bottom });
+      const late = x + width > s.right;
+      if ((late ? x - width : x) < free) return [line];
+      free = late ? x : x + width;
+      const place = { x: x + (late ? -5 : 5), y: s.top - 5, 'text-anchor': late ? 'end' : 'start' };
+      return [line, make('text', place, text)];
     });
   }
 
@@ -256,8 +258,17 @@ function showRun(index) {
   more.hidden = !places[1].childElementCount;
 }
 
-const scores = document.querySelector('[data-chart=scores]');
-if (scores) new Chart(scores, report.scores);
+const comparison = document.getElementById('comparison');
+if (comparison) {
+  const place = document.getElementById('comparison-chart');
+  const show = () => {
+    const fresh = make('div', { class: 'chart' });
+    place.replaceChildren(fresh);
+    new Chart(fresh, report.comparisons[Number(comparison.value)]);
+  };
+  comparison.addEventListener('change', show);
+  show();
+}
 const runSelect = document.getElementById('run-select');
 if (runSelect) {
   runSelect.addEventListener('change', () => showRun(Number(runSelect.value)));

@@ -1,18 +1,21 @@
 """The curves of a report, as data for the page's script."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..engine.scoreboard import SUPERVISED
+from .groups import Group
 from .logs import Curve
-from .runs import Group, Run
+from .runs import Run
 
 # name in the log before '/' or '.NAME' -> title and how to read it; in this order on the page
 _CLASS_CHARTS = {
     'pseudo.share': (
         'Share of each class in the pseudo-labels',
-        'Classes that shrink to 0 are no longer taught by unlabeled images.',
+        'A class that shrinks to 0 learns nothing more from unlabeled images. Hide the largest class to see '
+        'the others.',
     ),
     'pseudo_quality/precision': (
         'Precision of the pseudo-labels of each class',
@@ -24,12 +27,13 @@ _CLASS_CHARTS = {
     ),
 }
 _CONFIDENT = {
-    'pseudo.confident': 'confident, training crops',
-    'pseudo_quality/confident': 'confident, images with masks',
+    'pseudo.confident': 'share of pixels, training crops',
+    'pseudo_quality/confident': 'share of pixels, images with masks',
     'pseudo_quality/mean_precision': 'mean precision',
     'pseudo_quality/mean_coverage': 'mean coverage',
 }
-_HIDDEN = ('lr', 'time', 'data_time', 'memory')
+_HIDDEN = ('lr', 'base_lr', 'time', 'data_time', 'memory')
+_METRICS = ('aAcc', 'mAcc')
 _MAX_POINTS = 400
 
 
@@ -90,7 +94,7 @@ class Chart:
 def to_points(curve: Curve) -> list[list[float]]:
     """Return the points of a curve. Of a long one, evenly spaced points and the last one."""
     items = list(curve.items())
-    step = -(-len(items) // _MAX_POINTS)
+    step = max(1, -(-len(items) // _MAX_POINTS))
     kept = items[::step] if (len(items) - 1) % step == 0 else [*items[::step], items[-1]]
     return [[iteration, float(f'{value:.5g}')] for iteration, value in kept]
 
@@ -104,18 +108,18 @@ def mean_points(curves: Sequence[Curve]) -> list[list[float]]:
     Returns:
         list[list[float]]: ``[iteration, mean, lowest, highest]``; of a single curve ``[iteration, value]``.
     """
-    if len(curves) == 1:
-        return to_points(curves[0])
+    if len(curves) < 2:
+        return to_points(curves[0]) if curves else []
     common = sorted(set.intersection(*map(set, curves)))
     values = {step: [curve[step] for curve in curves] for step in common}
     kept = to_points({step: sum(each) / len(each) for step, each in values.items()})
-    return [[step, value, min(values[step]), max(values[step])] for step, value in kept]
+    return [[step, value, min(values[int(step)]), max(values[int(step)])] for step, value in kept]
 
 
 def phase_marks(runs: Sequence[Run]) -> list[list[Any]]:
     """Return a mark at the end of the supervised phase of each run; equal ones once."""
     steps = sorted({run.log.boundary for run in runs if run.log.boundary})
-    return [[step, 'unlabeled images from here'] for step in steps]
+    return [[step, '+ unlabeled images'] for step in steps]
 
 
 def run_scores(run: Run) -> dict[str, Curve]:
@@ -147,7 +151,7 @@ def score_chart(groups: Sequence[Group]) -> Chart | None:
             label = f'{group.name}: {name}' if len(groups) > 1 and not name.startswith(group.name) else name
             if points:
                 shade = color if len(groups) > 1 else None
-                series.append(Series(label, points, name.endswith(('student', 'phase')), shade))
+                series.append(Series(label, points, name.endswith('student'), shade))
     if not series:
         return None
     runs = [run for group in groups for run in group.runs]
@@ -155,6 +159,31 @@ def score_chart(groups: Sequence[Group]) -> Chart | None:
     several = ' Line: mean of the runs. Band: lowest to highest.' if len(runs) > len(groups) else ''
     note = f'{metric} on the validation images, in percent.{several}'
     return Chart(f'{metric} during training', note, series, marks=phase_marks(runs), unit='%')
+
+
+def comparison_charts(groups: Sequence[Group]) -> list[Chart]:
+    """Make charts of all groups: the validation metric, and the other values that several runs logged.
+
+    Args:
+        groups (Sequence[Group]): The groups of runs.
+
+    Returns:
+        list[Chart]: The charts. Values of a single class are not among them.
+    """
+    scores = score_chart(groups)
+    charts = [scores] if scores else []
+    runs = [run for group in groups for run in group.runs]
+    counts = Counter(name for run in runs for name, curve in run.curves.items() if len(curve) > 1)
+    for name in sorted(counts):
+        if counts[name] < 2 or '/' in name or name in (*_HIDDEN, *_METRICS, runs[0].metric):
+            continue
+        series = []
+        for group in groups:
+            points = mean_points([run.curves[name] for run in group.runs if name in run.curves])
+            if points:
+                series.append(Series(group.name, points))
+        charts.append(Chart(name, 'Logged by the training.', series, marks=phase_marks(runs)))
+    return charts
 
 
 def run_charts(run: Run) -> list[Chart]:
@@ -168,14 +197,14 @@ def run_charts(run: Run) -> list[Chart]:
     """
     left = {name: curve for name, curve in run.curves.items() if name not in _HIDDEN and len(curve) > 1}
     for name in list(left):
-        if name.rsplit('/', 1)[-1] in (run.metric, 'aAcc', 'mAcc'):
+        if name.rsplit('/', 1)[-1] in (run.metric, *_METRICS):
             del left[name]
     charts = [
         _chart(left, 'Losses', 'Weighted as in the total loss.', lambda name: 'loss' in name),
         _chart(
             left,
-            'Confident pixels',
-            'Share of pixels with a pseudo-label, and how many of these are correct.',
+            'Pseudo-labels',
+            'Share of pixels that have one; mean precision and coverage over the classes.',
             _CONFIDENT.__contains__,
             _CONFIDENT.__getitem__,
             percent=True,

@@ -7,7 +7,7 @@ import numpy as np
 
 from .collect import Report
 from .evaluate import Evaluation
-from .runs import Group
+from .groups import Group
 
 _PSEUDO = {
     'pseudo-label share': ('pseudo.share/', 'Share of the class in the pseudo-labels, last logged.'),
@@ -122,9 +122,10 @@ def _last_logged(group: Group, name: str) -> float | None:
     return round(100 * float(np.mean(last)), 4) if last else None
 
 
-def _classes(report: Report) -> tuple[list[str], list[tuple[int, int, int]]]:
+def _classes(report: Report) -> tuple[list[str], list[tuple[int, ...]]]:
     """Return names and colors of the classes, of the validation set or else of the config."""
-    meta = report.dataset.metainfo if report.dataset is not None else report.lead.runs[0].config.get('metainfo')
+    config = report.lead.runs[0].config
+    meta = config.get('metainfo') if report.dataset is None else report.dataset.metainfo
     names = list((meta or {}).get('classes') or ())
     palette = [tuple(map(int, color)) for color in (meta or {}).get('palette') or ()]
     return names, [*palette, *[(128, 128, 128)] * (len(names) - len(palette))]

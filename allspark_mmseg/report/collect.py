@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from mmseg.datasets import BaseSegDataset
 
 from .evaluate import Evaluation, evaluate
+from .groups import Group, group_runs
 from .networks import Network, build_val_dataset, check_same_data, find_networks
-from .runs import Group, Run, group_runs
+from .runs import Run
 from .verdict import Verdict, judge
 
 # what a config, a data set or a checkpoint of a user can raise; the report then says so and goes on
@@ -93,8 +94,10 @@ def collect(runs: Sequence[Run], device: str | None = None, logs_only: bool = Fa
     if logs_only:
         report.problems.append('The networks were not evaluated (--logs-only).')
         return report
+    taken = 'Supervised' in [group.name for group in groups]
+    phase = 'Supervised phase' if taken else 'Supervised'
     for run in report.runs:
-        networks = find_networks(run)
+        networks = find_networks(run, phase)
         if not networks:
             report.problems.append(f'{run.work_dir} has no checkpoint yet, so its network was not evaluated.')
             continue

@@ -13,8 +13,8 @@ function cell(matrix, row, column, dense) {
   if (value === null) return node;
   node.title = sentence(matrix, row, column);
   const color = row === column ? 'var(--c0)' : 'var(--c1)';
-  node.style.background = `color-mix(in srgb, ${color} ${Math.round(8 + 0.92 * value) * (value >= 0.05)}%, var(--soft))`;
-  if (value > 55) node.style.color = 'var(--paper)';
+  node.style.background = `color-mix(in srgb, ${color} ${value.toFixed(0)}%, var(--soft))`;
+  if (value > 60) node.classList.add(value > 85 ? 'full' : 'half');
   if (!dense && value >= 0.5) node.textContent = value.toFixed(0);
   return node;
 }
@@ -30,7 +30,7 @@ function drawMatrix(matrix) {
     matrix.classes.forEach((_, column) => line.append(cell(matrix, row, column, dense)));
     body.append(line);
   });
-  const caption = make('caption', {}, `${matrix.name}: percent of the pixels of each true class.`);
+  const caption = make('caption', {}, make('span', {}, `${matrix.name}: percent of the pixels of each true class.`));
   const table = make('table', { class: dense ? 'matrix dense' : 'matrix' }, caption, make('thead', {}, head), body);
   table.addEventListener('pointerover', (event) => {
     if (event.target.title) read.textContent = event.target.title;
@@ -38,7 +38,7 @@ function drawMatrix(matrix) {
   const region = make('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': `Confusion matrix of ${matrix.name}` }, table);
   const items = matrix.top.map(([share, truth, found]) => make('li', {}, `${share.toFixed(0)} % of ${truth} is taken for ${found}`));
   const list = items.length ? [make('h3', {}, 'Most frequent confusions'), make('ul', { class: 'hint' }, ...items)] : [];
-  document.getElementById('matrix').replaceChildren(region, read, ...list);
+  document.getElementById('matrix').replaceChildren(region, make('div', {}, ...list, read));
 }
 
 const buttons = document.getElementById('matrix-buttons');

@@ -45,17 +45,18 @@ class Network:
         return f'{stat.st_mtime_ns} {stat.st_size} {data}'
 
 
-def find_networks(run: Run) -> list[Network]:
+def find_networks(run: Run, supervised: str = 'Supervised') -> list[Network]:
     """Find the networks of a run.
 
     Args:
         run (Run): The run.
+        supervised (str): Name of the network of a supervised phase.
 
     Returns:
         list[Network]: For a run with two phases the best network of each phase that has one, supervised
         first. Otherwise the best checkpoint, or the last one. Empty if there is no checkpoint.
     """
-    phases = ((SUPERVISED, 'Supervised'), (run.method, run.name)) if run.summary else ()
+    phases = ((SUPERVISED, supervised), (run.method, run.name)) if run.summary else ()
     found = [
         Network(name, run, run.work_dir / f'{phase}.pth', phase == SUPERVISED)
         for phase, name in phases
@@ -90,8 +91,8 @@ def build_val_dataset(config: Config, source: str | Path) -> BaseSegDataset:
     root = config.val_dataloader.dataset.get('data_root')
     if root and not Path(root).exists():
         raise FileNotFoundError(
-            f'{source}: the data_root {root} of the validation images does not exist here. Run the command in '
-            'the folder from which the training started.'
+            f'{source}: the data_root {root} of the validation images does not exist here. Run the command '
+            'in the folder from which the training started.'
         )
     dataset = DATASETS.build(config.val_dataloader.dataset)
     classes = dataset.metainfo.get('classes') or ()
@@ -103,9 +104,7 @@ def build_val_dataset(config: Config, source: str | Path) -> BaseSegDataset:
     return dataset
 
 
-def check_same_data(
-    first: BaseSegDataset, second: BaseSegDataset, first_name: str, second_name: str
-) -> None:
+def check_same_data(first: BaseSegDataset, second: BaseSegDataset, first_name: str, second_name: str) -> None:
     """Check that two runs validate on the same images and classes.
 
     Args:

@@ -1,22 +1,18 @@
-"""Trainings as the report sees them: method, phases, best values, state, and runs that differ in the seed."""
+"""Trainings as the report sees them: method, phases, best values and state."""
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 
 from ..engine.scoreboard import SUMMARY, SUPERVISED
 from .logs import Curve, LogText, read_curves, read_log_text
 
 # a log without a new line for this long belongs to a training that stopped
 _IDLE_SECONDS = 900
-# keys in which two runs with other seeds, or on other machines, differ
-_VOLATILE = ('work_dir', 'launcher', 'resume', 'load_from', 'randomness', 'experiment_name', 'local_rank')
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ class Run:
         summary (dict): Content of ``summary.json``; empty for a run without two phases.
         curves (dict): Name in the log -> iteration -> value.
         log (LogText): Facts from the text of the log.
-        name (str): The name of its group, see :func:`group_runs`.
+        name (str): The name of its group, see ``groups.group_runs``.
     """
 
     work_dir: Path
@@ -120,7 +116,9 @@ class Run:
         """The network that the log's metrics without a prefix are of, in the semi-supervised phase."""
         if not self.semi_supervised:
             return ''
-        return 'teacher' if f'student/{self.metric}' in self.curves else self.config.model.get('predict_on', '')
+        return (
+            'teacher' if f'student/{self.metric}' in self.curves else self.config.model.get('predict_on', '')
+        )
 
     def scores(self) -> dict[str, Curve]:
         """Return the validations of a run without phases: network (``''``: the only one) -> curve."""
@@ -182,106 +180,13 @@ def read_run(work_dir: str | Path, label: str = '') -> Run:
     summary = json.loads(summary_file.read_text()) if summary_file.is_file() else {}
     if not curves and not summary:
         raise FileNotFoundError(
-            f'{folder} has neither {SUMMARY} nor */vis_data/scalars.json with values; expected the work dir of '
-            'a training that has logged at least once'
+            f'{folder} has neither {SUMMARY} nor */vis_data/scalars.json with values; expected the work dir '
+            'of a training that has logged at least once'
         )
     configs = [*sorted(folder.glob('*/vis_data/config.py')), *sorted(folder.glob('*.py'))]
     starts = [path for path in configs if path.parent != folder]
-    path = (starts or configs or [None])[-1]
+    path = [*configs, *starts][-1] if configs else None
     config = Config.fromfile(path) if path else Config()
     return Run(
         folder, label, config, path.read_text() if path else '', summary, curves, read_log_text(folder)
     )
-
-
-@dataclass
-class Group:
-    """Runs that differ only in the seed.
-
-    Attributes:
-        name (str): Name to show.
-        runs (list[Run]): The runs.
-    """
-
-    name: str
-    runs: list[Run] = field(default_factory=list)
-
-    def values(self, key: str) -> list[float]:
-        """Return a value of each run that has it: ``'supervised'``, ``'best'`` or ``'gain'``."""
-        found = [getattr(run, key) for run in self.runs]
-        return [value.value if isinstance(value, Best) else value for value in found if value is not None]
-
-    @property
-    def semi_supervised(self) -> bool:
-        """Whether the runs learn from unlabeled images."""
-        return self.runs[0].semi_supervised
-
-    @property
-    def mean_best(self) -> float:
-        """Mean of the best values, or minus infinity if there is none."""
-        values = self.values('best')
-        return mean(values) if values else float('-inf')
-
-
-def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Put runs with equal labels, or without label and with configs that differ only in the seed, together.
-
-    The name of a group is its label, else the method, and the name of the work dir if another group has the
-    same method.
-
-    Args:
-        runs (Sequence[Run]): The runs. Their ``name`` is set.
-
-    Returns:
-        list[Group]: The groups, in the order of their first runs.
-    """
-    members: dict[str, list[Run]] = {}
-    for run in runs:
-        members.setdefault(run.label or _fingerprint(run), []).append(run)
-    methods = [group[0].label or group[0].method for group in members.values()]
-    groups = []
-    for method, group in zip(methods, members.values(), strict=True):
-        alone = methods.count(method) == 1
-        name = method if alone else f'{method} ({group[0].work_dir.name})'
-        for run in group:
-            run.name = name
-        groups.append(Group(name, group))
-    return groups
-
-
-def _fingerprint(run: Run) -> str:
-    if not run.config_text:
-        return f'{run.method} {run.work_dir}'
-    return repr({key: value for key, value in sorted(run.config.items()) if key not in _VOLATILE})
-
-
-def settings(run: Run) -> Iterator[tuple[str, str]]:
-    """Yield the settings that describe a training, as name and value.
-
-    Args:
-        run (Run): The run.
-
-    Yields:
-        tuple[str, str]: A setting.
-    """
-    config = run.config
-    model = config.get('model', ConfigDict())
-    segmentor = model.get('segmentor', model)
-    yield 'method', run.method
-    for part in ('backbone', 'decode_head'):
-        kind = segmentor.get(part, {}).get('type')
-        if kind:
-            yield part.replace('_', ' '), str(kind)
-    for key, value in model.items():
-        if run.semi_supervised and isinstance(value, int | float | str) and key != 'type':
-            yield key, str(value)
-    optimizer = config.get('optim_wrapper', {}).get('optimizer', {})
-    if optimizer:
-        yield 'optimizer', f'{optimizer.get("type")}, learning rate {optimizer.get("lr")}'
-    for key in ('max_iters', 'max_epochs'):
-        if key in config.get('train_cfg', {}):
-            yield key, str(config.train_cfg[key])
-    if 'crop_size' in config:
-        yield 'crop size', ' × '.join(map(str, config.crop_size))
-    if 'batch_size' in config.get('train_dataloader', {}):
-        yield 'images per step and process', str(config.train_dataloader.batch_size)

@@ -97,8 +97,8 @@ def describe_gain(first: Evaluation, last: Evaluation) -> str:
     gain = image_gain(first, last)
     return (
         f'Gain: mIoU of the image with {last.network.name} minus mIoU with {first.network.name}, over the '
-        f'classes in its ground truth. It is positive in {(gain > 0).sum()} and negative in {(gain < 0).sum()} '
-        f'of {len(gain)} images.'
+        f'classes in its ground truth. It is positive in {(gain > 0).sum()} and negative in '
+        f'{(gain < 0).sum()} of {len(gain)} images.'
     )
 
 
@@ -120,16 +120,18 @@ def choose_images(evaluations: Sequence[Evaluation], num: int) -> list[Choice]:
     ranking = rank_images(last.image_iou)
     num = min(num, len(ranking))
     changed = num // 2 if len(evaluations) > 1 else 0
-    gains = [index for index in rank_images(image_gain(first, last)) if index in set(ranking)] if changed else []
-    up, down = gains[: -(-changed // 2)], gains[len(gains) - changed // 2 :][::-1]
+    gain = image_gain(first, last)
+    order = rank_images(gain)
+    up = [index for index in order if gain[index] > 0][: -(-changed // 2)]
+    down = [index for index in order[::-1] if gain[index] < 0][: changed // 2]
     rest = [index for index in ranking if index not in {*up, *down}]
-    bad = (num - changed) // 2
-    good = num - changed - bad
+    left = num - len(up) - len(down)
+    bad, good = left // 2, left - left // 2
     name = last.network.name
     choices = [
-        Choice('Most improved', f'the largest gain of {name} over {first.network.name}', up),
-        Choice('Most worsened', f'the largest loss of {name} against {first.network.name}', down),
-        Choice('Worst', f'the lowest mIoU with {name}', rest[len(rest) - bad :][::-1]),
-        Choice('Best', f'the highest mIoU with {name}', rest[:good]),
+        Choice('Most improved', f'The largest gain of {name} over {first.network.name}.', up),
+        Choice('Most worsened', f'The largest loss of {name} against {first.network.name}.', down),
+        Choice('Worst', f'The lowest mIoU with {name}.', rest[len(rest) - bad :][::-1]),
+        Choice('Best', f'The highest mIoU with {name}.', rest[:good]),
     ]
     return [choice for choice in choices if choice.indices]

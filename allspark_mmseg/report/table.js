@@ -12,7 +12,7 @@ function make(tag, attributes = {}, ...children) {
 
 function cellValue(row, column) {
   const cell = row.cells[column];
-  const text = (cell.dataset.value ?? cell.firstChild?.textContent ?? '').trim();
+  const text = (cell.dataset.value ?? cell.textContent).trim();
   const number = Number(text.replace('−', '-'));
   return text !== '' && Number.isFinite(number) ? number : text;
 }

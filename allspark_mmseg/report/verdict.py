@@ -6,7 +6,7 @@ from statistics import mean
 
 from scipy.stats import t, ttest_ind
 
-from .runs import Group
+from .groups import Group
 
 CONFIDENCE = 0.95
 
@@ -103,6 +103,9 @@ def judge(groups: Sequence[Group]) -> Verdict:
         before, after = other.values('best'), lead.values('best')
         interval, baseline = difference_interval(before, after), f'the separate runs {other.name}'
     verdict = _compare(lead, before, after, interval)
+    if any(run.state == 'training' for run in lead.runs):
+        verdict.tone = 'open'
+        verdict.sentence = f'So far: {verdict.sentence[0].lower()}{verdict.sentence[1:]}'
     verdict.notes += _limits(lead, len(after), baseline)
     verdict.notes += _unfinished(groups)
     return verdict
