@@ -42,7 +42,7 @@ class Chart {
   }
 
   dash(index) {
-    return this.chart.series[index].dashed ? DASHES[1] : DASHES[Math.floor(index / 10) % 3];
+    return this.chart.series[index].dashed ? DASHES[1] : DASHES[Math.floor((this.chart.series[index].color ?? index) / 10) % 3];
   }
 
   legend() {

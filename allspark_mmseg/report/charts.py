@@ -1,7 +1,7 @@
-"""The curves of a report, as data for the page's script."""
+"""Charts as data for the page's script, and those that compare the runs."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -10,30 +10,9 @@ from .groups import Group
 from .logs import Curve
 from .runs import Run
 
-# name in the log before '/' or '.NAME' -> title and how to read it; in this order on the page
-_CLASS_CHARTS = {
-    'pseudo.share': (
-        'Share of each class in the pseudo-labels',
-        'A class that shrinks to 0 learns nothing more from unlabeled images. Hide the largest class to see '
-        'the others.',
-    ),
-    'pseudo_quality/precision': (
-        'Precision of the pseudo-labels of each class',
-        'Share of the pseudo-labels of a class that are correct, on the images with masks.',
-    ),
-    'pseudo_quality/coverage': (
-        'Coverage of the pseudo-labels of each class',
-        'Share of the pixels of a class that get its pseudo-label.',
-    ),
-}
-_CONFIDENT = {
-    'pseudo.confident': 'share of pixels, training crops',
-    'pseudo_quality/confident': 'share of pixels, images with masks',
-    'pseudo_quality/mean_precision': 'mean precision',
-    'pseudo_quality/mean_coverage': 'mean coverage',
-}
-_HIDDEN = ('lr', 'base_lr', 'time', 'data_time', 'memory')
-_METRICS = ('aAcc', 'mAcc')
+# logged values that no chart shows
+HIDDEN = ('lr', 'base_lr', 'time', 'data_time', 'memory')
+METRICS = ('aAcc', 'mAcc')
 _MAX_POINTS = 400
 
 
@@ -175,78 +154,12 @@ def comparison_charts(groups: Sequence[Group]) -> list[Chart]:
     runs = [run for group in groups for run in group.runs]
     counts = Counter(name for run in runs for name, curve in run.curves.items() if len(curve) > 1)
     for name in sorted(counts):
-        if counts[name] < 2 or '/' in name or name in (*_HIDDEN, *_METRICS, runs[0].metric):
+        if counts[name] < 2 or '/' in name or name in (*HIDDEN, *METRICS, runs[0].metric):
             continue
         series = []
-        for group in groups:
+        for color, group in enumerate(groups):
             points = mean_points([run.curves[name] for run in group.runs if name in run.curves])
             if points:
-                series.append(Series(group.name, points))
+                series.append(Series(group.name, points, color=color))
         charts.append(Chart(name, 'Logged by the training.', series, marks=phase_marks(runs)))
     return charts
-
-
-def run_charts(run: Run) -> list[Chart]:
-    """Make the charts of the values that one training logged.
-
-    Args:
-        run (Run): The run.
-
-    Returns:
-        list[Chart]: Losses, share of confident pixels, values of each class, and all other values.
-    """
-    left = {name: curve for name, curve in run.curves.items() if name not in _HIDDEN and len(curve) > 1}
-    for name in list(left):
-        if name.rsplit('/', 1)[-1] in (run.metric, *_METRICS):
-            del left[name]
-    charts = [
-        _chart(left, 'Losses', 'Weighted as in the total loss.', lambda name: 'loss' in name),
-        _chart(
-            left,
-            'Pseudo-labels',
-            'Share of pixels that have one; mean precision and coverage over the classes.',
-            _CONFIDENT.__contains__,
-            _CONFIDENT.__getitem__,
-            percent=True,
-        ),
-    ]
-    for prefix, (title, note) in _CLASS_CHARTS.items():
-        charts.append(_class_chart(left, prefix, title, note))
-    for prefix in sorted({name.split('/')[0] for name in left if '/' in name}):
-        charts.append(_class_chart(left, prefix, prefix, 'Logged for each class.', percent=False, more=True))
-    for name in list(left):
-        charts.append(_chart(left, name, 'Logged by the training.', name.__eq__, more=True))
-    found = [chart for chart in charts if chart]
-    for chart in found:
-        chart.marks = phase_marks([run])
-    return found
-
-
-def _class_chart(
-    left: dict[str, Curve], prefix: str, title: str, note: str, percent: bool = True, more: bool = False
-) -> Chart | None:
-    length = len(prefix) + 1
-    return _chart(
-        left,
-        title,
-        note,
-        lambda name: name.startswith((f'{prefix}/', f'{prefix}.')),
-        lambda name: name[length:],
-        percent,
-        more,
-    )
-
-
-def _chart(
-    left: dict[str, Curve],
-    title: str,
-    note: str,
-    belongs: Callable[[str], bool],
-    rename: Callable[[str], str] = str,
-    percent: bool = False,
-    more: bool = False,
-) -> Chart | None:
-    """Take the curves that belong to a chart out of ``left``."""
-    names = [name for name in left if belongs(name)]
-    series = [Series(rename(name), to_points(left.pop(name))) for name in names]
-    return Chart(title, note, series, percent, more=more) if series else None

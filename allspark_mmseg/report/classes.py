@@ -124,10 +124,9 @@ def _last_logged(group: Group, name: str) -> float | None:
 
 def _classes(report: Report) -> tuple[list[str], list[tuple[int, ...]]]:
     """Return names and colors of the classes, of the validation set or else of the config."""
-    config = report.lead.runs[0].config
-    meta = config.get('metainfo') if report.dataset is None else report.dataset.metainfo
-    names = list((meta or {}).get('classes') or ())
-    palette = [tuple(map(int, color)) for color in (meta or {}).get('palette') or ()]
+    meta = report.lead.runs[0].metainfo if report.dataset is None else report.dataset.metainfo
+    names = list(meta.get('classes') or ())
+    palette = [tuple(map(int, color)) for color in meta.get('palette') or ()]
     return names, [*palette, *[(128, 128, 128)] * (len(names) - len(palette))]
 
 

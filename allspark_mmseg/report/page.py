@@ -8,10 +8,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from .. import __version__
-from .charts import comparison_charts, run_charts
+from .charts import comparison_charts
 from .classes import class_table, row_percent, top_confusions
 from .collect import Report
 from .figures import Gallery
+from .run_charts import run_charts
 from .runs import Run
 from .selection import describe_gain
 from .settings import settings_table

@@ -72,6 +72,17 @@ class Run:
         return next(iter(phase), 'mIoU')
 
     @property
+    def classes(self) -> list[str]:
+        """Names of the classes in the config, or an empty list."""
+        return list(self.metainfo.get('classes') or ())
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """Classes and palette in the config, or an empty dict."""
+        dataset = self.config.get('val_dataloader', {}).get('dataset', {})
+        return dataset.get('metainfo') or self.config.get('metainfo') or {}
+
+    @property
     def seed(self) -> str:
         """The seed, or ``''``."""
         seed = self.config.get('randomness', {}).get('seed')

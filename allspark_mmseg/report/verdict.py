@@ -9,6 +9,8 @@ from scipy.stats import t, ttest_ind
 from .groups import Group
 
 CONFIDENCE = 0.95
+# a smaller gain of a single training can come from its seed
+SINGLE_GAIN = 1.0
 
 
 @dataclass
@@ -118,7 +120,10 @@ def _compare(
     gain = last - first
     seeds = f' on average over {len(after)} runs' if len(after) > 1 else ''
     reached = f'{lead.name} reached {last:.1f} {metric}{seeds}'
-    certain = interval is None or interval[0] > 0 or interval[1] < 0
+    if interval is None:
+        certain = gain <= 0 or gain >= SINGLE_GAIN
+    else:
+        certain = interval[0] > 0 or interval[1] < 0
     if certain and gain > 0:
         tone, sentence = 'good', f'The unlabeled images paid: {reached}, {gain:.1f} above'
     elif certain:
@@ -145,6 +150,8 @@ def _limits(lead: Group, count: int, baseline: str) -> list[str]:
             'This is one training. With another seed, the result can differ by a point or more: add the work '
             'dirs of two more seeds to see an interval.'
         )
+    if count == 2:
+        notes.append('The interval of two runs is wide. A third one makes it much narrower.')
     return notes
 
 
