@@ -57,6 +57,7 @@ def settings_table(runs: Sequence[Run]) -> dict[str, list[str]]:
                 if key in ('Python', 'PyTorch', 'MMEngine', 'OpenCV')
             ),
             'device': _device(run),
+            'GPU memory': f'{run.memory:.0f} MiB' if run.memory else 'not logged, as on a CPU',
         }
         for run in runs
     ]
