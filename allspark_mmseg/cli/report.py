@@ -81,7 +81,7 @@ def make_pictures(report: Report, args: argparse.Namespace) -> list[Gallery]:
     Returns:
         list[Gallery]: The images of the page.
     """
-    shown = report.shown()
+    shown = report.pictured()
     if report.dataset is None or not shown:
         if args.sheet:
             report.problems.append(f'{args.sheet} was not written, because no network was evaluated.')

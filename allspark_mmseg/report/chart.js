@@ -242,7 +242,8 @@ class Chart {
     const x = s.toX(step);
     const right = x + 14 + this.tip.offsetWidth <= s.right;
     this.tip.style.left = `${Math.max(0, right ? x + 14 : x - 14 - this.tip.offsetWidth)}px`;
-    this.tip.style.top = `${this.svg.offsetTop + s.top}px`;
+    const [inner, outer] = [this.svg, this.place].map((node) => node.getBoundingClientRect().top);
+    this.tip.style.top = `${inner - outer + s.top}px`;
   }
 }
 
@@ -272,5 +273,5 @@ if (comparison) {
 const runSelect = document.getElementById('run-select');
 if (runSelect) {
   runSelect.addEventListener('change', () => showRun(Number(runSelect.value)));
-  showRun(0);
+  showRun(Number(runSelect.value));
 }

@@ -11,6 +11,7 @@ from .networks import Network, build_val_dataset, check_same_data, find_networks
 from .runs import Run
 from .verdict import Verdict, judge
 
+_PICTURED = 5  # networks in a row of pictures
 # what a config, a data set or a checkpoint of a user can raise; the report then says so and goes on
 _PROBLEMS = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError)
 
@@ -77,6 +78,11 @@ class Report:
         found = [*before[:1], *(each for other in others for each in other), *after[:1]]
         return list({id(each): each for each in found}.values())
 
+    def pictured(self) -> list[Evaluation]:
+        """Return those of :meth:`shown` that fit beside each other in a row of pictures."""
+        shown = self.shown()
+        return [*shown[:-1][: _PICTURED - 1], *shown[-1:]]
+
 
 def collect(runs: Sequence[Run], device: str | None = None, logs_only: bool = False) -> Report:
     """Compare the runs, and evaluate their networks.
@@ -94,8 +100,7 @@ def collect(runs: Sequence[Run], device: str | None = None, logs_only: bool = Fa
     if logs_only:
         report.problems.append('The networks were not evaluated (--logs-only).')
         return report
-    taken = 'Supervised' in [group.name for group in groups]
-    phase = 'Supervised phase' if taken else 'Supervised'
+    phase = 'Supervised' if all(group.semi_supervised for group in groups) else 'Supervised phase'
     for run in report.runs:
         networks = find_networks(run, phase)
         if not networks:

@@ -145,7 +145,7 @@ def _gallery(
     rows = []
     for index in choice.indices:
         name = dataset.get_data_info(index)['img_path'].replace('\\', '/').rsplit('/', 1)[-1]
-        captions = ['', '', *(f'{each.image_iou[index]:.1f} %' for each in evaluations)]
+        captions = ['', '', *(f'{each.image_iou[index]:.1f}\N{NO-BREAK SPACE}%' for each in evaluations)]
         if len(evaluations) > 1:
             captions.append(f'{image_gain(evaluations[0], evaluations[-1])[index]:+.1f}')
         pictures = []

@@ -124,6 +124,8 @@ def test_a_curve_hides_shows_its_values_and_zooms(page):
     y = box['y'] + 100
     page.mouse.move(box['x'] + box['width'] - 15, y)
     assert 'iteration 40' in chart.locator('.tip').inner_text()
+    tip = chart.locator('.tip').bounding_box()
+    assert box['y'] <= tip['y'] <= y and box['x'] <= tip['x'] < box['x'] + box['width']
     page.mouse.move(box['x'] + 60, y)
     page.mouse.down()
     page.mouse.move(box['x'] + 200, y, steps=3)
