@@ -11,6 +11,7 @@ VERBS = {
     'predict': 'write masks, overlays and confidence of a folder of images',
     'look': 'draw what the network will see, with the draw of each transform',
     'export': 'write a trained network as ONNX or TorchScript, check it, count its operations',
+    'report': 'write an HTML page about trainings',
 }
 
 

@@ -64,7 +64,8 @@ def test_wheel_has_the_package_and_nothing_else(site_packages, distribution):
         'allspark_mmseg',
         f'allspark_mmseg-{allspark_mmseg.__version__}.dist-info',
     }
-    sources = (ROOT / 'allspark_mmseg').rglob('[!.]*.py')
+    package = ROOT / 'allspark_mmseg'
+    sources = [path for kind in ('py', 'css', 'j2', 'js') for path in package.rglob(f'[!.]*.{kind}')]
     assert all((site_packages / path.relative_to(ROOT)).is_file() for path in sources)
     assert (distribution.read_text('top_level.txt') or '').split() == ['allspark_mmseg']
 

@@ -10,8 +10,7 @@ python tools/dataset_converters/make_demo_data.py data/demo --overwrite
 rm -rf "${out:?}"
 OMP_NUM_THREADS=1 tools/dist_train.sh configs/allspark/demo.py 2 --work-dir "$out" --cfg-options \
     "randomness.seed=$seed" train_dataloader.batch_size=8 train_dataloader.sampler.{labeled,unlabeled}=4
-python tools/contact_sheet.py "$out/contact_sheet.png" --pick gain \
-    "Supervised=$out/chosen.py,$out/supervised.pth" "AllSpark=$out/chosen.py,$out/AllSpark.pth"
+python tools/report.py "$out" --sheet "$out/contact_sheet.png"
 python tools/show_summary.py "$out"
 echo "Supervised training with the masks of all 1000 images for 2000 steps reaches 56.3 mIoU (docs/results.md)."
 awk "BEGIN { printf \"The demo took %.1f minutes. Checkpoints, logs and summary.json: %s\\n\", ($SECONDS - $start) / 60, \"$out\" }"

@@ -3,11 +3,11 @@
 import json
 import os
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from statistics import mean
+from types import ModuleType
 from typing import Any
-
-from compare_runs import read_curve
 
 Row = dict[str, Any]
 
@@ -16,6 +16,17 @@ CELL_KEYS = ('method', 'data', 'budget', 'seed')
 RESULT_KEYS = ('mIoU', 'last', 'supervised', 'gain', 'minutes', 'memory')
 KEYS = (*CELL_KEYS, *RESULT_KEYS, 'date', 'version', 'commit', 'torch', 'cpus')
 BEGIN, END = '<!-- leaderboard -->', '<!-- /leaderboard -->'
+
+
+def _load_logs() -> ModuleType:
+    """Load the reader of logs without its package: a training inherits the peak memory of this process."""
+    package = find_spec('allspark_mmseg')
+    assert package is not None and package.origin is not None
+    spec = spec_from_file_location('report_logs', Path(package.origin).parent / 'report' / 'logs.py')
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def read_results(method: str, work_dir: Path) -> dict[str, float | None]:
@@ -36,7 +47,7 @@ def read_results(method: str, work_dir: Path) -> dict[str, float | None]:
         ValueError: The files do not have these results.
     """
     if method == 'supervised':
-        curve = read_curve(work_dir, 'mIoU')
+        curve = _load_logs().read_curve(work_dir, 'mIoU')
         best, last = (round(value, 2) for value in (max(curve.values()), curve[max(curve)]))
         return {'mIoU': best, 'last': last, 'supervised': best, 'gain': None}
     path = work_dir / 'summary.json'

@@ -34,6 +34,8 @@ def find_checkpoint(work_dir: str | Path) -> Path:
         return folder / CHOSEN
     best = sorted(folder.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
     last = best[-1] if best else find_latest_checkpoint(str(folder))
+    if last is not None and not Path(last).is_file():
+        last = folder / Path(last).name  # the work dir was moved
     if last is None or not Path(last).is_file():
         raise FileNotFoundError(
             f'{folder} has no checkpoint; expected {CHOSEN}, best_*.pth or last_checkpoint. Train first, or '

@@ -1,0 +1,6 @@
+"""Write an HTML page about trainings: the same as ``python -m allspark_mmseg report``."""
+
+from allspark_mmseg.cli.report import main
+
+if __name__ == '__main__':
+    raise SystemExit(main())
