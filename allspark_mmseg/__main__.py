@@ -7,6 +7,7 @@ from importlib import import_module
 VERBS = {
     'train': 'train a segmentor',
     'test': 'evaluate a checkpoint',
+    'suggest': 'rank unlabeled images by what a label would teach',
 }
 
 
