@@ -17,7 +17,7 @@ from mmengine.config import Config
 from ..suggestion.files import class_names_and_colors, write_drafts, write_lists, write_sheet
 from ..suggestion.networks import describe, find_networks
 from ..suggestion.prediction import ImageReader
-from ..suggestion.ranking import STRATEGIES, Scored, Suggestion, explain, rank, score_images
+from ..suggestion.ranking import POOL_FACTOR, STRATEGIES, Scored, Suggestion, explain, rank, score_images
 from ..suggestion.selection import MAX_CANDIDATES
 from ..suggestion.streams import Images, find_training_config, images_of_run, images_of_source
 from ..utils import join_first
@@ -68,7 +68,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         '--pool',
         type=positive,
         help=f'candidates of the diverse selection: the images with the highest scores, at most '
-        f'{MAX_CANDIDATES} (default: 10 x --num)',
+        f'{MAX_CANDIDATES} (default: {POOL_FACTOR} x --num)',
     )
     add('--seed', type=int, default=0, help='seed of the strategies coverage and random')
     add('--checkpoint', type=Path, help='checkpoint of a config (default: the one in its work dir)')
@@ -118,13 +118,15 @@ def run(args: argparse.Namespace) -> None:
     classes, palette = class_names_and_colors(model.dataset_meta or {}, networks[0].segmentor.num_classes)
     reasons = [explain(each, classes, args.strategy) for each in chosen]
     write_lists(out, images, scored, chosen, reasons, args.strategy)
-    rows = write_drafts(out, images, chosen, reasons, reader, networks[0], classes, palette)
+    rows, kept = write_drafts(out, images, chosen, reasons, reader, networks[0], classes, palette)
     note = (
         f'{len(chosen)} of {len(scored.images)} images, strategy {args.strategy}. {describe(networks)} '
         'Scores are ranks among all images, 1 is the highest.'
     )
     write_sheet(out, rows, classes, palette, note)
     print(_summary(out, images, scored, chosen, reasons))
+    if kept:
+        print(f'{kept} files of masks exist and were not changed, because they may have been corrected.')
 
 
 def _checkpoint_of(args: argparse.Namespace, cfg: Config) -> Path:

@@ -74,12 +74,13 @@ def write_drafts(
     network: Network,
     classes: Sequence[str],
     palette: np.ndarray,
-) -> list[SheetRow]:
+) -> tuple[list[SheetRow], int]:
     """Write the masks of the chosen images as PNG, labelme JSON and COCO JSON.
 
     Args:
         folder (Path): ``masks/NAME.png``, ``labelme/NAME.json`` with a copy of the image beside it, and
-            ``coco.json`` are written here. Files of an earlier run stay.
+            ``coco.json`` are written here. Masks and labelme files that exist do not change, because they
+            may have been corrected.
         images (Images): For the names.
         chosen (Sequence[Suggestion]): The chosen images.
         reasons (Sequence[str]): Why, for the sheet.
@@ -89,9 +90,10 @@ def write_drafts(
         palette (np.ndarray): (K, 3) uint8.
 
     Returns:
-        list[SheetRow]: Rows of the contact sheet.
+        tuple: Rows of the contact sheet, and the number of files that existed.
     """
     rows: list[SheetRow] = []
+    kept = 0
     drawn: list[tuple[str, tuple[int, int], Sequence[Region]]] = []
     for place, (each, reason) in enumerate(
         progress(list(zip(chosen, reasons, strict=True)), 'drawing masks'), start=1
@@ -99,19 +101,24 @@ def write_drafts(
         packed, name = reader(each.image), images.name(each.image)
         predicted = predict_image(network, packed)
         size = (predicted.mask.shape[0], predicted.mask.shape[1])
-        with complete_file(folder / 'masks' / Path(name).with_suffix('.png')) as path:
-            Image.fromarray(predicted.mask).save(path)
+        target = folder / 'masks' / Path(name).with_suffix('.png')
+        copy = folder / 'labelme' / name
+        polygons = copy.with_suffix('.json')
+        kept += target.exists() + polygons.exists()
+        if not target.exists():
+            with complete_file(target) as path:
+                Image.fromarray(predicted.mask).save(path)
         regions = trace(predicted.mask)
         drawn.append((name, size, regions))
-        copy = folder / 'labelme' / name
-        with complete_file(copy) as path:
-            shutil.copyfile(each.image, path)
-        _write_json(copy.with_suffix('.json'), labelme_json(regions, classes, copy.name, size))
+        if not polygons.exists():
+            with complete_file(copy) as path:
+                shutil.copyfile(each.image, path)
+            _write_json(polygons, labelme_json(regions, classes, copy.name, size))
         lines = [f'{place}. {name}', f'score {each.score:.3f}', *reason.split('; ')]
         picture = to_display(packed['inputs'].numpy())
         rows.append(make_row(picture, predicted.mask, predicted.entropy, palette, lines))
     _write_json(folder / 'coco.json', coco_json(drawn, classes))
-    return rows
+    return rows, kept
 
 
 def write_sheet(

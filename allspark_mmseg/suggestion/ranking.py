@@ -16,6 +16,7 @@ from .prediction import ImageReader, score_image
 from .scores import combine
 from .selection import MAX_CANDIDATES, Choice, preselect, select_diverse, standardize
 
+POOL_FACTOR = 3  # candidates for each image to choose
 STRATEGIES = ('combined', 'uncertainty', 'margin', 'disagreement', 'coverage', 'random')
 
 
@@ -142,7 +143,7 @@ def rank(scored: Scored, num: int, strategy: str, pool: int | None, seed: int) -
         num (int): Images to choose.
         strategy (str): One of `STRATEGIES`. ``'coverage'`` uses only features, ``'random'`` nothing.
         pool (int, optional): Candidates of the diverse selection: the images with the highest scores.
-            Default: 10 for each image to choose.
+            Default: 3 for each image to choose. More candidates are more diverse and less uncertain.
         seed (int): Seed of ``'random'`` and, if there are more images than candidates, of ``'coverage'``.
 
     Returns:
@@ -157,7 +158,7 @@ def rank(scored: Scored, num: int, strategy: str, pool: int | None, seed: int) -
         most = pool or MAX_CANDIDATES
         candidates = generator.permutation(len(scores))[:most].tolist()
     else:
-        candidates = preselect(scores, max(pool or 10 * num, num))
+        candidates = preselect(scores, max(pool or POOL_FACTOR * num, num))
     candidates = candidates[:MAX_CANDIDATES]
     choices = select_diverse(
         standardize(scored.features[candidates], scored.features),
@@ -192,9 +193,9 @@ def explain(suggestion: Suggestion, classes: Sequence[str], strategy: str) -> st
     if strategy in ('combined', 'disagreement') and record['differ']:
         parts.append('the networks differ on ' + ', '.join(classes[label] for label in record['differ']))
     if choice.distance is not None:
-        parts.append(f'distance to labeled and chosen images {choice.distance:.2f} of the usual one')
+        parts.append(f'{choice.distance:.2f} x the usual distance to labeled and chosen images')
     if choice.duplicates:
         parts.append(f'stands for {len(choice.duplicates)} near-duplicates')
     if choice.is_duplicate:
         parts.append('itself a near-duplicate, because nothing else is left')
-    return '; '.join(parts) or 'typical of many images'
+    return '; '.join(parts) or 'typical of many'

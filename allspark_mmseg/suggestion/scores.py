@@ -152,9 +152,9 @@ def image_scores(sums: ClassSums) -> dict[str, Any]:
 
 
 def _main_classes(shares: Tensor) -> list[int]:
-    """Return the classes with at least a fifth of the sum, the largest first."""
+    """Return the largest share, and the next ones that are clearly above the mean, the largest first."""
     values, classes = shares.topk(min(NAMED_CLASSES, len(shares)))
-    least = 0.2 * shares.sum()
+    least = min(1.25 * shares.mean().item(), values[0].item())
     return [int(index) for value, index in zip(values, classes, strict=True) if value >= least]
 
 

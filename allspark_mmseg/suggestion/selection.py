@@ -21,7 +21,7 @@ from scipy.spatial.distance import cdist
 MAX_CANDIDATES = 4000  # their distances to each other are kept in memory, 64 MB
 FARTHEST = 4.0  # largest squared distance of two unit vectors
 # two images are near-duplicates below this part of the median distance of two images
-DUPLICATE_SHARE = 0.1
+DUPLICATE_SHARE = 0.2
 CHUNK = 8192
 EPSILON = 1e-6
 
