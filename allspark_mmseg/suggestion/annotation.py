@@ -8,7 +8,8 @@ Rules of the polygons:
   regions first is a common rule.
 * Parts of fewer than 16 pixels take the class that surrounds them most.
 * The outline deviates by at most 1 pixel. If the polygons of an image, drawn again, differ from the mask in
-  more than 1 % of the pixels, the tolerance is 0.5 pixels, then 0, then 0 with parts of any size.
+  more than 1 % of the pixels, the tolerance is 0.5 pixels, then 0, then 0 with parts of any size. Then they
+  differ only where parts of two classes cross at a corner, as in noise.
 * Points of labelme are the centers of pixels, because labelme fills a polygon with its outline. Points of
   COCO are the corners of pixels, because pycocotools does not.
 """
@@ -83,9 +84,11 @@ def find_regions(mask: np.ndarray, tolerance: float) -> list[Region]:
     regions = []
     for label in np.unique(mask):
         binary = (mask == label).astype(np.uint8)
-        outlines, _ = cv2.findContours(binary, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        for outline in outlines:
-            regions.append(_make_region(int(label), outline[:, 0], tolerance))
+        # two levels: a hole has a parent, an outer outline has none, also in the hole of another part
+        outlines, ((*links,),) = cv2.findContours(binary, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        for outline, (_, _, _, parent) in zip(outlines, links, strict=True):
+            if parent < 0:
+                regions.append(_make_region(int(label), outline[:, 0], tolerance))
     return sorted(regions, key=lambda region: -region.area)
 
 
@@ -130,7 +133,9 @@ def draw_regions(regions: Sequence[Region], shape: tuple[int, int], fill: int = 
 
 
 def trace(mask: np.ndarray) -> list[Region]:
-    """Trace a mask with the largest tolerance of `LEVELS` whose polygons agree with it on 99 % of the pixels.
+    """Trace a mask with the first of `LEVELS` whose polygons agree with it on 99 % of the pixels.
+
+    If none does, the last one is used.
 
     Args:
         mask (np.ndarray): (H, W) uint8.

@@ -80,7 +80,12 @@ def test_large_images_are_predicted_in_windows(network, packed, monkeypatch):
     windowed, other = score_image([network, network], packed['inputs'])
     handle.remove()
     assert len(sizes) == 12 and max(height * width for height, width in sizes) <= 32 * 32
-    assert parts.mask.shape == whole.mask.shape and (parts.mask == whole.mask).mean() > 0.5
+    assert parts.mask.shape == whole.mask.shape == SIZE
+    for window in split_windows(35, 55, 32 * 32):
+        crop = packed['inputs'][:, window.outer[0], window.outer[1]]
+        expected = predict_logits(network, crop)[:, window.core[0], window.core[1]].argmax(0)
+        # the labels are enlarged to the original size, which is twice that of the input
+        np.testing.assert_array_equal(parts.mask[::2, ::2][window.inner], expected)
     assert windowed['uncertainty'] == pytest.approx(record['uncertainty'], rel=0.2)
     assert record['disagreement'] < 1e-6 and feature.shape == other.shape == (64,)
 
