@@ -242,10 +242,10 @@ def format_table(rows: Sequence[Row]) -> str:
         complete = []
         for seed in sorted({row['seed'] for row in rows if row['data'] == data}):
             found = {row['arm']: row for row in rows if (row['data'], row['seed']) == (data, seed)}
-            values = [found[arm]['mIoU'] if arm in found else None for arm in ARMS]
-            if None in values:
-                texts = ['-' if value is None else f'{value:.2f}' for value in values] + ['-', '-']
+            if len(found) < len(ARMS):
+                texts = [f'{found[arm]["mIoU"]:.2f}' if arm in found else '-' for arm in ARMS] + ['-', '-']
             else:
+                values = [found[arm]['mIoU'] for arm in ARMS]
                 complete.append(values)
                 classes = f'{found["random"]["classes"]} / {found["suggest"]["classes"]}'
                 texts = [f'{value:.2f}' for value in values] + [f'{values[2] - values[1]:+.2f}', classes]

@@ -205,7 +205,9 @@ def score_image(networks: Sequence[Network], inputs: Tensor) -> tuple[dict[str, 
     first, *rest = networks
     total: ClassSums | None = None
     with pooled_feature(first.segmentor.backbone) as pooled:
-        for window in split_windows(*inputs.shape[1:], max_pixels(first.segmentor.num_classes)):
+        for window in split_windows(
+            inputs.shape[1], inputs.shape[2], max_pixels(first.segmentor.num_classes)
+        ):
             crop = cut(inputs, window.outer)
             predictions = [
                 cut(predict_logits(network, crop), window.core).softmax(0) for network in (first, *rest)
@@ -248,7 +250,7 @@ def predict_image(network: Network, packed: dict[str, Any]) -> Prediction:
         logits = resize(logits, size=(height, width), **options)[0]
         return _to_maps(logits)
     parts = Prediction(np.zeros(inputs.shape[1:], np.uint8), np.zeros(inputs.shape[1:], np.float16))
-    for window in split_windows(*inputs.shape[1:], limit):
+    for window in split_windows(inputs.shape[1], inputs.shape[2], limit):
         part = _to_maps(cut(predict_logits(network, cut(inputs, window.outer)), window.core))
         parts.mask[window.inner], parts.entropy[window.inner] = part.mask, part.entropy
     if parts.mask.shape == (height, width):
