@@ -6,12 +6,13 @@ from importlib import import_module
 # verb -> what it does; each is a module of allspark_mmseg.cli with a function main(arguments)
 VERBS = {
     'new': 'lists and configs for a folder of images and masks',
+    'look': 'draw what the network will see, with the draw of each transform',
     'train': 'train a segmentor',
     'test': 'evaluate a checkpoint',
-    'predict': 'write masks, overlays and confidence of a folder of images',
-    'look': 'draw what the network will see, with the draw of each transform',
-    'export': 'write a trained network as ONNX or TorchScript, check it, count its operations',
     'report': 'write an HTML page about trainings',
+    'predict': 'write masks, overlays and confidence of a folder of images',
+    'suggest': 'rank unlabeled images by what a label would teach',
+    'export': 'write a trained network as ONNX or TorchScript, check it, count its operations',
 }
 
 

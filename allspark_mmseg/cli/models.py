@@ -96,7 +96,7 @@ def load_model(
     use_safe_loading()
     if source.suffix == '.py':
         config = Config.fromfile(source)
-        path = Path(checkpoint) if checkpoint else find_checkpoint(_work_dir_of(source, config))
+        path = Path(checkpoint) if checkpoint else find_checkpoint(work_dir_of(source, config))
     else:
         path = find_checkpoint(source) if source.is_dir() else source
         config = read_model_config(path)
@@ -140,8 +140,16 @@ def _load_weights(model: BaseSegmentor, state: dict, path: Path) -> None:
         )
 
 
-def _work_dir_of(source: Path, config: Config) -> Path:
-    """Return the work dir of a config."""
+def work_dir_of(source: Path, config: Config) -> Path:
+    """Return the work dir of a config.
+
+    Args:
+        source (Path): The config; ``chosen.py`` lies in its work dir.
+        config (Config): Its content.
+
+    Returns:
+        Path: The work dir.
+    """
     if (source.parent / CHOSEN).is_file():
         return source.parent
     return Path(config.get('work_dir') or default_work_dir(str(source)))

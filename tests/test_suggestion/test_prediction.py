@@ -1,0 +1,152 @@
+"""Prediction of images of any size, and the networks and images that are used."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from allspark_mmseg.suggestion import prediction
+from allspark_mmseg.suggestion.networks import Network, find_networks
+from allspark_mmseg.suggestion.prediction import (
+    ImageReader,
+    PooledFeature,
+    predict_image,
+    predict_logits,
+    score_image,
+    split_windows,
+)
+from allspark_mmseg.suggestion.sheet import to_display
+
+from ..helpers.tiny_models import CLASSES, build_model, tiny_head, tiny_segmentor
+
+SIZE = (70, 110)
+
+
+@pytest.fixture(scope='module')
+def network(tmp_path_factory) -> Network:
+    torch.manual_seed(0)
+    model = build_model(tiny_segmentor()).eval()
+    return Network('a', tmp_path_factory.mktemp('n') / 'a.pth', model, model.data_preprocessor)
+
+
+@pytest.fixture
+def packed(tmp_path) -> dict:
+    pixels = np.random.default_rng(0).integers(0, 256, (*SIZE, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / 'a.png')
+    steps = [
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=(55, 35), keep_ratio=False),
+        dict(type='LoadAnnotations'),
+        dict(type='PackSegInputs'),
+    ]
+    reader = ImageReader(Config(dict(test_dataloader=dict(dataset=dict(pipeline=steps)))))
+    return reader(str(tmp_path / 'a.png'))
+
+
+@pytest.mark.parametrize('size', [(1, 1), (64, 64), (65, 64), (300, 40), (999, 1001), (40, 3000)])
+def test_inner_windows_cover_each_pixel_once(size):
+    count = np.zeros(size, int)
+    windows = split_windows(*size, 64 * 64)
+    for window in windows:
+        count[window.inner] += 1
+        rows, columns = window.outer
+        assert (rows.stop - rows.start) * (columns.stop - columns.start) <= 64 * 64
+        assert np.zeros(size)[window.outer][window.core].shape == np.zeros(size)[window.inner].shape
+    assert (count == 1).all()
+    assert (len(windows) == 1) == (size[0] * size[1] <= 64 * 64)
+
+
+def test_the_mask_is_that_of_mmsegmentation(network, packed):
+    model = network.segmentor
+    with torch.no_grad():
+        (sample,) = model.test_step(
+            dict(inputs=[packed['inputs']], data_samples=[packed['data_samples'].clone()])
+        )
+    predicted = predict_image(network, packed)
+    assert predicted.mask.shape == SIZE
+    np.testing.assert_array_equal(predicted.mask, sample.pred_sem_seg.data[0].numpy())
+    entropy = torch.special.entr(sample.seg_logits.data.softmax(0)).sum(0) / np.log(CLASSES)
+    np.testing.assert_allclose(predicted.entropy, entropy.numpy(), atol=2e-3)
+
+
+def test_large_images_are_predicted_in_windows(network, packed, monkeypatch):
+    whole = predict_image(network, packed)
+    record, feature = score_image([network, network], packed['inputs'])
+    monkeypatch.setattr(prediction, 'max_pixels', lambda _: 32 * 32)
+    sizes = []
+    handle = network.segmentor.backbone.register_forward_pre_hook(lambda _, x: sizes.append(x[0].shape[-2:]))
+    parts = predict_image(network, packed)
+    windowed, other = score_image([network, network], packed['inputs'])
+    handle.remove()
+    assert len(sizes) == 12 and max(height * width for height, width in sizes) <= 32 * 32
+    assert parts.mask.shape == whole.mask.shape == SIZE
+    for window in split_windows(35, 55, 32 * 32):
+        crop = packed['inputs'][:, window.outer[0], window.outer[1]]
+        expected = predict_logits(network, crop)[:, window.core[0], window.core[1]].argmax(0)
+        # the labels are enlarged to the original size, which is twice that of the input
+        np.testing.assert_array_equal(parts.mask[::2, ::2][window.inner], expected)
+    assert windowed['uncertainty'] == pytest.approx(record['uncertainty'], rel=0.2)
+    assert record['disagreement'] < 1e-6 and feature.shape == other.shape == (64,)
+
+
+def test_the_feature_is_the_mean_of_the_last_stage(network, packed):
+    _, feature = score_image([network], packed['inputs'])
+    batch = network.preprocessor(dict(inputs=[packed['inputs']]), False)
+    with torch.no_grad():
+        last = network.segmentor.extract_feat(batch['inputs'])[-1]
+    np.testing.assert_allclose(feature, last.mean((0, 2, 3)).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_other_forms_of_backbones():
+    maps = torch.arange(24.0).reshape(1, 3, 2, 4)
+    outputs = [maps, (maps + 9, maps), ((maps, torch.zeros(1, 3)),), maps.flatten(2).transpose(1, 2)]
+    for output in outputs:
+        pooled = PooledFeature()
+        pooled.add(output)
+        assert pooled.mean.tolist() == [3.5, 11.5, 19.5]
+
+
+def test_one_sigmoid_channel_becomes_two_classes(packed):
+    head = tiny_head() | dict(
+        num_classes=2, out_channels=1, loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True)
+    )
+    model = build_model(tiny_segmentor(decode_head=head)).eval()
+    network = Network('a', packed, model, model.data_preprocessor)
+    logits = predict_logits(network, packed['inputs'])
+    with torch.no_grad():
+        (sample,) = model.test_step(
+            dict(inputs=[packed['inputs']], data_samples=[packed['data_samples'].clone()])
+        )
+    assert len(logits) == 2
+    small = torch.nn.functional.interpolate(logits.softmax(0)[None, 1:], SIZE, mode='bilinear')[0]
+    assert (small - sample.seg_logits.data).abs().mean() < 0.01
+
+
+def test_an_unreadable_image_is_named(tmp_path):
+    (tmp_path / 'page.jpg').write_text('<html>')
+    reader = ImageReader(
+        Config(dict(test_pipeline=[dict(type='LoadImageFromFile'), dict(type='PackSegInputs')]))
+    )
+    with pytest.raises(ValueError, match=r'page\.jpg cannot be read as an image'):
+        reader(str(tmp_path / 'page.jpg'))
+    with pytest.raises(ValueError, match='no test pipeline'):
+        ImageReader(Config({}))
+
+
+def test_teacher_and_student_if_the_teacher_was_trained(tmp_path):
+    method = dict(type='allspark_mmseg.FixMatch', segmentor=tiny_segmentor(), teacher=dict(momentum=0.1))
+    model = build_model(method | dict(predict_on='teacher')).eval()
+    assert [each.name for each in find_networks(model, tmp_path / 'iter_1.pth')] == ['student']
+    model.teacher.update_parameters(model.student)
+    first, second = find_networks(model, tmp_path / 'iter_1.pth')
+    assert first.segmentor is model.teacher.module and second.segmentor is model.student
+
+
+def test_other_images_than_rgb_are_stretched_for_display():
+    gray16 = np.linspace(100, 4000, 64, dtype=np.uint16).reshape(1, 8, 8)
+    shown = to_display(np.tile(gray16, (1, 4, 4)))
+    assert shown.shape == (32, 32, 3) and shown.dtype == np.uint8 and shown.max() > 250 and shown.min() < 5
+    bands = np.zeros((4, 2, 2), np.uint8)
+    bands[0] = 7  # BGR: the first band is blue
+    assert to_display(bands)[0, 0].tolist() == [0, 0, 7]

@@ -1,0 +1,6 @@
+"""Rank unlabeled images for annotation: the same as ``python -m allspark_mmseg suggest``."""
+
+from allspark_mmseg.cli.suggest import main
+
+if __name__ == '__main__':
+    raise SystemExit(main())
