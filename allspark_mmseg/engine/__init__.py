@@ -5,15 +5,17 @@ from .hooks import (
     ChannelsLastHook,
     ClassStatisticsHook,
     CompileBackboneHook,
+    ExactResumeHook,
     MeanTeacherHook,
     PseudoLabelQualityHook,
     PseudoLabelVisualizationHook,
     StartupCheckHook,
+    StopSignalHook,
     SyncBNStatsHook,
     WarmStartHook,
 )
 from .label_quality import PseudoLabelQuality
-from .loops import PhaseTrainLoop, TeacherStudentValLoop
+from .loops import PhaseTrainLoop, ResumableEpochLoop, TeacherStudentValLoop
 from .optim import BFloat16OptimWrapper
 from .schedulers import PostStepPolyLR
 from .startup import default_work_dir, prepare_launch
@@ -24,13 +26,16 @@ __all__ = [
     'ChannelsLastHook',
     'ClassStatisticsHook',
     'CompileBackboneHook',
+    'ExactResumeHook',
     'MeanTeacherHook',
     'PhaseTrainLoop',
     'PostStepPolyLR',
     'PseudoLabelQuality',
     'PseudoLabelQualityHook',
     'PseudoLabelVisualizationHook',
+    'ResumableEpochLoop',
     'StartupCheckHook',
+    'StopSignalHook',
     'SyncBNStatsHook',
     'TeacherStudentValLoop',
     'WarmStartHook',

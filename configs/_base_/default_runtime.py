@@ -29,8 +29,10 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
     startup_check=dict(type='allspark_mmseg.StartupCheckHook'),
+    exact_resume=dict(type='allspark_mmseg.ExactResumeHook'),
     mean_teacher=dict(type='allspark_mmseg.MeanTeacherHook'),
     sync_bn_stats=dict(type='allspark_mmseg.SyncBNStatsHook'),
     class_statistics=dict(type='allspark_mmseg.ClassStatisticsHook', interval=200),
+    stop_signal=dict(type='allspark_mmseg.StopSignalHook'),
     pseudo_label_quality=dict(type='allspark_mmseg.PseudoLabelQualityHook'),
 )
