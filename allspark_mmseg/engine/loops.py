@@ -93,7 +93,7 @@ class PhaseTrainLoop(IterBasedTrainLoop):
 
     def _batches(self) -> Iterator:
         """Yield batches without end, from the current position of the phase on."""
-        sampler, skipped = self.dataloader.sampler, self.phase_iter
+        sampler, skipped = _sampler_of(self.dataloader), self.phase_iter
         if hasattr(sampler, 'set_position'):
             sampler.set_position(skipped)
             skipped = 0
@@ -136,9 +136,14 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         self._epoch += 1
 
 
+def _sampler_of(dataloader: DataLoader) -> Any:
+    # DataLoader.sampler cannot be changed, so a DrawSampler is only there
+    return getattr(dataloader.batch_sampler, 'sampler', dataloader.sampler)
+
+
 def _batches_from(dataloader: DataLoader, epoch_start: int, skipped: int) -> Iterator:
     """Yield the batches of an epoch without the first ``skipped`` ones."""
-    sampler = dataloader.sampler
+    sampler = _sampler_of(dataloader)
     if skipped and hasattr(sampler, 'set_position'):
         sampler.set_position(epoch_start + skipped)
         skipped = 0

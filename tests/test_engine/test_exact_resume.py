@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
+from mmengine.structures import BaseDataElement
 
 from allspark_mmseg.engine import ExactResumeHook
 from allspark_mmseg.engine.loops import PhaseTrainLoop, ResumableEpochLoop
@@ -14,7 +15,7 @@ from allspark_mmseg.engine.loops import PhaseTrainLoop, ResumableEpochLoop
 from ..helpers.tiny_models import tiny_segmentor
 
 
-class Killed(Exception):
+class Killed(BaseException):
     """In place of SIGKILL: the run ends without any further code of the hooks."""
 
 
@@ -28,8 +29,11 @@ class Watch(Hook):
         self.steps: dict[int, tuple] = {}
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        images = [image.get(name) for image in data_batch['inputs'] for name in sorted(image.keys())]
-        losses = {name: float(value) for name, value in outputs.items()}
+        images = []
+        for image in data_batch['inputs']:
+            views = sorted(image.keys()) if isinstance(image, BaseDataElement) else []
+            images += [image.get(name) for name in views] or [image]
+        losses = {name: value.item() for name, value in outputs.items()}
         self.steps[runner.iter] = (torch.stack(images), losses)
         if runner.iter + 1 == self.kill_at:
             raise Killed
@@ -64,6 +68,25 @@ def use_mean_teacher(config: Config) -> None:
         teacher=dict(momentum=0.1),
     )  # fmt: skip
     config.custom_hooks = config.custom_hooks[:-1]
+
+
+def use_labeled_images(sampler: str, config: Config) -> None:
+    config.model = tiny_segmentor()
+    dataset = config.train_dataloader.dataset
+    dataset.unlabeled = None
+    dataset.labeled.pipeline[-1] = dict(type='PackSegInputs')
+    config.train_dataloader.batch_size = 2
+    config.train_dataloader.sampler = ConfigDict(type=sampler, shuffle=True)
+    config.custom_hooks = config.custom_hooks[:-2]
+
+
+def use_default_sampler(config: Config) -> None:
+    use_labeled_images('DefaultSampler', config)
+
+
+def use_infinite_sampler(config: Config) -> None:
+    use_labeled_images('InfiniteSampler', config)
+    use_iterations(config)
 
 
 def use_two_phases(config: Config) -> None:
@@ -103,8 +126,20 @@ def check_equal(one: Watch, other: Watch) -> None:
         assert torch.equal(value, other.state[key]), key
 
 
-@pytest.mark.parametrize('kill_at', [1, 2, 3, 5])
-@pytest.mark.parametrize('change', [None, use_iterations, use_mean_teacher, use_two_phases, accumulate])
+@pytest.mark.parametrize(
+    ('change', 'kill_at'),
+    [
+        (None, 1),
+        (None, 2),
+        (use_iterations, 3),
+        (use_mean_teacher, 3),
+        (use_two_phases, 2),
+        (use_two_phases, 5),
+        (use_default_sampler, 3),
+        (use_infinite_sampler, 3),
+        (accumulate, 3),
+    ],
+)
 def test_a_killed_run_ends_with_the_same_bits(exact, runner_of, change, kill_at):
     if change is not None:
         change(exact)

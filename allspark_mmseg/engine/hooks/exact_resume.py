@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 from torch import Tensor
 
-from ...datasets.draws import seed_generators
+from ...datasets.draws import draw_from, seed_generators
 from ...registry import HOOKS
 from ...utils import unwrap_model
 from ..loops import resumable_loop
@@ -31,7 +31,8 @@ class ExactResumeHook(Hook):
     * At the start of each step, the generators of Python, NumPy and PyTorch (CPU and accelerators) are seeded
       with a function of (seed, process, iteration). So a checkpoint needs no generator states, and a resume
       with another number of processes is defined.
-    * The random numbers of an image follow from its draw, see :class:`DualStreamSampler`.
+    * The random numbers of an image follow from its draw, see :class:`SemiDataset`. Stock samplers yield
+      draws through :class:`DrawSampler`.
     * MMEngine's training loops are replaced by :class:`PhaseTrainLoop` and :class:`ResumableEpochLoop`, which
       continue inside an epoch.
     * Gradients that are being accumulated are stored in the checkpoint, for each process.
@@ -103,6 +104,7 @@ class ExactResumeHook(Hook):
         self._set_seed_of_order(runner)
 
     def _set_seed_of_order(self, runner: Runner) -> None:
+        draw_from(runner.train_loop.dataloader)
         sampler = runner.train_loop.dataloader.sampler
         if hasattr(sampler, 'seed'):
             sampler.seed = self.seed
