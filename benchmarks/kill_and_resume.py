@@ -107,7 +107,8 @@ def run(
         pids.append(pid)
     codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
     if any(code not in (0, -signal.SIGKILL) for code in codes):
-        raise RuntimeError(f'exit codes {codes}; see {work_dir}/rank_*.log')
+        logs = ''.join(path.read_text()[-1000:] for path in sorted(work_dir.glob('rank_*.log')))
+        raise RuntimeError(f'exit codes {codes}; {work_dir}/rank_*.log end with:\n{logs}')
     return not any(codes)
 
 

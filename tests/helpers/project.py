@@ -83,7 +83,7 @@ method = dict(
     similarity_temperature=0.5)
 """,
     'unimatch_v2': """
-method = dict(type='allspark_mmseg.UniMatchV2', threshold=0.34)
+method = dict(type='allspark_mmseg.UniMatchV2', threshold=0.34, ignore_padding=False)
 """,
 }
 METHOD_CONFIG = """
