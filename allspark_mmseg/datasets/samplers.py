@@ -1,5 +1,6 @@
 """Sampler of batches with labeled and unlabeled images."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch.utils.data import Dataset, Sampler
 
 from ..registry import DATA_SAMPLERS
 from ..utils import require
+from .draws import Draw
 
 STREAMS = ('labeled', 'unlabeled')
 
@@ -29,9 +31,12 @@ class DualStreamSampler(Sampler):
     than ``m * W`` random images are omitted. When all labeled images have been used, they are permuted again.
     All processes share the permutations, and no step contains an image twice.
 
-    The order is a function of (seed, epoch, rank). Each stream has its own random generator. In the released
-    code of UniMatch (arXiv:2208.09910) and AllSpark (arXiv:2403.01818), both streams share one permutation,
-    so an unlabeled image always meets the same labeled image.
+    The order is a function of (seed, epoch), and of the number of images per step over all processes. The
+    same images in the same order follow from 2 processes with 4 images each and from 1 process with 8. The
+    indices are :class:`Draw` objects, from which :class:`SemiDataset` seeds the augmentation of an image.
+    Each stream has its own random generator. In the released code of UniMatch (arXiv:2208.09910) and AllSpark
+    (arXiv:2403.01818), both streams share one permutation, so an unlabeled image always meets the same
+    labeled image.
 
     Args:
         dataset (SemiDataset): The data set. Any data set with a ``streams`` dict of index ranges works.
@@ -79,7 +84,7 @@ class DualStreamSampler(Sampler):
         per_rank = -(-size // self.world_size) if round_up else size // self.world_size
         self.iterations = epoch_length or per_rank // self.counts[longest]
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[Draw]:
         steps = [self._steps(stream) for stream in self.drawn]
         for iteration in range(self.iterations):
             batch = [index for stream in steps for index in next(stream)]
@@ -100,16 +105,18 @@ class DualStreamSampler(Sampler):
         self.set_epoch(epoch)
         self.first_step = first_step
 
-    def _steps(self, stream: str) -> Iterator[list[int]]:
-        """Yield this process's indices of one stream, one list for each step, without end."""
+    def _steps(self, stream: str) -> Iterator[list[Draw]]:
+        """Yield this process's draws of one stream, one list for each step, without end."""
         indices = self.streams[stream]
         step = self.counts[stream] * self.world_size
-        generator = np.random.default_rng((self.seed, self.epoch, STREAMS.index(stream)))
+        order = (self.seed, self.epoch, STREAMS.index(stream))
+        generator = np.random.default_rng(order)
         waiting = np.empty(0, dtype=np.int64)
-        while True:
+        for first in itertools.count(0, step):
             if len(waiting) < step:
                 waiting = self._append_pass(waiting, len(indices), step, generator)
-            yield (waiting[:step][self.rank :: self.world_size] + indices.start).tolist()
+            mine = range(self.rank, step, self.world_size)
+            yield [Draw(waiting[slot] + indices.start, (*order, first + slot)) for slot in mine]
             waiting = waiting[step:]
 
     def _append_pass(

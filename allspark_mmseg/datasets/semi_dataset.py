@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from ..registry import DATASETS
 from ..utils import format_paths, require
+from .draws import Draw, seeded
 
 LIST_NAMES = {'labeled': 'labeled.txt', 'unlabeled': 'unlabeled.txt'}
 
@@ -40,6 +41,10 @@ class SemiDataset(ConcatDataset):
 
     A list of such dicts joins several sources in one stream. The labeled images come first. Use
     :attr:`streams` to get the indices of a stream.
+
+    The samplers of this package yield :class:`Draw` indices. The augmentation of an image is then a function
+    of its draw (seed, stream, epoch, position), so workers, prefetching and a resume do not change it. This
+    holds for transforms that use the global generators of Python, NumPy and PyTorch.
 
     Args:
         labeled (dict or list[dict]): The labeled stream.
@@ -96,6 +101,21 @@ class SemiDataset(ConcatDataset):
         if self.unlabeled:
             streams['unlabeled'] = range(first, len(self))
         return streams
+
+    def __getitem__(self, idx: int) -> dict:
+        """Return an item after its pipeline.
+
+        Args:
+            idx (int): The index. The random numbers of the pipeline follow from the key of a :class:`Draw`,
+                and from the state of the global generators for another index.
+
+        Returns:
+            dict: The output of the pipeline.
+        """
+        if not isinstance(idx, Draw):
+            return super().__getitem__(idx)
+        with seeded(*idx.key):
+            return super().__getitem__(int(idx))
 
     def _check_overlap(self) -> None:
         labeled = image_files([self.labeled])

@@ -6,15 +6,17 @@ from .hooks import (
     ClassStatisticsHook,
     ClassWeightHook,
     CompileBackboneHook,
+    ExactResumeHook,
     MeanTeacherHook,
     PseudoLabelQualityHook,
     PseudoLabelVisualizationHook,
     StartupCheckHook,
+    StopSignalHook,
     SyncBNStatsHook,
     WarmStartHook,
 )
 from .label_quality import PseudoLabelQuality
-from .loops import PhaseTrainLoop, TeacherStudentValLoop
+from .loops import PhaseTrainLoop, ResumableEpochLoop, TeacherStudentValLoop
 from .optim import BFloat16OptimWrapper
 from .schedulers import PostStepPolyLR
 from .startup import default_work_dir, prepare_launch
@@ -26,13 +28,16 @@ __all__ = [
     'ClassStatisticsHook',
     'ClassWeightHook',
     'CompileBackboneHook',
+    'ExactResumeHook',
     'MeanTeacherHook',
     'PhaseTrainLoop',
     'PostStepPolyLR',
     'PseudoLabelQuality',
     'PseudoLabelQualityHook',
     'PseudoLabelVisualizationHook',
+    'ResumableEpochLoop',
     'StartupCheckHook',
+    'StopSignalHook',
     'SyncBNStatsHook',
     'TeacherStudentValLoop',
     'WarmStartHook',

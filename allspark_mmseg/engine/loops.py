@@ -1,4 +1,4 @@
-"""Training by iterations with phases, and validation of student and teacher."""
+"""Training loops that resume exactly, and validation of student and teacher."""
 
 from collections.abc import Iterator
 from typing import Any, cast
@@ -93,7 +93,7 @@ class PhaseTrainLoop(IterBasedTrainLoop):
 
     def _batches(self) -> Iterator:
         """Yield batches without end, from the current position of the phase on."""
-        sampler, skipped = self.dataloader.sampler, self.phase_iter
+        sampler, skipped = _sampler_of(self.dataloader), self.phase_iter
         if hasattr(sampler, 'set_position'):
             sampler.set_position(skipped)
             skipped = 0
@@ -105,6 +105,68 @@ class PhaseTrainLoop(IterBasedTrainLoop):
                     yield batch
             if hasattr(sampler, 'set_epoch'):
                 sampler.set_epoch(sampler.epoch + 1)
+
+
+@LOOPS.register_module()
+class ResumableEpochLoop(EpochBasedTrainLoop):
+    """Epoch-based training loop that resumes inside an epoch.
+
+    It differs from MMEngine's ``EpochBasedTrainLoop`` in one point. After a resume from a checkpoint inside
+    an epoch (``CheckpointHook(by_epoch=False)``), it continues with the next images of the epoch. MMEngine
+    begins the epoch again. The sampler must have ``set_position``, as :class:`DualStreamSampler` has.
+
+    Args:
+        runner (Runner): The runner.
+        *args: Other positional arguments of ``EpochBasedTrainLoop``.
+        **kwargs: Other keyword arguments of ``EpochBasedTrainLoop``.
+    """
+
+    start = 0  # iteration of the run at which the first epoch begins
+
+    def run_epoch(self) -> None:
+        """Train for the rest of an epoch."""
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        length = len(self.dataloader)
+        first = self._iter - self.start - self._epoch * length
+        if first < length:
+            for index, batch in enumerate(_batches_from(self.dataloader, self._epoch * length, first), first):
+                self.run_iter(index, batch)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+
+def _sampler_of(dataloader: DataLoader) -> Any:
+    # DataLoader.sampler cannot be changed, so a DrawSampler is only there
+    return getattr(dataloader.batch_sampler, 'sampler', dataloader.sampler)
+
+
+def _batches_from(dataloader: DataLoader, epoch_start: int, skipped: int) -> Iterator:
+    """Yield the batches of an epoch without the first ``skipped`` ones."""
+    sampler = _sampler_of(dataloader)
+    if skipped and hasattr(sampler, 'set_position'):
+        sampler.set_position(epoch_start + skipped)
+        skipped = 0
+    for index, batch in enumerate(dataloader):
+        if index >= skipped:
+            yield batch
+
+
+def resumable_loop(runner: Runner) -> EpochBasedTrainLoop | IterBasedTrainLoop:
+    """Return the train loop of a runner, or one that replaces MMEngine's and resumes exactly.
+
+    Args:
+        runner (Runner): The runner. It has built its train loop.
+
+    Returns:
+        EpochBasedTrainLoop or IterBasedTrainLoop: The loop. A loop of another class is returned as it is.
+    """
+    loop = runner.train_loop
+    if type(loop) is IterBasedTrainLoop and len(loop.dynamic_intervals) == 1:
+        return PhaseTrainLoop(runner, loop.dataloader, loop.max_iters, loop.val_begin, loop.val_interval)
+    if type(loop) is EpochBasedTrainLoop:
+        loop.__class__ = ResumableEpochLoop  # it has no other state
+    return loop
 
 
 @LOOPS.register_module()

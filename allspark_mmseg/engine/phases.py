@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 from mmengine.dist import is_distributed
 from mmengine.hooks import CheckpointHook, LoggerHook
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import Runner
 from torch import nn
 
 from ..methods import SemiSegmentor
@@ -55,7 +55,12 @@ def supervised_phase(
         'dataset': semi_loop.dataloader.dataset,
         'batch_size': labeled,
         'persistent_workers': False,  # the phase starts them once, and they end with it
-        'sampler': dict(type='allspark_mmseg.LabeledStreamSampler', labeled=labeled, epoch_length=max_iters),
+        'sampler': dict(
+            type='allspark_mmseg.LabeledStreamSampler',
+            labeled=labeled,
+            epoch_length=max_iters,
+            seed=semi_loop.dataloader.sampler.seed,
+        ),
     }
     loop = SupervisedPhase(runner, loader, max_iters, val_interval=val_interval)
     loop.next_loop = semi_loop
@@ -121,19 +126,13 @@ def check_phases(runner: Runner, length: int, ramp_up: int, patience: int | None
     )
 
 
-def lazy_loop(runner: Runner) -> TrainLoop:
-    """Return the train loop of the runner, or one like it that loads no images before it begins."""
-    loop = runner.train_loop
-    if type(loop) is not IterBasedTrainLoop:
-        return loop
-    return PhaseTrainLoop(runner, loop.dataloader, loop.max_iters, loop.val_begin, loop.val_interval)
-
-
 def is_val_step(loop: TrainLoop) -> bool:
     """Return whether a validation follows the latest iteration of a train loop."""
     if isinstance(loop, PhaseTrainLoop):
         return loop.is_val_step()
     step, interval, end = loop.epoch, loop.val_interval, loop.max_epochs
+    if loop.iter - getattr(loop, 'start', 0) != step * len(loop.dataloader):
+        return False  # inside an epoch
     return bool(step) and step >= loop.val_begin and (step % interval == 0 or step == end)
 
 

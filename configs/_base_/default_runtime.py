@@ -30,8 +30,10 @@ default_hooks = dict(
     visualization=dict(type='SegVisualizationHook'),
     startup_check=dict(type='allspark_mmseg.StartupCheckHook'),
     class_weights=dict(type='allspark_mmseg.ClassWeightHook'),
+    exact_resume=dict(type='allspark_mmseg.ExactResumeHook'),
     mean_teacher=dict(type='allspark_mmseg.MeanTeacherHook'),
     sync_bn_stats=dict(type='allspark_mmseg.SyncBNStatsHook'),
     class_statistics=dict(type='allspark_mmseg.ClassStatisticsHook', interval=200),
+    stop_signal=dict(type='allspark_mmseg.StopSignalHook'),
     pseudo_label_quality=dict(type='allspark_mmseg.PseudoLabelQualityHook'),
 )

@@ -4,10 +4,12 @@ from .channels_last import ChannelsLastHook
 from .class_statistics import ClassStatisticsHook
 from .class_weights import ClassWeightHook
 from .compile_backbone import CompileBackboneHook
+from .exact_resume import ExactResumeHook
 from .mean_teacher import MeanTeacherHook
 from .pseudo_label_quality import PseudoLabelQualityHook
 from .pseudo_label_visualization import PseudoLabelVisualizationHook
 from .startup_check import StartupCheckHook
+from .stop_signal import StopSignalHook
 from .sync_bn_stats import SyncBNStatsHook
 from .warm_start import WarmStartHook
 
@@ -16,10 +18,12 @@ __all__ = [
     'ClassStatisticsHook',
     'ClassWeightHook',
     'CompileBackboneHook',
+    'ExactResumeHook',
     'MeanTeacherHook',
     'PseudoLabelQualityHook',
     'PseudoLabelVisualizationHook',
     'StartupCheckHook',
+    'StopSignalHook',
     'SyncBNStatsHook',
     'WarmStartHook',
 ]

@@ -13,13 +13,12 @@ from ...methods.loss_weights import linear_rampup
 from ...registry import HOOKS
 from ...utils import require
 from ..checkpoint import ATOMIC_BACKEND
-from ..loops import PhaseTrainLoop
+from ..loops import PhaseTrainLoop, resumable_loop
 from ..phases import (
     TrainLoop,
     check_phases,
     checkpoint_folders,
     find_semi_segmentor,
-    lazy_loop,
     log_by_iterations,
     supervised_phase,
     use_supervised_optimizer,
@@ -130,7 +129,7 @@ class WarmStartHook(BestNetworkHook):
         self.training = True
         self.model = find_semi_segmentor(runner)
         self.board = Scoreboard(runner.work_dir, type(self.model).__name__, self.metric)
-        self.semi_loop = lazy_loop(runner)
+        self.semi_loop = resumable_loop(runner)
         self.semi_length = self.semi_loop.max_iters
         self.semi_optimizer = runner.optim_wrapper, runner.param_schedulers
         self.out_dirs = checkpoint_folders(runner)

@@ -1,0 +1,203 @@
+"""Hook that makes a resumed run end with the weights of a run that was never stopped."""
+
+from typing import Any
+
+import torch
+from mmengine.dist import all_gather_object, get_rank, get_world_size
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks.hook import DATA_BATCH
+from mmengine.runner import Runner
+from mmengine.runner.base_loop import BaseLoop
+from torch import Tensor
+
+from ...datasets.draws import draw_from, seed_generators
+from ...registry import HOOKS
+from ...utils import unwrap_model
+from ..loops import resumable_loop
+from ..phases import is_val_step
+from .best_network import BestNetworkHook
+
+KEY = 'exact_resume'  # of the checkpoint
+_STEP = 2  # in place of the stream, 0 or 1, in the keys of images: (seed, epoch, stream, position)
+
+
+@HOOKS.register_module()
+class ExactResumeHook(Hook):
+    """Make everything random a function of (seed, process, iteration), and continue where a run stopped.
+
+    MMEngine resumes with other random numbers, at the beginning of an epoch. With this hook, a run that was
+    killed and resumed has the same weights, bit for bit, as one that was never killed:
+
+    * At the start of each step, the generators of Python, NumPy and PyTorch (CPU and accelerators) are seeded
+      with a function of (seed, process, iteration). So a checkpoint needs no generator states, and a resume
+      with another number of processes is defined.
+    * The random numbers of an image follow from its draw, see :class:`SemiDataset`. Stock samplers yield
+      draws through :class:`DrawSampler`.
+    * MMEngine's training loops are replaced by :class:`PhaseTrainLoop` and :class:`ResumableEpochLoop`, which
+      continue inside an epoch.
+    * Gradients that are being accumulated are stored in the checkpoint, for each process.
+    * A validation that a kill has cut off is repeated.
+
+    A resume with another number of images per step over all processes is refused, because the steps, the
+    learning rate and the order of the images would differ.
+
+    Args:
+        allow_new_batch (bool): Accept another number of images per step. ``tools/train.py --allow-new-batch``
+            sets it.
+    """
+
+    priority = 'VERY_HIGH'  # the other hooks draw random numbers
+
+    def __init__(self, allow_new_batch: bool = False) -> None:
+        self.allow_new_batch = allow_new_batch
+        self.seed = 0
+        self.state: dict[str, Any] | None = None  # of the checkpoint of a resume, until the loop begins
+        self.validate_first = False
+        self.gradients: list[dict[str, Tensor]] = []
+
+    def before_run(self, runner: Runner) -> None:
+        """Replace the train loop. ``Runner.val()`` and ``Runner.test()`` have none.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        # MMEngine adds the rank to the seed of each process
+        self.seed = runner.seed - (get_rank() if runner._randomness_cfg.get('diff_rank_seed') else 0)
+        if isinstance(runner._train_loop, BaseLoop):
+            runner._train_loop = resumable_loop(runner)
+            self._set_seed_of_order(runner)  # WarmStartHook copies it
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Keep what a resume needs until the loop begins, because another hook can change the loop.
+
+        Args:
+            runner (Runner): The runner.
+            checkpoint (dict): The checkpoint.
+        """
+        if not runner._resume or not isinstance(runner._train_loop, BaseLoop):
+            return
+        self.state = checkpoint.get(KEY)
+        if self.state is None:
+            runner.logger.warning(
+                f'{type(self).__name__}: the checkpoint is from a run without this hook. The resumed run '
+                'continues with other random numbers.'
+            )
+
+    def before_train(self, runner: Runner) -> None:
+        """Continue where the checkpoint was made.
+
+        Args:
+            runner (Runner): The runner.
+
+        Raises:
+            ValueError: A step of the run had another number of images.
+        """
+        state, self.state = self.state, None
+        if state is not None:
+            self._check_images(runner, state)
+            self.seed = state['seed']
+            self._restore_gradients(runner, state['gradients'])
+            # WarmStartHook repeats a validation by itself
+            has_scores = any(isinstance(hook, BestNetworkHook) for hook in runner.hooks)
+            loop = runner.train_loop
+            self.validate_first = not has_scores and runner.val_loop is not None and is_val_step(loop)
+        self._set_seed_of_order(runner)
+
+    def _set_seed_of_order(self, runner: Runner) -> None:
+        draw_from(runner.train_loop.dataloader)
+        sampler = runner.train_loop.dataloader.sampler
+        if hasattr(sampler, 'seed'):
+            sampler.seed = self.seed
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Repeat a validation that was cut off. In ``before_train``, other hooks are not ready for it.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        if self.validate_first:
+            self.validate_first = False
+            runner.val_loop.run()
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
+        """Seed the generators of the step.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Index of the batch in the epoch.
+            data_batch (dict, optional): The collated batch.
+        """
+        seed_generators(self.seed, get_rank(), _STEP, runner.iter)
+        if torch.cuda.is_available():
+            torch.cuda.manual_seed_all(torch.initial_seed())
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
+    ) -> None:
+        """Collect the gradients of all processes if a checkpoint follows while they are being accumulated.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Index of the batch in the epoch.
+            data_batch (dict, optional): The collated batch.
+            outputs (dict, optional): Outputs of the training step.
+        """
+        self.gradients = []
+        if runner.optim_wrapper.should_update() or not self.saves_now(runner):
+            return
+        parameters = unwrap_model(runner.model).named_parameters()
+        gradients = {name: value.grad.cpu() for name, value in parameters if value.grad is not None}
+        self.gradients = all_gather_object(gradients)
+
+    def saves_now(self, runner: Runner) -> bool:
+        """Return whether a checkpoint follows the current step, on every process alike."""
+        last = self.is_last_train_iter(runner)
+        return last or any(
+            isinstance(hook, CheckpointHook)
+            and not hook.by_epoch
+            and self.every_n_train_iters(runner, hook.interval)
+            for hook in runner.hooks
+        )
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Store what the resume needs.
+
+        Args:
+            runner (Runner): The runner.
+            checkpoint (dict): The checkpoint. It is changed in place.
+        """
+        checkpoint[KEY] = {
+            'seed': self.seed,
+            'images': _images_per_step(runner),
+            'processes': get_world_size(),
+            'gradients': self.gradients,
+        }
+
+    def _check_images(self, runner: Runner, state: dict[str, Any]) -> None:
+        images = _images_per_step(runner)
+        if images == state['images'] or self.allow_new_batch:
+            return
+        raise ValueError(
+            f'{type(self).__name__}: the checkpoint is from a run with {state["images"]} images per step '
+            f'({state["processes"]} processes), but this run has {images} ({get_world_size()} processes). '
+            'Set batch_size and the counts of the sampler so that a step has as many images as before, or '
+            'add --allow-new-batch to continue with other steps.'
+        )
+
+    def _restore_gradients(self, runner: Runner, gradients: list[dict[str, Tensor]]) -> None:
+        if not gradients:
+            return
+        # with another number of processes, each continues with the mean, to which DDP would reduce them
+        mine = gradients[get_rank()] if len(gradients) == get_world_size() else _mean(gradients)
+        for name, parameter in unwrap_model(runner.model).named_parameters():
+            if name in mine:
+                parameter.grad = mine[name].to(parameter)
+
+
+def _images_per_step(runner: Runner) -> int:
+    return runner.train_loop.dataloader.batch_size * get_world_size()
+
+
+def _mean(gradients: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Average the gradients of the processes; all have the same names."""
+    return {name: torch.stack([each[name] for each in gradients]).mean(0) for name in gradients[0]}
