@@ -158,10 +158,14 @@ class Cache:
                 known[path] = entry[1]
         waiting = [path for path in paths if path not in known]
         done: dict[str, dict] = {}
+
+        def keep(path: str) -> None:
+            done[path] = function(path)
+
         try:
-            for path, result in zip(waiting, parallel_map(function, waiting, description), strict=True):
-                done[path] = result
+            parallel_map(keep, waiting, description)
         finally:
+            # after an interrupt, the next run reads the rest
             self.entries.update({f'{kind} {path}': [stamps[path], done[path]] for path in done})
         return known | done
 

@@ -12,6 +12,7 @@ from ..pseudo_label import IGNORE_INDEX
 from .colors import Color, ColorTable, color_name, colors_to_classes, frequent_colors
 
 _MAX_LEVELS = 6  # masks with more gray values, most of them near 0 and 255, have soft edges
+_BRIGHT = 192
 _THRESHOLD = 128
 _DENSE = 0.5  # class numbers without 255 use at least this share of 0..max, if the maximum is large
 
@@ -144,7 +145,8 @@ def _gray(
     if values == [0, 255] or (binary_elsewhere and values == [255]):
         return _binary('binary', _THRESHOLD, 'values 0 and 255, 255 is class 1')
     dense = len(classes) >= _DENSE * (classes[-1] + 1) if classes else True
-    smooth = len(classes) > _MAX_LEVELS and 255 in values and _is_bimodal(counts)
+    # class numbers are small: values from 192 on, besides 255, are those of a soft edge
+    smooth = len(classes) > _MAX_LEVELS and classes[-1] >= _BRIGHT and _is_bimodal(counts)
     if not palette and (smooth or (len(classes) > 128 and classes[-1] > 200)):
         return _binary('soft', _THRESHOLD, f'gray values with soft edges, {_THRESHOLD} and more are class 1')
     if classes and classes[0] == 1 and len(classes) > 1 and classes[-1] < 64:

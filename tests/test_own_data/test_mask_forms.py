@@ -19,6 +19,8 @@ from ..helpers.folders import classes
 
 TRUTH = classes(count=3)
 BINARY = classes(count=2)
+MANY = np.array([*range(40), 255], np.uint8)[classes(count=6) * 8]  # mostly dark, and 255
+MANY[5] = np.arange(48).clip(0, 39)
 COLORS = np.array([[128, 64, 128], [0, 0, 0], [250, 170, 30]], np.uint8)
 
 
@@ -39,6 +41,7 @@ def ignored() -> np.ndarray:
 FORMS = {
     'numbers': (Image.fromarray(TRUTH), 'numbers', TRUTH, True),
     'ignored': (Image.fromarray(ignored()), 'numbers', ignored(), True),
+    'many classes': (Image.fromarray(MANY), 'numbers', MANY, True),
     'palette': (palette_image(), 'numbers', TRUTH, True),
     'one bit': (Image.fromarray(BINARY.astype(bool)), 'numbers', BINARY, False),
     '16 bits': (Image.fromarray(TRUTH.astype(np.uint16)), 'numbers', TRUTH, False),
