@@ -8,6 +8,7 @@ from mmengine.runner.base_loop import BaseLoop
 from mmseg.models import EncoderDecoder
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.hooks import RemovableHandle
 
 from ...datasets import DualStreamSampler, SemiDataset
 from ...datasets.mask_checks import check_masks
@@ -16,6 +17,7 @@ from ...methods import MemoryWarmUpHook, SemiSegmentor
 from ...pseudo_label import padded_pixels
 from ...registry import HOOKS
 from ...utils import format_paths, unwrap_model
+from ..pretrained import describe_hub_backbones, watch_pretrained
 from .mean_teacher import MeanTeacherHook
 
 
@@ -27,9 +29,10 @@ class StartupCheckHook(Hook):
     checks the views that the method needs, the size of the crop and the hook of the teacher. It also checks
     the format, size and labels of all masks for training and validation. It warns of validation images that
     are also labeled training images, and of a memory that is never read. Before testing, it checks the number
-    of classes and the masks of the test data. When a checkpoint is loaded, it checks that the checkpoint
-    contains parameters of the model. When a run is resumed, it checks that the checkpoint is of the same
-    method and calls the model's ``check_resume``.
+    of classes and the masks of the test data. The weights that ``init_cfg`` names must be readable and fill
+    tensors of their module. The log lists what stays random. When a checkpoint is loaded, it checks that the
+    checkpoint contains parameters of the model. When a run is resumed, it checks that the checkpoint is of
+    the same method and calls the model's ``check_resume``.
 
     Args:
         masks (bool): Read all masks. Each process reads its share. A mask takes some milliseconds.
@@ -40,6 +43,21 @@ class StartupCheckHook(Hook):
     def __init__(self, masks: bool = True) -> None:
         self.masks = masks
         self._checked_loop: BaseLoop | None = None
+        self._watches: list[RemovableHandle] = []
+
+    def before_run(self, runner: Runner) -> None:
+        """Check the weights that ``init_cfg`` names. The runner loads them afterwards.
+
+        Args:
+            runner (Runner): The runner.
+
+        Raises:
+            ValueError: They cannot be read. While the runner loads them: they fill nothing.
+        """
+        if isinstance(runner._train_loop, BaseLoop):  # built for training only
+            model = unwrap_model(runner.model)
+            self._watches = watch_pretrained(model)
+            describe_hub_backbones(runner.cfg.get('model'), model)
 
     def before_train(self, runner: Runner) -> None:
         """Check the training set-up.
@@ -50,6 +68,8 @@ class StartupCheckHook(Hook):
         Raises:
             ValueError: Data, config and model do not fit together.
         """
+        for handle in self._watches:
+            handle.remove()
         if runner.train_loop is self._checked_loop:
             return
         model = unwrap_model(runner.model)
