@@ -154,10 +154,20 @@ class TransformersBackbone(BaseModule):
     def _load_weights(self, source: str) -> None:
         """Load the weights of a folder or of the Hub, and report what they leave random."""
         network: Any = self.model
-        with _reading(source, 'weights'):
-            loaded, report = type(network).from_pretrained(
-                source, config=network.config, dtype=torch.float32, output_loading_info=True
-            )
+        logging_of_library = _import_transformers().logging
+        verbosity = logging_of_library.get_verbosity()
+        logging_of_library.set_verbosity_error()  # the messages below replace its table of keys
+        try:
+            with _reading(source, 'weights'):
+                loaded, report = type(network).from_pretrained(
+                    source,
+                    config=network.config,
+                    dtype=torch.float32,
+                    ignore_mismatched_sizes=True,
+                    output_loading_info=True,
+                )
+        finally:
+            logging_of_library.set_verbosity(verbosity)
         own = network.state_dict()
         missing = sorted({*report['missing_keys'], *(key for key, *_ in report['mismatched_keys'])})
         if len(missing) == len(own):

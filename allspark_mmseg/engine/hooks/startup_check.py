@@ -9,6 +9,7 @@ from mmengine.runner.base_loop import BaseLoop
 from mmseg.models import EncoderDecoder
 from torch import nn
 from torch.utils.data import Dataset
+from torch.utils.hooks import RemovableHandle
 
 from ...datasets import SemiDataset
 from ...datasets.image_checks import check_images
@@ -27,6 +28,7 @@ from ..method_checks import (
     check_views,
     warn_of_unread_memory,
 )
+from ..pretrained import describe_hub_backbones, watch_pretrained
 from ..run_warnings import warn_of_batch_size, warn_of_shared_images, warn_of_short_epochs
 from ..schedule_length import warn_of_schedule
 
@@ -43,9 +45,10 @@ class StartupCheckHook(Hook):
     masks for training and validation, and predicts the smallest and the largest validation image, except when
     a run is resumed. It warns of validation images that are also training images, of a memory that is never
     read, of short epochs, and of a learning rate for another batch size or another length. Before testing, it
-    checks the number of classes, the images and the masks of the test data. When a checkpoint is loaded, it
-    checks that the checkpoint contains parameters of the model. When a run is resumed, it checks that the
-    checkpoint is of the same method and calls the model's ``check_resume``.
+    checks the number of classes, the images and the masks of the test data. The weights that ``init_cfg``
+    names must be readable and fill tensors of their module. The log lists what stays random. When a
+    checkpoint is loaded, it checks that the checkpoint contains parameters of the model. When a run is
+    resumed, it checks that the checkpoint is of the same method and calls the model's ``check_resume``.
 
     Args:
         masks (bool): Read all masks. Each process reads its share. A mask takes some milliseconds.
@@ -73,6 +76,21 @@ class StartupCheckHook(Hook):
         self.evaluation = evaluation
         self.label_counts: LabelCounts | None = None
         self._checked_loop: BaseLoop | None = None
+        self._watches: list[RemovableHandle] = []
+
+    def before_run(self, runner: Runner) -> None:
+        """Check the weights that ``init_cfg`` names. The runner loads them afterwards.
+
+        Args:
+            runner (Runner): The runner.
+
+        Raises:
+            ValueError: They cannot be read. While the runner loads them: they fill nothing.
+        """
+        if isinstance(runner._train_loop, BaseLoop):  # built for training only
+            model = unwrap_model(runner.model)
+            self._watches = watch_pretrained(model)
+            describe_hub_backbones(runner.cfg.get('model'), model)
 
     def before_train(self, runner: Runner) -> None:
         """Check the training set-up.
@@ -83,6 +101,8 @@ class StartupCheckHook(Hook):
         Raises:
             ValueError: Data, config and model do not fit together.
         """
+        for handle in self._watches:
+            handle.remove()
         if runner.train_loop is self._checked_loop:
             return
         model = unwrap_model(runner.model)

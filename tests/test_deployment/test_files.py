@@ -1,0 +1,249 @@
+"""Exported files against the model, for each family of networks."""
+
+import json
+import sys
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from mmseg.structures import SegDataSample
+
+from allspark_mmseg.deployment import (
+    PRECISIONS,
+    TOLERANCE,
+    DeployedSegmentor,
+    Exported,
+    choose_network,
+    export_model,
+    largest_difference,
+    open_file,
+)
+from allspark_mmseg.methods.allspark.bottleneck import AllSparkBottleneck
+
+from ..helpers.tiny_models import CLASSES, behind_bottleneck, build_model, same, tiny_head, tiny_segmentor
+
+SIZE = (96, 112)
+
+
+def efficientnet() -> dict:
+    return tiny_segmentor(
+        backbone=dict(type='allspark_mmseg.EfficientNetLite0'), decode_head=tiny_head([24, 40, 112, 320])
+    )
+
+
+def deeplab() -> dict:
+    norm = dict(type='BN')
+    backbone = dict(type='ResNetV1c', depth=50, base_channels=8, stem_channels=8, norm_cfg=norm)
+    head = dict(
+        type='allspark_mmseg.DeepLabV3PlusHead',
+        in_channels=(32, 256),
+        channels=16,
+        c1_channels=8,
+        num_classes=CLASSES,
+        norm_cfg=norm,
+        align_corners=True,
+    )
+    return tiny_segmentor(
+        backbone=backbone | dict(strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)), decode_head=head
+    )
+
+
+def dpt(**backbone) -> dict:
+    own = dict(
+        type='allspark_mmseg.DINOv2', arch=dict(embed_dims=16, depth=4, num_heads=2, out_indices=range(4))
+    )
+    return tiny_segmentor(
+        type='allspark_mmseg.ExtendedEncoderDecoder',
+        backbone=backbone or own,
+        decode_head=dict(
+            type='allspark_mmseg.DINOv2DPTHead',
+            in_channels=[16] * 4,
+            channels=8,
+            post_process_channels=[8, 8, 8, 8],
+            num_classes=CLASSES,
+        ),
+        test_cfg=dict(mode='whole', size_multiple=14),
+    )
+
+
+def vit() -> dict:
+    backbone = dict(
+        type='allspark_mmseg.VisionTransformer',
+        img_size=(96, 112),
+        patch_size=16,
+        patch_bias=True,
+        embed_dims=16,
+        num_layers=2,
+        num_heads=2,
+        out_indices=(0, 1),
+        interpolate_mode='bilinear',
+    )
+    return tiny_segmentor(backbone=backbone, decode_head=tiny_head([16, 16]))
+
+
+def hub(kind: str, **config) -> dict:
+    backbone = dict(
+        type='allspark_mmseg.TransformersBackbone',
+        out_indices=(1, 2, 3, 4),
+        config=dict(model_type=kind, **config),
+    )
+    widths = config.get('hidden_sizes') or [config['hidden_size']] * 4
+    return tiny_segmentor(backbone=backbone, decode_head=tiny_head(widths))
+
+
+VIT = dict(hidden_size=16, num_hidden_layers=4, num_attention_heads=2)
+NETWORKS = {
+    'segformer': tiny_segmentor,
+    'allspark': lambda: behind_bottleneck(tiny_segmentor()),
+    'efficientnet': efficientnet,
+    'deeplab': deeplab,
+    'dpt': dpt,
+    'vit': vit,
+    'hub_dinov3': lambda: hub('dinov3_vit', image_size=64, intermediate_size=32, **VIT),
+    'hub_convnext': lambda: hub('convnext', hidden_sizes=[8, 8, 16, 16], depths=[1] * 4),
+}
+
+
+def randomize(model: torch.nn.Module) -> torch.nn.Module:
+    """Give zero-initialized layers and running statistics values, so that each part has an effect."""
+    with torch.no_grad():
+        for value in model.state_dict().values():
+            if value.is_floating_point() and value.numel() > 1:
+                value.add_(0.1 * torch.rand_like(value))
+    return model
+
+
+def pixels(count: int, height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(1).uniform(0, 255, (count, 3, height, width)).astype(np.float32)
+
+
+def make(name: str) -> DeployedSegmentor:
+    torch.manual_seed(0)
+    return DeployedSegmentor(randomize(build_model(NETWORKS[name]())))
+
+
+@pytest.mark.parametrize('name', NETWORKS)
+def test_onnx_equals_the_model(name, tmp_path):
+    model = make(name)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    file = export_model(model, tmp_path / 'x.onnx', SIZE, {'classes': '["a"]'}, 1e-4)
+    assert file.dynamic and file.reason == ''
+    assert same(before, model.state_dict()), 'the exporter changed the weights'
+    run = open_file(file.path)
+    for size in (SIZE, (131, 90)):
+        image = pixels(2, *size)
+        expected, found = model.predict(image), run(image)
+        assert largest_difference(expected[0], found[0]) <= 1e-4
+        assert found[1].dtype == np.uint8 and found[1].shape == (2, *size)
+        assert (found[1] == found[0].argmax(1)).all()
+
+
+def test_a_size_that_becomes_constant_is_fixed_and_the_reason_is_given(tmp_path):
+    config = tiny_segmentor(backbone=swin(), decode_head=tiny_head([8, 16, 32, 64]))
+    model = DeployedSegmentor(randomize(build_model(config)))
+    file = export_model(model, tmp_path / 'x.onnx', (64, 96), {}, 1e-4)
+    assert not file.dynamic and file.reason and file.size == (64, 96)
+    proto = onnx.load(str(file.path))
+    shape = proto.graph.input[0].type.tensor_type.shape.dim
+    assert [side.dim_value or side.dim_param for side in shape] == ['batch', 3, 64, 96]
+    assert {entry.key: entry.value for entry in proto.metadata_props} == {'size': '64 x 96'}
+    image = pixels(3, 64, 96)
+    assert largest_difference(model.predict(image)[0], open_file(file.path)(image)[0]) <= 1e-4
+
+
+def swin() -> dict:
+    """MMSegmentation's Swin: its windows are counted in Python."""
+    return dict(type='SwinTransformer', embed_dims=8, depths=[1] * 4, num_heads=[1] * 4, window_size=4)
+
+
+def test_torchscript_equals_the_model(tmp_path):
+    model = make('allspark')
+    file = export_model(model, tmp_path / 'x.pt', SIZE, {'classes': '["a"]'}, 1e-4)
+    extra = {'metadata.json': ''}
+    torch.jit.load(str(file.path), _extra_files=extra)
+    assert file.dynamic and json.loads(extra['metadata.json']) == {'classes': '["a"]', 'size': 'any'}
+    image = pixels(1, 70, 131)
+    assert largest_difference(model.predict(image)[0], open_file(file.path)(image)[0]) <= 1e-4
+
+
+def test_fp16_is_half_as_large_and_close(tmp_path):
+    network = make('segformer').network
+    models = {name: DeployedSegmentor(network, name) for name in PRECISIONS}
+    files = {
+        name: export_model(model, tmp_path / f'{name}.onnx', SIZE, {}, TOLERANCE[name])
+        for name, model in models.items()
+    }
+    sizes = {name: sum(value.nbytes for value in weights(file)) for name, file in files.items()}
+    assert sizes['fp16'] < 0.6 * sizes['fp32']
+    image = pixels(1, *SIZE)
+    expected, found = models['fp32'].predict(image)[0], open_file(files['fp16'].path)(image)[0]
+    assert found.dtype == np.float32 and 0 < largest_difference(expected, found) <= TOLERANCE['fp16']
+    assert next(network.parameters()).dtype == torch.float32
+
+
+def weights(file: Exported) -> list[np.ndarray]:
+    return [onnx.numpy_helper.to_array(value) for value in onnx.load(str(file.path)).graph.initializer]
+
+
+def test_the_input_is_rgb_and_not_normalized():
+    model = make('segformer')
+    image = pixels(1, 65, 65)
+    bgr = torch.from_numpy(image[0, ::-1].copy())
+    sample = SegDataSample(metainfo=dict(img_shape=(65, 65), ori_shape=(65, 65)))
+    (result,) = model.network.test_step(dict(inputs=[bgr], data_samples=[sample]))
+    logits, labels = model.predict(image)
+    torch.testing.assert_close(torch.from_numpy(logits[0]), result.seg_logits.data, rtol=1e-5, atol=1e-5)
+    assert np.array_equal(labels, result.pred_sem_seg.data.numpy())
+    plain = tiny_segmentor()
+    plain['data_preprocessor'] |= dict(bgr_to_rgb=False)
+    network = build_model(plain)
+    network.load_state_dict(model.network.state_dict())
+    image = image - model.mean.numpy()  # then BGR and RGB have one mean
+    found = DeployedSegmentor(network).predict(image[:, ::-1] + model.mean.numpy())[0]
+    assert np.array_equal(found, model.predict(image + model.mean.numpy())[0])
+
+
+def test_one_output_channel_gets_a_threshold():
+    head = tiny_head() | dict(num_classes=2, out_channels=1, threshold=0.3)
+    head['loss_decode'] = dict(type='CrossEntropyLoss', use_sigmoid=True)
+    model = DeployedSegmentor(build_model(tiny_segmentor(decode_head=head)))
+    logits, labels = model.predict(pixels(2, 65, 65))
+    assert np.array_equal(labels, (1 / (1 + np.exp(-logits[:, 0])) > 0.3).astype(np.uint8))
+
+
+def test_the_network_is_chosen():
+    config = dict(type='allspark_mmseg.MeanTeacher', segmentor=tiny_segmentor(), predict_on='teacher')
+    model = build_model(config)
+    assert choose_network(model) is model.teacher.module is choose_network(model, 'teacher')
+    assert choose_network(model, 'student') is model.student is choose_network(model.student)
+    with pytest.raises(ValueError, match='plain EncoderDecoder without a teacher'):
+        choose_network(model.student, 'teacher')
+    without = build_model(dict(type='allspark_mmseg.SelfTraining', segmentor=tiny_segmentor()))
+    with pytest.raises(ValueError, match='SelfTraining has no teacher'):
+        choose_network(without, 'teacher')
+
+
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+    with pytest.raises(ImportError, match=r'allspark-mmseg\[export\]'):
+        export_model(make('segformer'), tmp_path / 'x.onnx', SIZE, {}, 1e-4)
+
+
+def test_allspark_has_one_graph_for_all_scores():
+    """In evaluation, also with gradients, no branch depends on a tensor."""
+    bottleneck = AllSparkBottleneck(8, CLASSES, crop_size=64, num_heads=1).eval()
+    graph = torch.export.export(Labeled(bottleneck), (torch.randn(2, 8, 2, 3),))
+    feature = 100 * torch.randn(2, 8, 2, 3)
+    assert torch.equal(graph.module()(feature), bottleneck(feature, per_image=True))
+
+
+class Labeled(torch.nn.Module):
+    """The labeled stream of prediction."""
+
+    def __init__(self, bottleneck: AllSparkBottleneck) -> None:
+        super().__init__()
+        self.bottleneck = bottleneck
+
+    def forward(self, feature: torch.Tensor) -> torch.Tensor:
+        return self.bottleneck(feature, per_image=True)
