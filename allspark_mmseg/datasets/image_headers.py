@@ -13,6 +13,7 @@ from mmengine import fileio
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 _THREADS = 16  # reading headers waits for the disk or the network, not for the processor
+_PART = 32  # headers that a thread reads at a time
 _CACHE_FORMAT = 1  # changes when the fields of ImageHeader change
 _BITS = {'1': 1, 'I;16': 16, 'I;16B': 16, 'I;16L': 16, 'I;16N': 16, 'I': 32, 'F': 32}
 _ORIENTATION_TAG = 0x0112
@@ -176,8 +177,10 @@ def read_headers(paths: Sequence[str], cache: Path | None = None) -> tuple[list[
     known = _read_cache(cache)
     headers = {path: known[key] for path in set(paths) if (key := cache_key(path)) and key in known}
     unread = sorted(set(paths) - set(headers))
+    parts = [unread[first : first + _PART] for first in range(0, len(unread), _PART)]
     with ThreadPoolExecutor(_THREADS) as pool:
-        headers.update(zip(unread, pool.map(read_header, unread), strict=True))
+        for read in pool.map(lambda part: [read_header(path) for path in part], parts):
+            headers.update({header.path: header for header in read})
     return [headers[path] for path in paths], len(unread)
 
 
