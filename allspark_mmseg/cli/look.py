@@ -7,7 +7,6 @@ share of each class.
 
 import argparse
 import sys
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -110,8 +109,7 @@ def make_sections(cfg: Config, num: int, seed: int) -> tuple[list[Section], list
         for draw in progress(stream.draw(total, seed), f'drawing {stream.name}', total=total):
             measure(numbers, draw, stream.training, preprocessor, len(classes))
             shown += [draw] if len(shown) < num else []
-        views = [numbers[view.name] for view in chain(shown[0].views)]
-        sections.append(make_section(stream, shown, views, classes, palette))
+        sections.append(make_section(stream, shown, list(numbers.values()), classes, palette))
     return sections, classes, palette
 
 

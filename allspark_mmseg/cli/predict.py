@@ -130,7 +130,8 @@ def report(task: FolderPrediction, classes: list[str], skipped: int) -> None:
     if task.count:
         share = 100 * task.pixels / task.pixels.sum()
         ranked = [f'{classes[index]} {share[index]:.1f} %' for index in np.argsort(-share) if share[index]]
-        speed = f'{task.seconds:.1f} s ({task.count / task.seconds:.1f} images/s)'
+        rate = task.count / task.seconds
+        speed = f'{task.seconds:.1f} s ({rate:.{1 if rate >= 1 else 3}f} images/s)'
         number = f'{task.count} image{"s" if task.count > 1 else ""}'
         sentences.append(f'Predicted {number} in {speed}: {", ".join(ranked)}.')
     if skipped:

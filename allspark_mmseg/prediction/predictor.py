@@ -172,9 +172,8 @@ class Predictor:
             self._strips(inputs, sample, image.size)
             for inputs, sample in zip(image.inputs, image.data_samples, strict=True)
         ]
-        with torch.no_grad():
-            for strips in zip(*views, strict=True):
-                yield self._decide(torch.stack(strips).mean(dim=0) if len(strips) > 1 else strips[0])
+        for strips in zip(*views, strict=True):
+            yield self._decide(torch.stack(strips).mean(dim=0) if len(strips) > 1 else strips[0])
 
     def _strips(self, inputs: Tensor, sample: SegDataSample, size: tuple[int, int]) -> Iterator[Tensor]:
         """Yield probabilities (K, n, W) of one view, resized to ``size`` and not flipped any more."""
@@ -216,7 +215,15 @@ class Predictor:
 
 
 def to_probabilities(logits: Tensor, dim: int) -> Tensor:
-    """Return the softmax of logits over the K classes along ``dim``, or the sigmoid if K is 1."""
+    """Return the softmax over the classes of logits, or the sigmoid if there is one channel.
+
+    Args:
+        logits (Tensor): (K, H, W) or (N, K, H, W).
+        dim (int): The dimension of the K channels.
+
+    Returns:
+        Tensor: Probabilities of the same shape.
+    """
     return logits.softmax(dim) if logits.shape[dim] > 1 else logits.sigmoid()
 
 
