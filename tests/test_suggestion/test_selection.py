@@ -78,7 +78,7 @@ def test_preselection_takes_the_highest_scores_in_order():
 def test_nearest_distances():
     features, _ = groups([5, 5])
     expected = ((features[:, None] - features[None, :3]) ** 2).sum(-1).min(1)
-    np.testing.assert_allclose(nearest_squared(features, features[:3]), expected, atol=1e-6)
+    np.testing.assert_allclose(nearest_squared(features, features[:3]), expected, atol=1e-5)
     assert (nearest_squared(features, NOTHING) == 4).all()
 
 
