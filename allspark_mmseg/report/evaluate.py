@@ -15,6 +15,8 @@ from .networks import Network, predict
 
 CACHE = '.report'  # folder in the work dir
 _SCORES = 'scores.npz'
+# of a larger validation set, only the predictions that are shown are kept
+_KEPT_PREDICTIONS = 1000
 
 
 @dataclass
@@ -126,6 +128,8 @@ def evaluate(network: Network, dataset: BaseSegDataset, device: str | None = Non
             f'{network.name} ({network.run.work_dir.name})',
             len(todo),
         ):
+            if len(dataset) <= _KEPT_PREDICTIONS:
+                _store_labels(network, len(result.areas), prediction)
             result.add(truth, prediction)
     finally:
         if len(result.areas) > start:
@@ -156,7 +160,7 @@ def label_maps(
         predictions = predict(network, dataset, missing, device)
         for index, (_, labels) in zip(missing, predictions, strict=True):
             maps[index] = labels
-            _store(network, f'{index}.png', Image.fromarray(labels).save)
+            _store_labels(network, index, labels)
     return maps
 
 
@@ -178,6 +182,10 @@ def _load(network: Network, num_classes: int) -> Evaluation:
 
 def _save_scores(result: Evaluation, path: Path) -> None:
     np.savez_compressed(path, key=np.array(result.network.key), matrix=result.matrix, areas=result.areas)
+
+
+def _store_labels(network: Network, index: int, labels: np.ndarray) -> None:
+    _store(network, f'{index}.png', Image.fromarray(labels).save)
 
 
 def _store(network: Network, name: str, write: Callable[[Path], object]) -> None:
