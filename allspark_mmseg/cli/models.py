@@ -103,9 +103,9 @@ def load_model(
     _drop_pretrained(config.model)
     config.load_from = str(path)
     model = init_model(config, device=device)
-    checkpoint = load_checkpoint_file(path, map_location='cpu')
-    _load_weights(model, checkpoint.get('state_dict', checkpoint), path)
-    classes = checkpoint.get('meta', {}).get('dataset_meta')
+    content = load_checkpoint_file(path, map_location='cpu')
+    _load_weights(model, content.get('state_dict', content), path)
+    classes = content.get('meta', {}).get('dataset_meta')
     model.dataset_meta = classes or dict(find_test_data(config).get('metainfo') or {})
     return model
 

@@ -60,6 +60,11 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         help='override settings of the config: key=value, nested keys as a.b.c=value; another '
         'train_cfg.max_epochs or max_iters also scales the learning-rate schedule',
     )
+    parser.add_argument(
+        '--allow-new-batch',
+        action='store_true',
+        help='resume with another number of images per step than before',
+    )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args(_complete_options(sys.argv[1:] if arguments is None else arguments))
@@ -87,7 +92,8 @@ def read_config(args: argparse.Namespace) -> Config:
         Config: The config of the run.
 
     Raises:
-        ValueError: ``--auto-scale-lr`` or ``--amp`` does not fit the config or the device.
+        ValueError: ``--auto-scale-lr``, ``--amp`` or ``--allow-new-batch`` does not fit the config or the
+            device.
     """
     cfg = Config.fromfile(args.config)
     if args.cfg_options is not None:
@@ -103,6 +109,12 @@ def read_config(args: argparse.Namespace) -> Config:
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
     if args.amp:
         use_mixed_precision(cfg, args.amp)
+    if args.allow_new_batch:
+        if 'exact_resume' not in cfg.get('default_hooks', {}):
+            raise ValueError(
+                f'--allow-new-batch: {args.config} has no default_hooks.exact_resume. Omit the option.'
+            )
+        cfg.default_hooks.exact_resume.allow_new_batch = True
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise ValueError(

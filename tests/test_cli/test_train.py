@@ -80,3 +80,12 @@ def test_losses_that_work_stay(loss):
     loss = dict(type='CrossEntropyLoss', **loss)
     assert train.use_weighted_loss(dict(decode_head=[dict(loss_decode=loss)])) == 0
     assert loss['type'] == 'CrossEntropyLoss'
+
+
+def test_another_batch_is_allowed_on_request(read, tmp_path):
+    with pytest.raises(ValueError, match=r'--allow-new-batch: .*config\.py has no default_hooks\.exact_resume'):
+        read('--allow-new-batch')
+    hooks = "default_hooks = dict(exact_resume=dict(type='allspark_mmseg.ExactResumeHook'))\n"
+    (tmp_path / 'config.py').write_text(hooks)
+    assert read('--allow-new-batch').default_hooks.exact_resume.allow_new_batch
+    assert 'allow_new_batch' not in read().default_hooks.exact_resume
