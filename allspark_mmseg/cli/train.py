@@ -110,25 +110,35 @@ def read_config(args: argparse.Namespace) -> Config:
     if args.amp:
         use_mixed_precision(cfg, args.amp)
     if args.allow_new_batch:
-        if 'exact_resume' not in cfg.get('default_hooks', {}):
-            raise ValueError(
-                f'--allow-new-batch: {args.config} has no default_hooks.exact_resume. Omit the option.'
-            )
-        cfg.default_hooks.exact_resume.allow_new_batch = True
+        _allow_new_batch(cfg, args.config)
     if args.auto_scale_lr:
-        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-            raise ValueError(
-                f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size. Set it to the number '
-                'of images per step, over all processes, for which the learning rate was chosen.'
-            )
-        cfg.auto_scale_lr.enable = True
-    if args.resume == 'auto' and cfg.get('load_from'):
-        # the Runner would resume from load_from, which has only weights
-        args.resume = find_latest_checkpoint(cfg.work_dir) if Path(cfg.work_dir).is_dir() else None
-    cfg.resume = args.resume is not None
-    if args.resume not in (None, 'auto'):
-        cfg.load_from = args.resume
+        _enable_auto_scale_lr(cfg, args.config)
+    _choose_checkpoint(cfg, args.resume)
     return cfg
+
+
+def _allow_new_batch(cfg: Config, config: str) -> None:
+    if 'exact_resume' not in cfg.get('default_hooks', {}):
+        raise ValueError(f'--allow-new-batch: {config} has no default_hooks.exact_resume. Omit the option.')
+    cfg.default_hooks.exact_resume.allow_new_batch = True
+
+
+def _enable_auto_scale_lr(cfg: Config, config: str) -> None:
+    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        raise ValueError(
+            f'--auto-scale-lr: {config} has no auto_scale_lr.base_batch_size. Set it to the number '
+            'of images per step, over all processes, for which the learning rate was chosen.'
+        )
+    cfg.auto_scale_lr.enable = True
+
+
+def _choose_checkpoint(cfg: Config, resume: str | None) -> None:
+    if resume == 'auto' and cfg.get('load_from'):
+        # the Runner would resume from load_from, which has only weights
+        resume = find_latest_checkpoint(cfg.work_dir) if Path(cfg.work_dir).is_dir() else None
+    cfg.resume = resume is not None
+    if resume not in (None, 'auto'):
+        cfg.load_from = resume
 
 
 def use_weighted_loss(node: object) -> int:
