@@ -232,6 +232,9 @@ def _print_choices(console: Console, choices: Choices, streams: Streams) -> None
     reasons.append(f'{step}: {choices.step_reason}' if choices.step_reason else step)
     if choices.rare:
         reasons.append(f'half of the crops contain a rare class: {choices.rare}')
+    if choices.window:
+        slow = '; on a CPU this is slow, and smaller copies of the images train faster'
+        reasons.append('large images are predicted in windows' + slow * (choices.network == 'small'))
     if not streams.unlabeled:
         reasons.append('no unlabeled images: only supervised training is possible; --unlabeled adds images')
     console.print()

@@ -84,10 +84,6 @@ def find_layout(root: Path, files: Sequence[str], patterns: Patterns) -> Layout:
         paths = [path for path in select(root, files, chosen) if is_image(path)] if chosen else []
         layout.images = sorted({*layout.images, *paths})
         layout.splits.update(dict.fromkeys(paths, name))
-    if patterns.val:
-        for image, split in layout.splits.items():
-            if split == 'val' and image not in layout.masks:
-                layout.problems.append(Problem(image, 'is for validation but has no mask'))
     return layout
 
 

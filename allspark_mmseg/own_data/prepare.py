@@ -140,6 +140,10 @@ def finish(found: Understanding, state: State) -> Streams:
             (streams.val if split == 'val' else streams.labeled).append(image)
         elif (split not in ('test', 'val') and image not in found.layout.masks) or split == 'unlabeled':
             streams.unlabeled.append(image)
+    for split, what in (('test', 'images for testing'), ('val', 'validation images without a mask')):
+        unused = [p for p in sorted(found.images) if splits.get(p) == split and p not in streams.val]
+        if unused:
+            streams.notes.append(f'{len(unused)} {what} are not used (such as {unused[0]})')
     _write_list(
         found, streams, 'problems', [f'{problem.path} {problem.reason}' for problem in found.problems]
     )

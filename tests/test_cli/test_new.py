@@ -197,6 +197,16 @@ def test_problems_are_listed_and_left_out(data, capsys):
     assert not {'images/05.jpg', 'images/06.jpg', 'images/07.jpg', 'images/16.png'} & set(used)
 
 
+def test_named_validation_images_and_a_folder_for_tests(data, capsys):
+    photo(data / 'test/99.jpg', 99)
+    assert new('--val', 'images/0[01].jpg', 'images/11.jpg') == 0
+    output = capsys.readouterr().out
+    assert [line.split()[0] for line in lines(data, 'val')] == ['images/00.jpg', 'images/01.jpg']
+    assert (len(lines(data, 'labeled')), len(lines(data, 'unlabeled'))) == (4, 5)
+    assert '1 images for testing are not used (such as test/99.jpg)' in output
+    assert '1 validation images without a mask are not used (such as images/11.jpg)' in output
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
