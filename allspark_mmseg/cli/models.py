@@ -15,6 +15,8 @@ from ..engine.startup import default_work_dir
 from ..prediction.pipelines import find_test_data
 from ..utils import join_first
 
+_PREDICTS = {'backbone', 'neck', 'decode_head'}
+
 
 def find_checkpoint(work_dir: str | Path) -> Path:
     """Find the checkpoint to use in a work dir: the chosen network, the best one, or the last one.
@@ -103,9 +105,9 @@ def load_model(
     _drop_pretrained(config.model)
     config.load_from = str(path)
     model = init_model(config, device=device)
-    content = load_checkpoint_file(path, map_location='cpu')
-    _load_weights(model, content.get('state_dict', content), path)
-    classes = content.get('meta', {}).get('dataset_meta')
+    stored = load_checkpoint_file(path, map_location='cpu')
+    _load_weights(model, stored.get('state_dict', stored), path)
+    classes = stored.get('meta', {}).get('dataset_meta')
     model.dataset_meta = classes or dict(find_test_data(config).get('metainfo') or {})
     return model
 
@@ -131,8 +133,9 @@ def _load_weights(model: BaseSegmentor, state: dict, path: Path) -> None:
     except RuntimeError as error:  # weights of other shapes, one per line
         wrong = [line.strip().rstrip('.') for line in str(error).splitlines()[1:]]
     else:
-        absent = set(keys.missing_keys)
-        wrong = [f'{name} is missing' for name, _ in model.named_parameters() if name in absent]
+        # auxiliary heads and other parts of the training do not predict
+        own = {name for name, _ in model.named_parameters() if _PREDICTS.intersection(name.split('.'))}
+        wrong = [f'{name} is missing' for name in keys.missing_keys if name in own]
     if wrong:
         raise ValueError(
             f'{path} is a checkpoint of another network than the config: {join_first(wrong, limit=2)}. Name '

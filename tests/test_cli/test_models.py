@@ -8,7 +8,7 @@ import torch
 from allspark_mmseg.cli.models import find_checkpoint, load_model, read_model_config
 
 from ..helpers.checkpoints import META, model_config, write_checkpoint
-from ..helpers.tiny_models import tiny_segmentor
+from ..helpers.tiny_models import tiny_head, tiny_segmentor
 
 
 def write_config(path, **keys):
@@ -111,6 +111,12 @@ def test_weights_of_another_network_are_refused(tmp_path):
     torch.save(checkpoint, path)
     with pytest.raises(ValueError, match=r'size mismatch for decode_head\.conv_seg\.weight'):
         load_model(config, path, device='cpu')
+
+
+def test_an_auxiliary_head_may_be_missing(tmp_path):
+    segmentor = tiny_segmentor(auxiliary_head=tiny_head() | dict(in_index=[0, 1, 2, 3]))
+    config = write_config(tmp_path / 'config.py', model=segmentor)
+    assert load_model(config, write_checkpoint(tmp_path / 'a.pth'), device='cpu').with_auxiliary_head
 
 
 def test_a_plain_checkpoint_fills_student_and_teacher(tmp_path):
