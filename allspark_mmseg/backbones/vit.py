@@ -93,7 +93,9 @@ class VisionTransformer(MMSegVisionTransformer):
 
     def _as_map(self, x: Tensor, grid: tuple[int, int]) -> Tensor | list[Tensor]:
         patches = x[:, 1:] if self.with_cls_token else x
-        patches = patches.transpose(1, 2).unflatten(2, tuple(grid)).contiguous()
+        patches = patches.transpose(1, 2)
+        # reshape, because the ONNX exporter makes the sizes of unflatten constant
+        patches = patches.reshape(*patches.shape[:2], *grid).contiguous()
         return [patches, x[:, 0]] if self.output_cls_token else patches
 
 

@@ -123,10 +123,7 @@ def run(args: argparse.Namespace) -> bool:
     with complete_file(target) as temporary:
         file = export_model(deployed, temporary, size, metadata(model, args), tolerance)
     print(f'{target} ({target.stat().st_size / 1e6:.1f} MB, {describe_format(target)})')
-    if file.dynamic:
-        print('batch, height and width are free')
-    else:
-        print(f'height and width are fixed at {size[0]} x {size[1]}, only the batch is free: {file.reason}')
+    print(file.describe())
     if not images:
         return True
     comparison = compare(network, target, progress(images, 'comparing'), None if file.dynamic else size)

@@ -30,15 +30,28 @@ class Exported:
 
     Attributes:
         path (Path): The file.
-        size (tuple[int, int]): (height, width) in pixels for which a file without dynamic sizes was made.
-        dynamic (bool): Batch, height and width are free. Otherwise, only the batch is free.
-        reason (str): Why height and width are fixed.
+        size (tuple[int, int]): (height, width) in pixels for which a file with a fixed size was made.
+        free (tuple[str, ...]): What the caller chooses: ``batch``, ``height`` and ``width``; ``batch``; or
+            nothing, and the batch is 1.
+        reason (str): Why the others are fixed.
     """
 
     path: Path
     size: tuple[int, int]
-    dynamic: bool
+    free: tuple[str, ...]
     reason: str = ''
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether height and width are free."""
+        return 'height' in self.free
+
+    def describe(self) -> str:
+        """Return a line for the user."""
+        if self.dynamic:
+            return 'batch, height and width are free'
+        batch = 'the batch is free' if self.free else 'the batch is 1'
+        return f'height and width are fixed at {self.size[0]} x {self.size[1]}, {batch}: {self.reason}'
 
 
 def export_model(
@@ -46,7 +59,8 @@ def export_model(
 ) -> Exported:
     """Write a model to a file and compare the file with the model on random images of several sizes.
 
-    First the file gets free sizes. If the network does not allow this, height and width are fixed.
+    First batch, height and width are free. If the network does not allow this, only the batch is free, or
+    nothing.
 
     Args:
         model (DeployedSegmentor): The model, on the CPU.
@@ -66,20 +80,19 @@ def export_model(
         _import('onnx')
         _import('onnxruntime')
     reason = ''
-    for dynamic in (True, False):
-        entries = metadata | {'size': 'any' if dynamic else f'{size[0]} x {size[1]}'}
+    for free in (_NAMES, _NAMES[:1], ()):
+        entries = metadata | {'size': 'any' if 'height' in free else f'{size[0]} x {size[1]}'}
         try:
-            _write(model, path, size, entries, dynamic)
-            _verify(model, open_file(path), size, tolerance, dynamic)
-            return Exported(path, size, dynamic, reason)
+            _write(model, path, size, entries, free)
+            _verify(model, open_file(path), size, tolerance, free)
+            return Exported(path, size, free, reason)
         except Exception as error:  # tracing third-party code can raise anything
-            failure = f'{type(error).__name__}: {(str(error).strip() or "no message").splitlines()[0][:200]}'
-            if not dynamic:
-                raise RuntimeError(
-                    f'the network cannot be exported at {size[0]} x {size[1]} pixels ({failure}).'
-                ) from error
-            reason = failure
-    raise AssertionError('unreachable')
+            text = (str(error).strip() or 'no message').splitlines()[0][:200]
+            last: Exception = error
+            reason = reason or f'{type(error).__name__}: {text}'
+    raise RuntimeError(
+        f'the network cannot be exported at {size[0]} x {size[1]} pixels ({type(last).__name__}: {text}).'
+    ) from last
 
 
 def open_file(path: Path, threads: int = 0) -> Runner:
@@ -122,19 +135,19 @@ def _import(package: str) -> ModuleType:
 
 
 def _write(
-    model: DeployedSegmentor, path: Path, size: Sequence[int], metadata: dict[str, str], dynamic: bool
+    model: DeployedSegmentor, path: Path, size: Sequence[int], metadata: dict[str, str], free: Sequence[str]
 ) -> None:
     # A size that is no multiple of a patch: the trace then has the resize to a multiple. It is also not the
     # size of training, so the trace has the resampling of position embeddings.
-    traced = [_odd(side * 3 // 4) for side in size] if dynamic else list(size)
-    example = torch.rand(2, model.in_channels, *traced) * 255
+    sides = [_odd(side * 3 // 4) for side in size] if 'height' in free else list(size)
+    example = torch.rand(2 if free else 1, model.in_channels, *sides) * 255
     with traceable():
         if path.suffix != '.onnx':
             script = torch.jit.trace(model, example, check_trace=False)
             torch.jit.save(script, str(path), _extra_files={'metadata.json': json.dumps(metadata)})
             return
         axes = {
-            name: {axis: label for axis, label in zip(places, _NAMES, strict=True) if dynamic or axis == 0}
+            name: {axis: label for axis, label in zip(places, _NAMES, strict=True) if label in free}
             for name, places in _AXES.items()
         }
         torch.onnx.export(
@@ -159,17 +172,18 @@ def _odd(side: int) -> int:
 
 
 def _verify(
-    model: DeployedSegmentor, run: Runner, size: Sequence[int], tolerance: float, dynamic: bool
+    model: DeployedSegmentor, run: Runner, size: tuple[int, int], tolerance: float, free: Sequence[str]
 ) -> None:
-    height, width = size
-    second = (height * 7 // 8, _odd(width * 5 // 8)) if dynamic else size
-    sizes = [(1, *size), (3, *second)]
+    shapes = [(1, *size)]
+    if free:
+        height, width = size
+        shapes.append((3, height * 7 // 8, _odd(width * 5 // 8)) if 'height' in free else (3, *size))
     generator = np.random.default_rng(0)
-    for count, *sides in sizes:
-        image = generator.uniform(0, 255, (count, model.in_channels, *sides)).astype(np.float32)
+    for count, height, width in shapes:
+        image = generator.uniform(0, 255, (count, model.in_channels, height, width)).astype(np.float32)
         difference = largest_difference(model.predict(image)[0], run(image)[0])
         if not difference <= tolerance:
             raise RuntimeError(
-                f'the logits of {count} images of {sides[0]} x {sides[1]} pixels differ by {difference:.1e}, '
+                f'the logits of {count} images of {height} x {width} pixels differ by {difference:.1e}, '
                 f'expected at most {tolerance:.0e}'
             )

@@ -151,13 +151,16 @@ class TestWeights:
         with pytest.raises(ValueError, match=r'fill none of the .* tensors of the DINOv3ViTBackbone'):
             model.init_weights()
 
-    def test_partly_filled_weights_are_listed(self, tmp_path, capsys):
+    def test_partly_filled_weights_are_listed(self, tmp_path, monkeypatch):
         folder = saved(tmp_path)
         config = dict(model_type='dinov3_vit', **DINO) | dict(num_hidden_layers=5)
+        logged = []
+        module = 'allspark_mmseg.backbones.transformers_backbone'
+        monkeypatch.setattr(f'{module}.print_log', lambda message, **_: logged.append(message))
         model = TransformersBackbone(folder, (4,), config=config)
         model.init_weights()
-        (message,) = [line for line in capsys.readouterr().out.splitlines() if 'stay random' in line]
-        assert 'fills 75 of 92 tensors' in message
+        (message,) = logged
+        assert 'fills 75 of 92 tensors' in message and 'These stay random: ' in message
         assert 'model.layer.4.' in message and 'model.layer.3.' not in message
 
     def test_the_description_builds_the_same_network_without_the_folder(self, tmp_path):

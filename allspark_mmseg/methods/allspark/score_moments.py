@@ -42,7 +42,7 @@ def _quadratic_form(mean: Tensor, covariance: Tensor) -> Tensor:
 def _query_moments(query: Tensor) -> tuple[Tensor, Tensor]:
     """(B, H, M, N) -> mean (B, H, 1, N) and covariance (B, H, N, N)."""
     mean = query.mean(dim=2, keepdim=True, dtype=torch.float32)
-    return mean, _Covariance.apply(query, mean.detach())
+    return mean, _evaluate(_Covariance, query, mean.detach())
 
 
 def _key_moments(source: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,12 +53,20 @@ def _key_moments(source: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     source, weight = source.float(), weight.float()
     mean_weight = weight.mean(dim=1, keepdim=True)
     centered = weight - mean_weight
-    within = _QuadraticForms.apply(source, centered.transpose(1, 2) @ centered / weight.shape[1])
+    within = _evaluate(_QuadraticForms, source, centered.transpose(1, 2) @ centered / weight.shape[1])
     # one head at a time, with equal numbers of dimensions; otherwise the product copies and keeps the source
     group_means = torch.stack([(of_head[None, None] @ source).squeeze(2) for of_head in mean_weight], dim=1)
     mean = group_means.mean(dim=2, keepdim=True)
     between = (group_means - mean).transpose(2, 3) @ (group_means - mean)
     return mean, (within + between) / source.shape[1]
+
+
+def _evaluate(function: Any, *arguments: Tensor) -> Tensor:
+    """Apply an autograd function, or only its formula if no gradient is needed.
+
+    A traced graph with an autograd function cannot be saved.
+    """
+    return function.apply(*arguments) if torch.is_grad_enabled() else function.evaluate(*arguments)
 
 
 class _QuadraticForms(torch.autograd.Function):
@@ -68,6 +76,11 @@ class _QuadraticForms(torch.autograd.Function):
     def forward(ctx: Any, source: Tensor, matrices: Tensor) -> Tensor:
         """Source R (B, S, D, N) and matrices A (H, D, D) -> (B, H, N, N)."""
         ctx.save_for_backward(source, matrices)
+        return _QuadraticForms.evaluate(source, matrices)
+
+    @staticmethod
+    def evaluate(source: Tensor, matrices: Tensor) -> Tensor:
+        """Compute ``forward`` without autograd: (B, S, D, N) and (H, D, D) -> (B, H, N, N)."""
         total = source.new_zeros(())
         for part in source.split(_CHUNK, dim=1):
             product = matrices[None, :, None] @ part[:, None]  # (B, H, s, D, N)
@@ -98,6 +111,11 @@ class _Covariance(torch.autograd.Function):
     def forward(ctx: Any, vectors: Tensor, mean: Tensor) -> Tensor:
         """Vectors (..., M, N) and their mean (..., 1, N) -> (..., N, N)."""
         ctx.save_for_backward(vectors, mean)
+        return _Covariance.evaluate(vectors, mean)
+
+    @staticmethod
+    def evaluate(vectors: Tensor, mean: Tensor) -> Tensor:
+        """Compute ``forward`` without autograd: (..., M, N) and (..., 1, N) -> (..., N, N)."""
         centered = vectors.float() - mean
         return centered.transpose(-2, -1) @ centered / vectors.shape[-2]
 
