@@ -179,10 +179,9 @@ def test_a_plain_checkpoint_is_compared_with_the_other_phase(work_dir, tmp_path,
     assert 'no config with train_dataloader' in capsys.readouterr().err
     run = Config.fromstring(torch.load(work_dir / 'iter_2.pth')['meta']['cfg'], '.py')
     run.dump(tmp_path / 'run.py')
-    assert main(arguments) == 0
-    assert 'There is no second network' in capsys.readouterr().out
     assert main([*arguments, '--strategy', 'disagreement']) == 2
-    assert 'needs two networks, found one' in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert 'There is no second network' in printed.out and 'needs two networks, found one' in printed.err
     scores = [dict(phase=phase) for phase in ('supervised', 'FixMatch')]
     (tmp_path / 'summary.json').write_text(json.dumps(dict(scores=scores)))
     assert main([*arguments, '--strategy', 'disagreement']) == 0
