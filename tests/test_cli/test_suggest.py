@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from PIL import Image
 
 from allspark_mmseg.__main__ import main
@@ -66,6 +67,7 @@ def save(model: torch.nn.Module, config: Config, path: Path) -> None:
 def work_dir(tmp_path_factory) -> Path:
     """A work dir with iter_2.pth, whose teacher differs from its student."""
     data, folder = tmp_path_factory.mktemp('data'), tmp_path_factory.mktemp('work_dir')
+    init_default_scope('mmseg')  # this fixture runs before the one of conftest.py
     write_images(data)
     config = run_config(data)
     torch.manual_seed(0)
