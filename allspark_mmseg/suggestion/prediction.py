@@ -20,7 +20,7 @@ from .networks import Network
 from .scores import ClassSums, image_scores, pixel_entropy, sum_classes
 
 MAX_VALUES = 64_000_000  # probabilities of one network in memory, 256 MB
-MAX_PIXELS = 4_000_000  # of one pass through a network
+MAX_PIXELS = 2_500_000  # of one pass through a network
 MARGIN = 8  # a window keeps its inner part; its margin is an eighth of its side
 
 

@@ -70,6 +70,8 @@ def make_row(
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     labels = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
     blended = (0.45 * small + 0.55 * palette[labels]).astype(np.uint8)
+    # black is the usual color of a background, and would only darken the image
+    blended = np.where(palette[labels].any(-1, keepdims=True), blended, small)
     # the maximum of each small area, so that a thin line stays visible
     heat = cv2.resize(_local_maximum(entropy, scale), size, interpolation=cv2.INTER_NEAREST)
     colored = (matplotlib.colormaps['inferno'](heat)[..., :3] * 255).astype(np.uint8)

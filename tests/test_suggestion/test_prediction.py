@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from PIL import Image
 
 from allspark_mmseg.suggestion import prediction
@@ -25,6 +26,7 @@ SIZE = (70, 110)
 
 @pytest.fixture(scope='module')
 def network(tmp_path_factory) -> Network:
+    init_default_scope('mmseg')  # this fixture runs before the one of conftest.py
     torch.manual_seed(0)
     model = build_model(tiny_segmentor()).eval()
     return Network('a', tmp_path_factory.mktemp('n') / 'a.pth', model, model.data_preprocessor)
