@@ -13,7 +13,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.dist import all_gather_object, get_dist_info
 from mmengine.logging import print_log
 
-from .image_headers import ImageHeader, read_headers, write_cache
+from .image_headers import ImageHeader, any_size, read_headers, write_cache
 from .image_pixels import PixelReport, read_pixels
 from .loaded_images import check_loading, refuse
 
@@ -99,7 +99,9 @@ def _read_all(paths: list[str], cache: Path | None) -> tuple[dict[str, ImageHead
 def _read_sample(rows: list[ImageHeader]) -> dict[str, PixelReport]:
     rank, world_size = get_dist_info()
     unique = sorted({row.path: row for row in rows}.values())
-    shares = all_gather_object({row.path: read_pixels(row) for row in unique[rank::world_size]})
+    with any_size():
+        share = {row.path: read_pixels(row) for row in unique[rank::world_size]}
+    shares = all_gather_object(share)
     return {path: report for share in shares for path, report in share.items()}
 
 

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -79,7 +79,7 @@ def read_header(path: str) -> ImageHeader:
     try:
         with fileio.get_local_path(path) as local, open(local, 'rb') as file:
             return _read(path, file)
-    except (OSError, SyntaxError, ValueError, struct.error) as error:
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         return ImageHeader(path, f'cannot be read ({error})')
 
 
@@ -178,10 +178,20 @@ def read_headers(paths: Sequence[str], cache: Path | None = None) -> tuple[list[
     headers = {path: known[key] for path in set(paths) if (key := cache_key(path)) and key in known}
     unread = sorted(set(paths) - set(headers))
     parts = [unread[first : first + _PART] for first in range(0, len(unread), _PART)]
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with any_size(), ThreadPoolExecutor(_THREADS) as pool:
         for read in pool.map(lambda part: [read_header(path) for path in part], parts):
             headers.update({header.path: header for header in read})
     return [headers[path] for path in paths], len(unread)
+
+
+@contextlib.contextmanager
+def any_size() -> Iterator[None]:
+    """Let Pillow open images of more than 179 million pixels, which it takes for an attack, in a block."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def cache_key(path: str) -> str | None:
@@ -204,14 +214,17 @@ def _read_cache(cache: Path | None) -> dict[str, ImageHeader]:
 
 
 def write_cache(cache: Path, headers: Iterable[ImageHeader]) -> None:
-    """Write headers for the next start. Files with a problem are read again.
+    """Add headers to the cache, for the next start. Files with a problem are read again.
 
     Args:
         cache (Path): The JSON file. A folder without write access is no error.
         headers (Iterable[ImageHeader]): The headers.
     """
-    keys = ((cache_key(header.path), header) for header in headers if not header.problem)
-    stored = {key: header[1:] for key, header in keys if key}
+    new = {header.path: header for header in headers}
+    # of other data sets, such as those of a test
+    stored = {key: header[1:] for key, header in _read_cache(cache).items() if header.path not in new}
+    keys = ((cache_key(header.path), header) for header in new.values() if not header.problem)
+    stored.update((key, header[1:]) for key, header in keys if key)
     temporary = cache.with_name(f'.{cache.name}.{os.getpid()}')
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)

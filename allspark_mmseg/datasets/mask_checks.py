@@ -13,6 +13,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.dist import all_gather_object, get_dist_info
 from mmengine.logging import print_log
 from mmseg.datasets.transforms import LoadAnnotations
+from PIL import Image
 
 from ..utils import join_first
 from .image_headers import ImageHeader, read_header
@@ -194,7 +195,7 @@ def _check_mask(info: dict, use_exif: bool, headers: Mapping[str, ImageHeader]) 
         return _MaskReport(path, f'has {mode}, not one byte per pixel', no_counts)
     try:
         labels = LoadAnnotations()(info)['gt_seg_map']
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         return _MaskReport(path, f'cannot be read ({error})', no_counts)
     image = headers.get(image_path) or read_header(image_path)
     # the check of the images reports the problem, or their loader does not need Pillow

@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+from PIL import Image
 
 from allspark_mmseg.datasets.image_headers import read_header, read_headers, write_cache
 
@@ -80,6 +81,8 @@ def test_only_changed_files_are_read_again(tmp_path):
     assert count == 3
     write_cache(cache, headers)
     assert read_headers(paths, cache) == (headers, 0)
+    write_cache(cache, read_headers([str(write('png RGB', tmp_path / 'd'))])[0])
+    assert read_headers(paths, cache) == (headers, 0), 'the headers of other images are lost'
     write('png L', tmp_path / 'b')
     os.utime(paths[1], ns=(1, 1))
     again, count = read_headers(paths[::-1], cache)
@@ -106,3 +109,12 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path):
     (tmp_path / 'file').write_text('')
     write_cache(tmp_path / 'file' / 'headers.json', [])
     assert (tmp_path / 'file').read_text() == ''
+
+
+def test_very_large_images_are_no_attack(tmp_path, monkeypatch):
+    path = str(write('png RGB', tmp_path / 'a'))
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
+    assert 'exceeds limit' in read_header(path).problem
+    (header,), _ = read_headers([path])
+    assert header.size(use_exif=False) == (30, 20)
+    assert Image.MAX_IMAGE_PIXELS == 100
