@@ -27,7 +27,8 @@ class Scored:
     Attributes:
         images (list[str]): Paths of the unlabeled images.
         records (list[dict]): Their records; see :func:`~allspark_mmseg.suggestion.scores.image_scores`.
-        features (np.ndarray): (N, C) float16, a memory map of all images in the cache.
+        features (np.ndarray): (R, C) float16, the memory map of the cache, R >= N.
+        rows (np.ndarray): (N,), the row of each image in ``features``.
         labeled (np.ndarray): (M, C) float16, of the labeled images.
         failed (list[str]): Why the others could not be read.
         reused (int): Images whose scores an earlier run has computed.
@@ -36,6 +37,7 @@ class Scored:
     images: list[str]
     records: list[dict[str, Any]]
     features: np.ndarray
+    rows: np.ndarray
     labeled: np.ndarray
     failed: list[str] = field(default_factory=list)
     reused: int = 0
@@ -128,7 +130,8 @@ def score_images(
         return Scored(
             good,
             [cache.records[marks[path]] for path in good],
-            cache.features([marks[path] for path in good]),
+            cache.features(),
+            np.array([cache.records[marks[path]]['row'] for path in good]),
             cache.features(known) if known else np.zeros((0, cache.width), np.float16),
             list(failed.values()),
             reused,
@@ -161,9 +164,9 @@ def rank(scored: Scored, num: int, strategy: str, pool: int | None, seed: int) -
         candidates = preselect(scores, max(pool or POOL_FACTOR * num, num))
     candidates = candidates[:MAX_CANDIDATES]
     choices = select_diverse(
-        standardize(scored.features[candidates], scored.features),
+        standardize(scored.features[scored.rows[candidates]], scored.features, scored.rows),
         [scores[index] for index in candidates],
-        standardize(scored.labeled, scored.features),
+        standardize(scored.labeled, scored.features, scored.rows),
         num,
     )
     found = []

@@ -44,24 +44,26 @@ class Choice:
     is_duplicate: bool = False
 
 
-def standardize(features: np.ndarray, reference: np.ndarray) -> np.ndarray:
+def standardize(features: np.ndarray, reference: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
     """Scale features by mean and standard deviation of a reference, and each row to length 1.
 
     Args:
         features (np.ndarray): (N, C).
         reference (np.ndarray): (M, C), for example the memory map of all images. It is read in parts.
+        rows (np.ndarray, optional): Rows of the reference that count. Default: all.
 
     Returns:
         np.ndarray: (N, C) float32. Channels that are constant in the reference are 0.
     """
+    rows = np.arange(len(reference)) if rows is None else rows
     total = np.zeros(reference.shape[1])
     squares = np.zeros(reference.shape[1])
-    for start in range(0, len(reference), CHUNK):
-        part = np.asarray(reference[start : start + CHUNK], dtype=np.float64)
+    for start in range(0, len(rows), CHUNK):
+        part = np.asarray(reference[rows[start : start + CHUNK]], dtype=np.float64)
         total += part.sum(0)
         squares += (part**2).sum(0)
-    mean = total / len(reference)
-    deviation = np.sqrt(np.maximum(squares / len(reference) - mean**2, 0))
+    mean = total / len(rows)
+    deviation = np.sqrt(np.maximum(squares / len(rows) - mean**2, 0))
     # float16 rounds, so a constant channel can have a tiny deviation
     used = deviation > EPSILON * np.maximum(np.abs(mean), 1)
     scaled = (np.asarray(features, dtype=np.float64) - mean) / np.where(used, deviation, 1) * used

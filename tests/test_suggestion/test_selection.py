@@ -67,6 +67,9 @@ def test_standardized_features_have_length_1_and_ignore_scale_and_constant_chann
     scaled = standardize(features, features)
     np.testing.assert_allclose(np.linalg.norm(scaled, axis=1), 1, rtol=1e-5)
     assert (scaled[:, 2] == 0).all()
+    mixed = np.concatenate([features, 100 + features])[::-1]
+    rows = np.arange(99, 49, -1)  # those of features
+    np.testing.assert_allclose(standardize(features, mixed, rows), scaled, atol=1e-6)
     other = features * [1, 5, 1, 0.1, 1, 3] + 4
     np.testing.assert_allclose(standardize(other, other), scaled, atol=1e-4)
 
