@@ -199,10 +199,10 @@ def _draw_shape(mask: np.ndarray, number: int, kind: str, value: Any) -> None:
         if kind in ('line', 'point'):
             cv2.polylines(mask, [np.floor(points).astype(np.int32)], isClosed=False, color=number)
         else:
-            _fill(mask, points, number)
+            fill_polygon(mask, points, number)
 
 
-def _fill(mask: np.ndarray, points: np.ndarray, number: int) -> None:
+def fill_polygon(mask: np.ndarray, points: np.ndarray, number: int) -> None:
     """Fill the pixels whose centers are inside, by the even-odd rule. OpenCV would also draw the outline.
 
     Args:

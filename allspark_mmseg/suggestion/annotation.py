@@ -10,8 +10,9 @@ Rules of the polygons:
 * The outline deviates by at most 1 pixel. If the polygons of an image, drawn again, differ from the mask in
   more than 1 % of the pixels, the tolerance is 0.5 pixels, then 0, then 0 with parts of any size. Then they
   differ only where parts of two classes cross at a corner, as in noise.
-* Points of labelme are the centers of pixels, because labelme fills a polygon with its outline. Points of
-  COCO are the corners of pixels, because pycocotools does not.
+* Points are corners of pixels: the center of the first pixel is (0.5, 0.5), as in the window of labelme and
+  in COCO. ``python -m allspark_mmseg new`` and pycocotools fill the pixels whose centers are inside.
+  labelme's own export adds the outline, up to one pixel.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw
+
+from ..own_data.polygons import fill_polygon
 
 MIN_PART = 16  # pixels
 AGREEMENT = 0.99
@@ -34,13 +36,11 @@ class Region:
 
     Attributes:
         label (int): The class.
-        centers (np.ndarray): (P, 2), x and y of the centers of its border pixels, P >= 3.
-        corners (np.ndarray): (Q, 2), x and y of the corners of its border pixels, Q >= 4.
+        corners (np.ndarray): (P, 2), x and y of the corners of its border pixels, P >= 4.
         area (int): Pixels inside the outline.
     """
 
     label: int
-    centers: np.ndarray
     corners: np.ndarray
     area: int
 
@@ -102,10 +102,7 @@ def _make_region(label: int, outline: np.ndarray, tolerance: float) -> Region:
     (edge,), _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     # the corner between two pixels of the doubled part is an odd number, ceil(odd / 2) its place
     corners = (edge[:, 0] + 1) // 2 + offset
-    centers = _simplify(outline, tolerance)
-    if len(centers) < 3:
-        centers = np.concatenate([centers, centers[-1:].repeat(3 - len(centers), 0)])
-    return Region(label, centers, _simplify(corners, tolerance), area)
+    return Region(label, _simplify(corners, tolerance), area)
 
 
 def _simplify(points: np.ndarray, tolerance: float) -> np.ndarray:
@@ -115,7 +112,7 @@ def _simplify(points: np.ndarray, tolerance: float) -> np.ndarray:
 
 
 def draw_regions(regions: Sequence[Region], shape: tuple[int, int], fill: int = 255) -> np.ndarray:
-    """Draw polygons as labelme does, each with its outline, over those before it.
+    """Draw polygons, each over those before it.
 
     Args:
         regions (Sequence[Region]): The polygons.
@@ -125,11 +122,10 @@ def draw_regions(regions: Sequence[Region], shape: tuple[int, int], fill: int = 
     Returns:
         np.ndarray: (H, W) uint8.
     """
-    picture = Image.new('L', shape[::-1], fill)
-    draw = ImageDraw.Draw(picture)
+    mask = np.full(shape, fill, np.uint8)
     for region in regions:
-        draw.polygon(region.centers.ravel().tolist(), fill=region.label, outline=region.label)
-    return np.asarray(picture)
+        fill_polygon(mask, region.corners, region.label)
+    return mask
 
 
 def trace(mask: np.ndarray) -> list[Region]:
@@ -168,7 +164,7 @@ def labelme_json(
     shapes = [
         {
             'label': classes[region.label],
-            'points': region.centers.astype(float).tolist(),
+            'points': region.corners.astype(float).tolist(),
             'group_id': None,
             'description': '',
             'shape_type': 'polygon',
