@@ -117,7 +117,7 @@ class TransformersBackbone(BaseModule):
             FileNotFoundError: The weights are neither in a folder nor reachable.
             ValueError: The weights fill no parameter.
         """
-        if self._is_init:
+        if self.is_init:
             return
         if self.init_cfg:
             initialize(self, self.init_cfg)

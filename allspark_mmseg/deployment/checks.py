@@ -153,8 +153,8 @@ def _timed(predict: Runner, image: np.ndarray) -> tuple[tuple[np.ndarray, np.nda
 def _shrink(image: np.ndarray) -> np.ndarray:
     """Resize an image (1, C, H, W) to 3/4 of its size."""
     height, width = (max(1, side * 3 // 4) for side in image.shape[2:])
-    options = dict(dsize=(width, height), interpolation=cv2.INTER_AREA)
-    return np.stack([cv2.resize(channel, **options) for channel in image[0]])[None]
+    channels = [cv2.resize(channel, (width, height), interpolation=cv2.INTER_AREA) for channel in image[0]]
+    return np.stack(channels)[None]
 
 
 def describe_complexity(model: DeployedSegmentor, size: tuple[int, int]) -> str:

@@ -52,6 +52,9 @@ class DeployedSegmentor(nn.Module):
             logits stay float32.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, network: EncoderDecoder, precision: str = 'fp32') -> None:
         super().__init__()
         self.dtype = torch.float16 if precision == 'fp16' else torch.float32

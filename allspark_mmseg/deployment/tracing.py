@@ -15,31 +15,37 @@ from torch import Tensor, nn
 
 @contextmanager
 def traceable() -> Iterator[None]:
-    """Replace what turns sizes into constants during tracing, and silence the tracer.
+    """Replace what makes sizes constant in a trace or cannot be exported, and silence the tracer.
 
-    These are the attention of PyTorch and a warning of MMSegmentation's ``resize``. The results are the same
-    up to rounding.
+    These are PyTorch's attention and adaptive pooling, and the padding and a warning of MMSegmentation. The
+    results are the same up to rounding.
     """
-    attention, defaults = nn.MultiheadAttention.forward, resize.__defaults__
-    pad_shape = AdaptivePadding.get_pad_shape
+    replaced: list[tuple[Any, str, Any]] = [
+        (nn.MultiheadAttention, 'forward', _attend),
+        (nn.AdaptiveAvgPool2d, 'forward', _pool),
+        (AdaptivePadding, 'get_pad_shape', _pad_shape),
+        (resize, '__defaults__', (*resize.__defaults__[:-1], False)),
+    ]
+    if hasattr(torch._C, '_jit_onnx_log'):  # a failed export prints the whole graph with it
+        replaced.append((torch._C, '_jit_onnx_log', lambda *_: None))
+    originals = [getattr(owner, name) for owner, name, _ in replaced]
     logger = logging.getLogger('torch.onnx')
     level = logger.level
     logger.setLevel(logging.ERROR)
-    nn.MultiheadAttention.forward = _attend  # type: ignore[method-assign]
-    AdaptivePadding.get_pad_shape = _pad_shape
-    resize.__defaults__ = (*defaults[:-1], False)
+    for owner, name, value in replaced:
+        setattr(owner, name, value)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter('ignore')
             yield
     finally:
-        nn.MultiheadAttention.forward = attention  # type: ignore[method-assign]
-        AdaptivePadding.get_pad_shape = pad_shape
-        resize.__defaults__ = defaults
+        for (owner, name, _), original in zip(replaced, originals, strict=True):
+            setattr(owner, name, original)
         logger.setLevel(level)
 
 
 _attention_of_pytorch = nn.MultiheadAttention.forward
+_pooling_of_pytorch = nn.AdaptiveAvgPool2d.forward
 
 
 def _attend(
@@ -58,6 +64,24 @@ def _attend(
     )
     out = self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
     return (out if self.batch_first else out.transpose(0, 1)), None
+
+
+def _pool(self: nn.AdaptiveAvgPool2d, x: Tensor) -> Tensor:
+    """Compute ``nn.AdaptiveAvgPool2d``, (N, C, H, W) -> (N, C, h, w), as two products of matrices."""
+    given: Any = self.output_size
+    size = (given, given) if isinstance(given, int) else given
+    if None in size or tuple(size) == (1, 1):
+        return _pooling_of_pytorch(self, x)
+    rows, columns = (_averages(side, count).to(x) for side, count in zip(x.shape[2:], size, strict=True))
+    return rows @ x @ columns.T
+
+
+def _averages(side: int, count: int) -> Tensor:
+    """Return the matrix (count, side) that averages the ranges floor(i s / c) to ceil((i + 1) s / c)."""
+    index, position = torch.arange(count)[:, None], torch.arange(side)[None]
+    start, stop = index * side // count, ((index + 1) * side + count - 1) // count
+    inside = ((position >= start) & (position < stop)).float()
+    return inside / inside.sum(dim=1, keepdim=True)
 
 
 def _pad_shape(self: AdaptivePadding, size: Sequence[int | Tensor]) -> list[int | Tensor]:

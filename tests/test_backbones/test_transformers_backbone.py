@@ -1,13 +1,16 @@
 """Backbones of ``transformers``: their features, their weights, every method, and the messages."""
 
 import copy
+import re
 import sys
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from allspark_mmseg.backbones import TransformersBackbone
 
+from ..helpers.configs import CONFIGS, ROOT
 from ..helpers.tiny_models import (
     CLASSES,
     batch,
@@ -250,6 +253,19 @@ def test_every_method_trains_it(method):
     assert len(moved) > 10
     (sample, *_) = model.eval().predict(torch.randn(1, 3, 70, 90))
     assert sample.pred_sem_seg.data.shape == (1, 70, 90)
+
+
+def test_the_documented_config_fits(tmp_path):
+    text = (ROOT / 'docs' / 'own_data.md').read_text()
+    blocks = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    (block,) = [block for block in blocks if 'TransformersBackbone' in block]
+    (tmp_path / 'mine.py').write_text(block.replace("'../_base_", f"'{CONFIGS}/_base_"))
+    segmentor = Config.fromfile(tmp_path / 'mine.py').model.segmentor
+    settings = segmentor.backbone.copy()
+    settings.pop('type')
+    vits16 = dict(model_type='dinov3_vit', hidden_size=384, num_hidden_layers=12, intermediate_size=64)
+    found = TransformersBackbone(**settings, config=vits16)
+    assert found.channels == segmentor.decode_head.in_channels and found.source == settings.model
 
 
 def test_s4former_names_what_the_backbone_lacks():

@@ -13,7 +13,7 @@ from PIL import Image
 from allspark_mmseg.cli import export
 from allspark_mmseg.deployment import open_file
 
-from ..helpers.tiny_models import CLASSES, build_model, tiny_segmentor
+from ..helpers.tiny_models import CLASSES, build_model, tiny_resnet, tiny_segmentor
 
 META = dict(classes=('sky', 'road', 'tree', 'car'), palette=[[60 * i, 0, 0] for i in range(CLASSES)])
 
@@ -91,12 +91,25 @@ def test_the_check_fails_if_the_numbers_differ(checkpoint, photos, monkeypatch, 
     assert caught.value.code == 1 and 'FAILED: 1 images' in capsys.readouterr().out
 
 
-def test_complexity_is_that_of_mmengine(checkpoint, capsys):
-    assert export.main([str(checkpoint.parent / 'chosen.py'), '--complexity', '--size', '64', '96']) == 0
-    output = capsys.readouterr().out
-    assert not checkpoint.with_suffix('.onnx').exists() and 'image of 64 x 96 pixels' in output
-    parameters = sum(value.numel() for value in build_model(tiny_segmentor()).parameters())
-    assert output.startswith(f'{parameters / 1e6:.2f} M parameters')
+def test_complexity_counts_multiply_adds_and_writes_no_file(tmp_path, capsys):
+    head = dict(type='FCNHead', in_channels=64, in_index=3, channels=8, num_classes=CLASSES)
+    checkpoint = save(tmp_path, tiny_resnet(decode_head=head))
+    model = build_model(tiny_resnet(decode_head=head)).eval()
+    operations = []
+    for part in model.modules():
+        if isinstance(part, torch.nn.Conv2d):
+            part.register_forward_hook(
+                lambda layer, _, out: operations.append(out[0, 0].numel() * layer.weight.numel())
+            )
+    model(torch.zeros(1, 3, 640, 960))
+    assert export.main([str(checkpoint.parent), '--complexity', '--size', '640', '960']) == 0
+    parameters = sum(value.numel() for value in model.parameters())
+    assert (
+        capsys.readouterr()
+        .out.splitlines()[-1]
+        .startswith(f'{parameters / 1e6:.2f} M parameters, {sum(operations) / 1e9:.2f} G multiply-adds')
+    )
+    assert sum(operations) > 1e8 and not list(tmp_path.glob('*.onnx'))
 
 
 @pytest.mark.parametrize('config', ['supervised', 'allspark'])

@@ -21,7 +21,15 @@ from allspark_mmseg.deployment import (
 )
 from allspark_mmseg.methods.allspark.bottleneck import AllSparkBottleneck
 
-from ..helpers.tiny_models import CLASSES, behind_bottleneck, build_model, same, tiny_head, tiny_segmentor
+from ..helpers.tiny_models import (
+    CLASSES,
+    behind_bottleneck,
+    build_model,
+    same,
+    tiny_head,
+    tiny_resnet,
+    tiny_segmentor,
+)
 
 SIZE = (96, 112)
 
@@ -156,6 +164,22 @@ def swin() -> dict:
     """MMSegmentation's Swin: its windows are counted in Python."""
     sizes = dict(embed_dims=8, depths=[1, 1], num_heads=[1, 1], strides=(4, 2), out_indices=(0, 1))
     return dict(type='SwinTransformer', window_size=4, **sizes)
+
+
+def test_pooling_to_any_size_can_be_exported(tmp_path):
+    head = dict(
+        type='PSPHead', in_channels=64, in_index=3, channels=8, pool_scales=(1, 2, 3), num_classes=CLASSES
+    )
+    model = DeployedSegmentor(randomize(build_model(tiny_resnet(decode_head=head))))
+    file = export_model(model, tmp_path / 'x.onnx', (160, 192), {}, 1e-4)
+    assert file.dynamic, file.reason
+
+
+def test_a_network_that_cannot_be_exported_gives_one_sentence(tmp_path, capfd):
+    config = hub('dinov2_with_registers', image_size=56, patch_size=14, **VIT)  # it resizes with antialiasing
+    with pytest.raises(RuntimeError, match=r'^the network cannot be exported at 56 x 70 pixels .*bicubic'):
+        export_model(DeployedSegmentor(build_model(config)), tmp_path / 'x.onnx', (56, 70), {}, 1e-4)
+    assert 'graph' not in capfd.readouterr().out
 
 
 def test_torchscript_equals_the_model(tmp_path):

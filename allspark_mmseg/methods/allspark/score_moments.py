@@ -28,10 +28,18 @@ def score_scale(query: Tensor, source: Tensor, key_weight: Tensor) -> Tensor:
     with torch.autocast(query.device.type, enabled=False):
         query_mean, query_covariance = _query_moments(query)
         key_mean, key_covariance = _key_moments(source, key_weight)
-        variance = (query_covariance * key_covariance).sum(dim=(-2, -1), keepdim=True)
+        variance = _total(query_covariance * key_covariance)
         variance = variance + _quadratic_form(key_mean, query_covariance)
         variance = variance + _quadratic_form(query_mean, key_covariance)
         return (variance + _EPS).rsqrt()
+
+
+def _total(values: Tensor) -> Tensor:
+    """(B, H, M, N) -> (B, H, 1, 1)."""
+    if torch.jit.is_tracing():
+        # onnxruntime adds one value after the other, which loses digits for millions of values
+        return values.sum(dim=-1, keepdim=True).sum(dim=-2, keepdim=True)
+    return values.sum(dim=(-2, -1), keepdim=True)
 
 
 def _quadratic_form(mean: Tensor, covariance: Tensor) -> Tensor:
