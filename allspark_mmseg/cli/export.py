@@ -28,6 +28,8 @@ from ..deployment import (
     export_model,
     find_images,
 )
+from ..engine.scoreboard import CHOSEN
+from ..engine.startup import default_work_dir
 from .models import find_checkpoint, load_model
 from .output import complete_file, progress
 
@@ -87,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse_args(arguments)
     try:
         passed = run(args)
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
+    except (ImportError, KeyError, OSError, RuntimeError, ValueError) as error:
         print(f'export: {error}', file=sys.stderr)
         raise SystemExit(2) from error
     if not passed:
@@ -113,11 +115,13 @@ def run(args: argparse.Namespace) -> bool:
     images = find_images(Path(args.check), args.images) if args.check else []
     model = load_model(args.source, args.checkpoint, device='cpu')
     size = tuple(args.size) if args.size else crop_size(model)
-    network = DeployedSegmentor(choose_network(model, args.network))
+    network = DeployedSegmentor(choose_network(model, args.network), preprocessor=model.data_preprocessor)
     if args.complexity:
         print(describe_complexity(network, size))
         return True
-    deployed = DeployedSegmentor(network.network, args.precision) if args.precision != 'fp32' else network
+    deployed = network
+    if args.precision != 'fp32':
+        deployed = DeployedSegmentor(network.network, args.precision, model.data_preprocessor)
     tolerance = TOLERANCE[args.precision]
     print(f'Writing {target} ...', file=sys.stderr)
     with complete_file(target) as temporary:
@@ -163,6 +167,12 @@ def choose_file(args: argparse.Namespace) -> Path:
     if args.out is None:
         suffix = SUFFIXES[args.format or 'onnx']
         source = Path(args.checkpoint or args.source)
+        if source.suffix == '.py':
+            config = Config.fromfile(source)
+            chosen = (source.parent / CHOSEN).is_file()
+            source = (
+                source.parent if chosen else Path(config.get('work_dir') or default_work_dir(str(source)))
+            )
         return (find_checkpoint(source) if source.is_dir() else source).with_suffix(suffix)
     path = Path(args.out)
     expected = [SUFFIXES[args.format]] if args.format else list(SUFFIXES.values())

@@ -1,6 +1,7 @@
 """A trained segmentor from the raw image to class numbers."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,26 +51,33 @@ class DeployedSegmentor(nn.Module):
             gradients. For ``'fp16'``, a copy is used.
         precision (str): ``'fp32'``, or ``'fp16'`` for weights and activations of half the size. Input and
             logits stay float32.
+        preprocessor (nn.Module, optional): The data preprocessor. Default: that of the network. A method can
+            have one of its own.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: EncoderDecoder, precision: str = 'fp32') -> None:
+    def __init__(
+        self, network: EncoderDecoder, precision: str = 'fp32', preprocessor: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.dtype = torch.float16 if precision == 'fp16' else torch.float32
         network = copy.deepcopy(network).half() if precision == 'fp16' else network
         self.network = network.eval().requires_grad_(False)
-        preprocessor = network.data_preprocessor
+        source: Any = preprocessor or network.data_preprocessor
         convolution = next(part for part in network.modules() if isinstance(part, nn.Conv2d))
         self.in_channels = convolution.in_channels
-        normalized = getattr(preprocessor, '_enable_normalize', False)
-        mean = preprocessor.mean if normalized else torch.zeros(1)
-        std = preprocessor.std if normalized else torch.ones(1)
+        normalized = getattr(source, '_enable_normalize', False)
+        mean = source.mean if normalized else torch.zeros(1)
+        std = source.std if normalized else torch.ones(1)
         self.register_buffer('mean', mean.float().reshape(1, -1, 1, 1))
         self.register_buffer('std', std.float().reshape(1, -1, 1, 1))
-        # MMSegmentation loads images as BGR, and the data preprocessor makes RGB of them
-        self.reverse = self.in_channels == 3 and not getattr(preprocessor, '_channel_conversion', False)
+        # MMSegmentation loads images as BGR, and the data preprocessor makes RGB of them. The first name is
+        # that of OpenMMLab, the second one that of OneDL.
+        names = ('channel_conversion', '_channel_conversion')
+        converts = any(getattr(source, name, False) for name in names)
+        self.reverse = self.in_channels == 3 and not converts
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Predict.

@@ -68,11 +68,11 @@ def _attend(
 
 def _pool(self: nn.AdaptiveAvgPool2d, x: Tensor) -> Tensor:
     """Compute ``nn.AdaptiveAvgPool2d``, (N, C, H, W) -> (N, C, h, w), as two products of matrices."""
-    given: Any = self.output_size
-    size = (given, given) if isinstance(given, int) else given
-    if None in size or tuple(size) == (1, 1):
+    given = self.output_size
+    sizes = [given, given] if isinstance(given, int) else [size for size in given or () if size is not None]
+    if len(sizes) < 2 or sizes == [1, 1]:
         return _pooling_of_pytorch(self, x)
-    rows, columns = (_averages(side, count).to(x) for side, count in zip(x.shape[2:], size, strict=True))
+    rows, columns = (_averages(side, count).to(x) for side, count in zip(x.shape[2:], sizes, strict=True))
     return rows @ x @ columns.T
 
 

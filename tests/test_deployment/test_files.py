@@ -13,7 +13,6 @@ from allspark_mmseg.deployment import (
     PRECISIONS,
     TOLERANCE,
     DeployedSegmentor,
-    Exported,
     choose_network,
     export_model,
     largest_difference,
@@ -109,7 +108,6 @@ NETWORKS = {
     'dpt': dpt,
     'vit': vit,
     'hub_dinov3': lambda: hub('dinov3_vit', image_size=64, intermediate_size=32, **VIT),
-    'hub_convnext': lambda: hub('convnext', hidden_sizes=[8, 8, 16, 16], depths=[1] * 4),
 }
 
 
@@ -194,21 +192,14 @@ def test_torchscript_equals_the_model(tmp_path):
 
 def test_fp16_is_half_as_large_and_close(tmp_path):
     network = make('segformer').network
-    models = {name: DeployedSegmentor(network, name) for name in PRECISIONS}
-    files = {
-        name: export_model(model, tmp_path / f'{name}.onnx', SIZE, {}, TOLERANCE[name])
-        for name, model in models.items()
-    }
-    sizes = {name: sum(value.nbytes for value in weights(file)) for name, file in files.items()}
-    assert sizes['fp16'] < 0.6 * sizes['fp32']
+    exact, half = (DeployedSegmentor(network, precision) for precision in PRECISIONS)
+    file = export_model(half, tmp_path / 'x.onnx', SIZE, {}, TOLERANCE['fp16'])
+    weights = [onnx.numpy_helper.to_array(value) for value in onnx.load(str(file.path)).graph.initializer]
+    assert sum(value.nbytes for value in weights) < 0.6 * sum(value.nbytes for value in network.parameters())
     image = pixels(1, *SIZE)
-    expected, found = models['fp32'].predict(image)[0], open_file(files['fp16'].path)(image)[0]
+    expected, found = exact.predict(image)[0], open_file(file.path)(image)[0]
     assert found.dtype == np.float32 and 0 < largest_difference(expected, found) <= TOLERANCE['fp16']
     assert next(network.parameters()).dtype == torch.float32
-
-
-def weights(file: Exported) -> list[np.ndarray]:
-    return [onnx.numpy_helper.to_array(value) for value in onnx.load(str(file.path)).graph.initializer]
 
 
 def test_the_input_is_rgb_and_not_normalized():
@@ -228,6 +219,16 @@ def test_the_input_is_rgb_and_not_normalized():
     assert np.array_equal(
         DeployedSegmentor(network).predict(image)[0], model.predict(image[:, ::-1].copy())[0]
     )
+
+
+def test_the_preprocessor_of_a_method_counts():
+    segmentor = tiny_segmentor()
+    preprocessor = segmentor.pop('data_preprocessor')
+    method = dict(type='allspark_mmseg.FixMatch', segmentor=segmentor)
+    own = dict(preprocessor, type='allspark_mmseg.MultiViewSegDataPreProcessor')
+    model = build_model(method | dict(data_preprocessor=own))
+    found = DeployedSegmentor(choose_network(model), preprocessor=model.data_preprocessor)
+    assert found.mean.flatten().tolist() == preprocessor['mean'] and not found.reverse
 
 
 def test_one_output_channel_gets_a_threshold():
