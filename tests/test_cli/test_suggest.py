@@ -13,6 +13,7 @@ from PIL import Image
 
 from allspark_mmseg.__main__ import main
 from allspark_mmseg.datasets import ImageListDataset
+from allspark_mmseg.own_data.polygons import draw
 from allspark_mmseg.suggestion import ranking
 from allspark_mmseg.suggestion.annotation import AGREEMENT
 
@@ -122,15 +123,9 @@ def test_a_work_dir_is_enough(work_dir, capsys):
 
 
 def draw_labelme(content: dict) -> np.ndarray:
-    """Draw a labelme file as labelme does."""
-    from PIL import ImageDraw
-
-    picture = Image.new('L', (content['imageWidth'], content['imageHeight']), 255)
-    for shape in content['shapes']:
-        label = NAMES.index(shape['label'])
-        points = [tuple(point) for point in shape['points']]
-        ImageDraw.Draw(picture).polygon(points, fill=label, outline=label)
-    return np.asarray(picture)
+    """Draw a labelme file as ``new --add`` reads it."""
+    shapes = [(shape['label'], shape['shape_type'], shape['points']) for shape in content['shapes']]
+    return draw(shapes, (content['imageWidth'], content['imageHeight']), NAMES)
 
 
 def test_an_interrupted_ranking_goes_on_and_keeps_corrected_masks(work_dir, tmp_path, monkeypatch, capsys):
