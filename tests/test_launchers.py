@@ -102,7 +102,7 @@ def test_evaluation_is_the_same_in_one_process_and_in_two(project, trained):
     assert len(list((project / 'shown').rglob('*.png'))) == 3
 
 
-@pytest.mark.parametrize('method', ['s4former', 'css'])
+@pytest.mark.parametrize('method', ['s4former'])  # test_reliability.py has CSS
 def test_other_methods_train_resume_and_test_in_two_processes(project, method):
     config, work = project / f'{method}.py', project / f'work_{method}'
     config.write_text(METHOD_CONFIG.format(method=METHODS[method]))
@@ -182,7 +182,8 @@ def test_truncated_checkpoint_is_named_and_the_previous_one_survives(project, tr
     assert 'epoch_3.pth (5000 bytes) cannot be read: it is truncated' in output
     assert f'resume with --resume {work}/epoch_2.pth' in output
     assert (work / 'epoch_2.pth').read_bytes() == complete
-    assert 'resumed epoch: 2' in call(*command, '--resume', work / 'epoch_2.pth')
+    # one process here, two before
+    assert 'resumed epoch: 2' in call(*command, '--resume', work / 'epoch_2.pth', '--allow-new-batch')
 
 
 def test_stock_launchers_run_the_same_config(project, trained, tmp_path):

@@ -83,6 +83,7 @@ method = dict(
     similarity_temperature=0.5)
 """,
     'unimatch_v2': """
+segmentor.decode_head = segmentor.decode_head.decoder
 method = dict(type='allspark_mmseg.UniMatchV2', threshold=0.34, ignore_padding=False)
 """,
 }
