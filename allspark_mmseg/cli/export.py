@@ -28,9 +28,7 @@ from ..deployment import (
     export_model,
     find_images,
 )
-from ..engine.scoreboard import CHOSEN
-from ..engine.startup import default_work_dir
-from .models import find_checkpoint, load_model
+from .models import find_checkpoint, load_model, work_dir_of
 from .output import complete_file, progress
 
 DEFAULT_SIZE = (512, 512)
@@ -168,11 +166,7 @@ def choose_file(args: argparse.Namespace) -> Path:
         suffix = SUFFIXES[args.format or 'onnx']
         source = Path(args.checkpoint or args.source)
         if source.suffix == '.py':
-            config = Config.fromfile(source)
-            chosen = (source.parent / CHOSEN).is_file()
-            source = (
-                source.parent if chosen else Path(config.get('work_dir') or default_work_dir(str(source)))
-            )
+            source = work_dir_of(source, Config.fromfile(source))
         return (find_checkpoint(source) if source.is_dir() else source).with_suffix(suffix)
     path = Path(args.out)
     expected = [SUFFIXES[args.format]] if args.format else list(SUFFIXES.values())

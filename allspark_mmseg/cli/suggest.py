@@ -21,7 +21,7 @@ from ..suggestion.ranking import POOL_FACTOR, STRATEGIES, Scored, Suggestion, ex
 from ..suggestion.selection import MAX_CANDIDATES
 from ..suggestion.streams import Images, find_training_config, images_of_run, images_of_source
 from ..utils import join_first
-from .models import find_checkpoint, load_model, work_dir_of
+from .models import load_model
 
 
 def positive(text: str) -> int:
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> None:
         ValueError: There are no images to rank, or the model cannot be loaded.
     """
     model = load_model(args.source, args.checkpoint, args.device)
-    checkpoint = _checkpoint_of(args, model.cfg)
+    checkpoint = Path(model.cfg.load_from)
     images = _find_images(args, find_training_config(model.cfg, checkpoint.parent))
     networks = find_networks(model, checkpoint)
     print(describe(networks))
@@ -127,14 +127,6 @@ def run(args: argparse.Namespace) -> None:
     print(_summary(out, images, scored, chosen, reasons))
     if kept:
         print(f'{kept} files of masks exist and were not changed, because they may have been corrected.')
-
-
-def _checkpoint_of(args: argparse.Namespace, cfg: Config) -> Path:
-    """Return the checkpoint that ``load_model`` loads."""
-    source = Path(args.source)
-    if source.suffix == '.py':
-        return args.checkpoint or find_checkpoint(work_dir_of(source, cfg))
-    return find_checkpoint(source) if source.is_dir() else source
 
 
 def _find_images(args: argparse.Namespace, cfg: Config | None) -> Images:

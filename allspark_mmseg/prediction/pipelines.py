@@ -30,8 +30,9 @@ def find_test_data(cfg: Config) -> dict:
             return found
     if cfg.get('test_pipeline') is None:
         raise ValueError(
-            'the config has no test_dataloader, no val_dataloader and no test_pipeline; expected one of '
-            'them, because it says how an image is loaded. Add test_pipeline=[...] to the config.'
+            'the config has no test pipeline: no test_dataloader, no val_dataloader and no test_pipeline. '
+            'Expected one of them, because it says how an image is loaded. Add test_pipeline=[...] to the '
+            'config.'
         )
     return dict(pipeline=cfg.test_pipeline)
 

@@ -16,6 +16,7 @@ from mmseg.registry import TRANSFORMS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
+from ..prediction.pipelines import find_test_pipeline, without_masks
 from .networks import Network
 from .scores import ClassSums, image_scores, pixel_entropy, sum_classes
 
@@ -35,15 +36,7 @@ class ImageReader:
     """
 
     def __init__(self, cfg: Config) -> None:
-        loaders = [cfg.get(key) or {} for key in ('test_dataloader', 'val_dataloader')]
-        found = [loader.get('dataset', {}).get('pipeline') for loader in loaders] + [cfg.get('test_pipeline')]
-        steps = next((pipeline for pipeline in found if pipeline), None)
-        if steps is None:
-            raise ValueError(
-                'the config of the checkpoint has no test pipeline; expected '
-                'test_dataloader.dataset.pipeline or test_pipeline'
-            )
-        self.steps = [step for step in steps if not step['type'].endswith('Annotations')]
+        self.steps = without_masks(find_test_pipeline(cfg))
         self.pipeline = Compose([TRANSFORMS.build({'_scope_': 'mmseg', **step}) for step in self.steps])
 
     def __call__(self, path: str) -> dict[str, Any]:

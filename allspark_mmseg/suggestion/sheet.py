@@ -8,6 +8,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..prediction.loading import as_picture
+
 CELL_WIDTH, CELL_HEIGHT = 300, 320  # pixels; a cell has at most this size
 TEXT_WIDTH = 330
 GAP = 8
@@ -42,11 +44,7 @@ def to_display(inputs: np.ndarray) -> np.ndarray:
     Returns:
         np.ndarray: (H, W, 3) uint8. Other types than uint8 are stretched from the 1st to the 99th percentile.
     """
-    bands = inputs[:3][::-1] if len(inputs) >= 3 else np.repeat(inputs[:1], 3, axis=0)
-    if bands.dtype != np.uint8:
-        low, high = np.percentile(bands[:, ::4, ::4], (1, 99))
-        bands = np.clip((bands - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
-    return np.ascontiguousarray(bands.transpose(1, 2, 0))
+    return np.ascontiguousarray(as_picture(inputs.transpose(1, 2, 0))[..., ::-1])
 
 
 def make_row(
