@@ -8,9 +8,10 @@ from pickle import UnpicklingError
 
 import numpy as np
 import torch
+from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging.history_buffer import HistoryBuffer
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import CheckpointLoader, Runner
 
 ATOMIC_BACKEND = 'allspark_mmseg.atomic'
 
@@ -35,6 +36,26 @@ class AtomicLocalBackend(LocalBackend):
             os.replace(temporary, filepath)
         finally:
             Path(temporary).unlink(missing_ok=True)
+
+
+def save_for_resume(runner: Runner, folder: str | Path, name: str, meta: dict | None = None) -> Path:
+    """Save a checkpoint inside an epoch, and make it the one from which ``--resume`` continues.
+
+    Args:
+        runner (Runner): The runner.
+        folder (str or Path): Folder of the checkpoint.
+        name (str): Name of the file.
+        meta (dict, optional): ``epoch`` and ``iter``. Default: those after the current iteration.
+
+    Returns:
+        Path: The file, which the main process has written.
+    """
+    options = dict(backend=ATOMIC_BACKEND)
+    runner.save_checkpoint(str(folder), name, meta=meta, by_epoch=False, backend_args=options)
+    path = Path(folder, name)
+    if is_main_process():
+        Path(runner.work_dir, 'last_checkpoint').write_text(str(path))
+    return path
 
 
 def _get_history_method(owner: type, name: str) -> Callable:

@@ -3,19 +3,18 @@
 import os
 import signal
 import sys
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 import torch
 import torch.distributed
-from mmengine.dist import is_distributed, is_main_process
+from mmengine.dist import is_distributed
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.hooks.hook import DATA_BATCH
 from mmengine.runner import Runner
 
 from ...registry import HOOKS
-from ..checkpoint import ATOMIC_BACKEND
+from ..checkpoint import save_for_resume
 
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: the same command can succeed later
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -25,9 +24,10 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class StopSignalHook(Hook):
     """Finish the step, save a checkpoint, and leave with exit code 75 after SIGTERM or SIGINT (Ctrl-C).
 
-    Schedulers send SIGTERM before they take a machine away (Slurm: ``--signal``). ``--resume`` continues. A
-    second signal ends the process at once. A signal during a validation of a single process ends the
-    validation; the resumed run repeats it. With several processes, the validation is completed first.
+    With gradient accumulation, a step has several iterations. Schedulers send SIGTERM before they take a
+    machine away (Slurm: ``--signal``). ``--resume`` continues. A second signal ends the process at once. A
+    signal during a validation of a single process ends the validation; the resumed run repeats it. With
+    several processes, the validation is completed first.
     """
 
     priority = 'LOWEST'  # after CheckpointHook
@@ -78,7 +78,7 @@ class StopSignalHook(Hook):
         Raises:
             SystemExit: A signal was received.
         """
-        if self._any_received():
+        if self._any_received(runner):
             self._save_and_leave(runner, runner.iter + 1)
 
     def after_val_iter(
@@ -95,7 +95,7 @@ class StopSignalHook(Hook):
         Raises:
             SystemExit: A signal was received.
         """
-        if self.received and not is_distributed():
+        if not is_distributed() and self._any_received(runner):
             self._save_and_leave(runner, runner.iter)
 
     def after_val(self, runner: Runner) -> None:
@@ -107,7 +107,7 @@ class StopSignalHook(Hook):
         Raises:
             SystemExit: A signal was received.
         """
-        if self.previous and self._any_received():
+        if self.previous and self._any_received(runner):
             self._save_and_leave(runner, runner.iter)
 
     def after_run(self, runner: Runner) -> None:
@@ -120,8 +120,13 @@ class StopSignalHook(Hook):
             signal.signal(number, handler)  # type: ignore[arg-type]
         self.previous = {}
 
-    def _any_received(self) -> bool:
-        """Return whether a process has received a signal; all processes return the same."""
+    def _any_received(self, runner: Runner) -> bool:
+        """Return whether a process has received a signal; all processes return the same.
+
+        While gradients are being accumulated, the answer is False: the step of the optimizer is not complete.
+        """
+        if not runner.optim_wrapper.should_update():
+            return False
         if not is_distributed():
             return bool(self.received)
         flag = torch.tensor(float(self.received))
@@ -130,20 +135,12 @@ class StopSignalHook(Hook):
 
     def _save_and_leave(self, runner: Runner, iteration: int) -> NoReturn:
         folder = next((hook.out_dir for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
-        folder, name = folder or runner.work_dir, f'iter_{iteration}.pth'
-        if not Path(folder, name).exists():
-            runner.save_checkpoint(
-                folder,
-                name,
-                meta=dict(epoch=runner.epoch, iter=iteration),
-                by_epoch=False,
-                backend_args=dict(backend=ATOMIC_BACKEND),
-            )
-        if is_main_process():
-            Path(runner.work_dir, 'last_checkpoint').write_text(str(Path(folder, name)))
+        meta = dict(epoch=runner.epoch, iter=iteration)
+        # also if the file exists: it can be of an earlier run in this work dir
+        path = save_for_resume(runner, folder or runner.work_dir, f'iter_{iteration}.pth', meta)
         runner.logger.warning(
-            f'Stopped by a signal after iteration {iteration}. {Path(folder, name)} is saved; the same '
-            'command with --resume continues.'
+            f'Stopped by a signal after iteration {iteration}. {path} is saved; the same command with '
+            '--resume continues.'
         )
         if is_distributed():
             torch.distributed.barrier(group=self.group)

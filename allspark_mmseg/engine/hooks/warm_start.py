@@ -12,7 +12,7 @@ from mmengine.runner.base_loop import BaseLoop
 from ...methods.loss_weights import linear_rampup
 from ...registry import HOOKS
 from ...utils import require
-from ..checkpoint import ATOMIC_BACKEND
+from ..checkpoint import save_for_resume
 from ..loops import PhaseTrainLoop, resumable_loop
 from ..phases import (
     TrainLoop,
@@ -280,11 +280,7 @@ class WarmStartHook(BestNetworkHook):
         if not (self.model.supervised_only and self.every_n_train_iters(runner, self.val_interval)):
             return
         if any(isinstance(hook, CheckpointHook) and hook.by_epoch for hook in runner.hooks):
-            name, options = 'supervised_last.pth', dict(backend=ATOMIC_BACKEND)
-            runner.save_checkpoint(runner.work_dir, name, by_epoch=False, backend_args=options)
-            if is_main_process():
-                path = Path(runner.work_dir, name)
-                Path(runner.work_dir, 'last_checkpoint').write_text(str(path))
+            save_for_resume(runner, runner.work_dir, 'supervised_last.pth')
 
     def _validate_loaded_weights(self, runner: Runner) -> None:
         runner.logger.info(f'{runner._load_from} takes the place of the supervised phase. It is validated.')
