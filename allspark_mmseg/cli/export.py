@@ -28,8 +28,8 @@ from ..deployment import (
     export_model,
     find_images,
 )
-from .models import find_checkpoint, load_model, work_dir_of
-from .output import complete_file, progress
+from ..output import complete_file, progress
+from ..trained_model import find_checkpoint, load_model, work_dir_of
 
 DEFAULT_SIZE = (512, 512)
 SUFFIXES = {'onnx': '.onnx', 'torchscript': '.pt'}

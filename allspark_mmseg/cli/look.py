@@ -9,17 +9,16 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
 from ..engine import default_work_dir
-from ..prediction.pipelines import find_test_data
+from ..output import complete_file, progress
+from ..prediction.pipelines import class_colors, find_test_data
 from ..preview import build_preprocessor, draw_sheet, find_streams, make_section, measure, render_page
 from ..preview.draws import Draw, Stream
 from ..preview.numbers import ViewNumbers
 from ..preview.sections import Section
-from .output import complete_file, progress
 
 DRAWS = 50  # draws of each stream for the numbers
 # what methods do to the views after the pipeline; the sheet cannot show it
@@ -77,10 +76,8 @@ def read_classes(cfg: Config, stream: Stream) -> tuple[list[str], list]:
             "the data set has no class names; expected metainfo=dict(classes=('background', ...), "
             'palette=[[0, 0, 0], ...]) in the config.'
         )
-    classes, palette = list(meta['classes']), meta.get('palette') or []
-    if len(palette) != len(classes):
-        palette = np.random.default_rng(42).integers(0, 256, (len(classes), 3))
-    return classes, [tuple(map(int, color)) for color in palette]
+    classes = list(meta['classes'])
+    return classes, class_colors(meta.get('palette'), len(classes))
 
 
 def make_sections(cfg: Config, num: int, seed: int) -> tuple[list[Section], list[str], list[tuple[int, ...]]]:

@@ -18,8 +18,8 @@ from PIL import Image
 from ..prediction import ImageLoader, OutputFolder, Predictor, choose_network, find_images, output_names
 from ..prediction.folder import FolderPrediction
 from ..prediction.output import PARTS
-from ..prediction.pipelines import find_test_data
-from .models import load_model
+from ..prediction.pipelines import class_colors, find_test_data
+from ..trained_model import load_model
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -74,10 +74,7 @@ def read_classes(model: BaseSegmentor) -> tuple[list[str], list]:
     metas = [dict(find_test_data(model.cfg).get('metainfo') or {}), dict(model.dataset_meta or {})]
     named = next((meta for meta in metas if len(meta.get('classes') or ()) == count), {})
     classes = list(named.get('classes') or map(str, range(count)))
-    palette = named.get('palette')
-    if palette is None or len(palette) != count:
-        palette = np.random.default_rng(42).integers(0, 256, (count, 3)).tolist()
-    return classes, [list(map(int, color)) for color in palette]
+    return classes, class_colors(named.get('palette'), count)
 
 
 def prepare(args: argparse.Namespace, names: dict[PurePosixPath, str]) -> tuple[FolderPrediction, list[str]]:

@@ -12,12 +12,12 @@ from pathlib import Path
 from mmengine.device import get_device
 
 from ..engine import use_safe_loading
+from ..output import complete_file
 from ..report.collect import Report, collect, describe
 from ..report.contact import draw_contact_sheet, iou_table
 from ..report.figures import Gallery, make_galleries
 from ..report.page import render_page
 from ..report.runs import Run, read_run
-from .output import complete_file
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:

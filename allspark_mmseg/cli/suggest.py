@@ -20,8 +20,8 @@ from ..suggestion.prediction import ImageReader
 from ..suggestion.ranking import POOL_FACTOR, STRATEGIES, Scored, Suggestion, explain, rank, score_images
 from ..suggestion.selection import MAX_CANDIDATES
 from ..suggestion.streams import Images, find_training_config, images_of_run, images_of_source
+from ..trained_model import load_model
 from ..utils import join_first
-from .models import load_model
 
 
 def positive(text: str) -> int:

@@ -12,6 +12,8 @@ from typing import BinaryIO, NamedTuple
 from mmengine import fileio
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
+from ..output import complete_file
+
 _THREADS = 16  # reading headers waits for the disk or the network, not for the processor
 _PART = 32  # headers that a thread reads at a time
 _CACHE_FORMAT = 1  # changes when the fields of ImageHeader change
@@ -225,11 +227,5 @@ def write_cache(cache: Path, headers: Iterable[ImageHeader]) -> None:
     stored = {key: header[1:] for key, header in _read_cache(cache).items() if header.path not in new}
     keys = ((cache_key(header.path), header) for header in new.values() if not header.problem)
     stored.update((key, header[1:]) for key, header in keys if key)
-    temporary = cache.with_name(f'.{cache.name}.{os.getpid()}')
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(OSError), complete_file(cache) as temporary:
         temporary.write_text(json.dumps({'format': _CACHE_FORMAT, 'headers': stored}))
-        temporary.replace(cache)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()

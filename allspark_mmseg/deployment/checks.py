@@ -11,11 +11,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..datasets.image_list import IMAGE_SUFFIXES
 from .files import Runner, largest_difference, open_file
 from .segmentor import DeployedSegmentor
 from .tracing import traceable
 
-IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 MAX_SIDE = 1024  # pixels; larger images are reduced, because they only take longer
 
 
@@ -32,9 +32,9 @@ def find_images(folder: Path, count: int) -> list[Path]:
     Raises:
         FileNotFoundError: There is no image.
     """
-    found = sorted(path for path in folder.rglob('*') if path.suffix.lower() in IMAGES)
+    found = sorted(path for path in folder.rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES)
     if not found:
-        raise FileNotFoundError(f'{folder} has no image; expected files {", ".join(IMAGES)}.')
+        raise FileNotFoundError(f'{folder} has no image; expected files {", ".join(IMAGE_SUFFIXES)}.')
     return [found[index * len(found) // min(count, len(found))] for index in range(min(count, len(found)))]
 
 

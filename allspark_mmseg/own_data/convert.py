@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from ..cli.output import complete_file
+from ..output import complete_file
 from .files import WORK, parallel_map, stamp
 
 _MASKS = f'{WORK}/masks'

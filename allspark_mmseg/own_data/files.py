@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
-from ..cli.output import complete_file, progress
 from ..datasets.image_list import IMAGE_SUFFIXES
+from ..output import complete_file, progress
 
 WORK = '.allspark'  # folder below the data for lists, converted masks and results of earlier runs
 _VERSION = 1  # of what is cached

@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ..cli.output import complete_file
+from ..output import complete_file
 from .files import WORK
 
 _NAME = f'{WORK}/state.json'

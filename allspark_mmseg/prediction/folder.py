@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ..cli.output import progress
+from ..output import progress
 from .loading import ImageLoader, LoadedImage, image_size
 from .output import OutputFolder
 from .predictor import Prediction, Predictor

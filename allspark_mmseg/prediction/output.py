@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..cli.output import complete_file
+from ..output import complete_file
 from .predictor import Prediction
 
 SETTINGS = 'predict.json'

@@ -1,10 +1,11 @@
-"""Lists of transforms in a config: the pipeline of the test data, with or without masks."""
+"""What a config says about its test data: the pipeline, with or without masks, and the class colors."""
 
 import copy
 import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config
 
 _LOADS_MASKS = re.compile(r'(.*\.)?Load\w*Annotations?')
@@ -35,6 +36,22 @@ def find_test_data(cfg: Config) -> dict:
             'config.'
         )
     return dict(pipeline=cfg.test_pipeline)
+
+
+def class_colors(palette: Sequence | None, count: int) -> list[tuple[int, ...]]:
+    """Return a color for each class.
+
+    Args:
+        palette (Sequence, optional): RGB colors of a data set.
+        count (int): Number of classes K.
+
+    Returns:
+        list[tuple[int, ...]]: K RGB colors: the palette, or the same random colors in each call if the palette
+        does not have K colors.
+    """
+    known = palette is not None and len(palette) == count
+    colors: Any = palette if known else np.random.default_rng(42).integers(0, 256, (count, 3))
+    return [tuple(map(int, color)) for color in colors]
 
 
 def find_test_pipeline(cfg: Config) -> list[dict]:

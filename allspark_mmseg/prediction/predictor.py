@@ -124,8 +124,7 @@ class Predictor:
             if len(images[0].inputs) == 1:
                 return [self._read_sample(sample) for sample in samples]
             for index, sample in enumerate(samples):
-                scores = sample.seg_logits.data
-                values = scores.softmax(dim=0) if len(scores) > 1 else scores
+                values = _sample_probabilities(sample)
                 if view == 0:
                     total.append(values)
                 else:
@@ -133,9 +132,7 @@ class Predictor:
         return [self._decide(values / len(images[0].inputs)) for values in total]
 
     def _read_sample(self, sample: SegDataSample) -> Prediction:
-        scores = sample.seg_logits.data
-        probability = scores.softmax(dim=0) if len(scores) > 1 else scores
-        prediction = self._decide(probability)
+        prediction = self._decide(_sample_probabilities(sample))
         labels = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
         return Prediction(labels.astype(prediction.labels.dtype), prediction.confidence)
 
@@ -212,6 +209,12 @@ class Predictor:
         logits = logits[..., top : logits.shape[2] - bottom, left : logits.shape[3] - right]
         axes = [axis for axis, name in ((-1, 'horizontal'), (-2, 'vertical')) if flip in (name, 'diagonal')]
         return logits.flip(axes)
+
+
+def _sample_probabilities(sample: SegDataSample) -> Tensor:
+    """Return probabilities (K, H, W). MMSegmentation stores a single channel after the sigmoid."""
+    scores = sample.seg_logits.data
+    return scores.softmax(dim=0) if len(scores) > 1 else scores
 
 
 def to_probabilities(logits: Tensor, dim: int) -> Tensor:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
+from ..report.sheet import wrap_text
 from .sections import Section
 
 CELL = 200  # width of a cell in pixels
@@ -29,24 +30,13 @@ class _Canvas:
 
     def write(self, text: str, left: int = GAP, title: bool = False) -> None:
         font = self.title if title else self.font
-        for line in wrap(text, font, self.picture.width - left - GAP):
+        for line in wrap_text(text, font, self.picture.width - left - GAP):
             self.grow(2 * _LINE)
             self.pen.text((left, self.top), line, 'black', font)
             self.top += 2 * _LINE if title else _LINE
 
     def finish(self) -> Image.Image:
         return self.picture.crop((0, 0, self.picture.width, self.top + GAP))
-
-
-def wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
-    """Break a text into lines of at most ``width`` pixels; a longer word has a line of its own."""
-    lines: list[str] = []
-    for word in text.split(' '):
-        if lines and font.getlength(f'{lines[-1]} {word}') <= width:
-            lines[-1] += f' {word}'
-        else:
-            lines.append(word)
-    return lines
 
 
 def draw_sheet(
@@ -103,7 +93,9 @@ def _draw_cells(canvas: _Canvas, section: Section) -> None:
     for row in section.rows:
         pictures = [Image.fromarray(cell.picture) for cell in row]
         heights = [max(round(CELL * picture.height / picture.width), 1) for picture in pictures]
-        captions = [[part for line in cell.lines for part in wrap(line, canvas.font, CELL)] for cell in row]
+        captions = [
+            [part for line in cell.lines for part in wrap_text(line, canvas.font, CELL)] for cell in row
+        ]
         bottom = max(heights)
         height = bottom + _LINE * max(map(len, captions)) + GAP
         canvas.grow(height)

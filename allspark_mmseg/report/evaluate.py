@@ -9,7 +9,7 @@ import numpy as np
 from mmseg.datasets import BaseSegDataset
 from PIL import Image
 
-from ..cli.output import complete_file, progress
+from ..output import complete_file, progress
 from ..pseudo_label import IGNORE_INDEX
 from .networks import Network, predict
 

@@ -15,9 +15,9 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 from mmseg.structures import SegDataSample
 
-from ..cli.models import find_checkpoint, load_model
 from ..engine.scoreboard import SUPERVISED
 from ..pseudo_label import IGNORE_INDEX
+from ..trained_model import find_checkpoint, load_model
 from .runs import Run
 
 

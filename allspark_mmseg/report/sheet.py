@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-IGNORE_INDEX = 255
+from ..pseudo_label import IGNORE_INDEX
+
 IGNORE_COLOR = (200, 200, 200)
 # vermilion and blue of Okabe and Ito's palette, which color-blind readers can tell apart
 ONLY_FIRST = (213, 94, 0)

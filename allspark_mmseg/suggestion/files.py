@@ -9,8 +9,8 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from ..cli.output import complete_file, progress
 from ..datasets.image_list import format_list_line
+from ..output import complete_file, progress
 from .annotation import Region, coco_json, labelme_json, trace
 from .networks import Network
 from .prediction import ImageReader, predict_image

@@ -8,9 +8,9 @@ from pathlib import Path
 from mmseg.models import BaseSegmentor
 from torch import nn
 
-from ..cli.models import load_model
 from ..engine.scoreboard import SUMMARY, SUPERVISED
 from ..methods import SemiSegmentor
+from ..trained_model import load_model
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def find_networks(model: BaseSegmentor, checkpoint: Path) -> list[Network]:
     """Return the network that labels the images, and a second one for the disagreement if there is one.
 
     Args:
-        model (BaseSegmentor): What :func:`allspark_mmseg.cli.models.load_model` returned.
+        model (BaseSegmentor): What :func:`allspark_mmseg.trained_model.load_model` returned.
         checkpoint (Path): Its checkpoint.
 
     Returns:

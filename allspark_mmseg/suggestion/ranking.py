@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cli.output import progress
+from ..output import progress
 from .cache import ScoreCache, fingerprint, make_key
 from .networks import Network
 from .prediction import ImageReader, score_image

@@ -9,15 +9,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..prediction.loading import as_picture
+from ..report.sheet import GAP, LINE_HEIGHT, TEXT_SIZE, Font, draw_legend, stack
 
 CELL_WIDTH, CELL_HEIGHT = 300, 320  # pixels; a cell has at most this size
 TEXT_WIDTH = 330
-GAP = 8
-LINE_HEIGHT = 18
-TEXT_SIZE = 14
-SWATCH = 14
 TITLES = ('image', "model's mask", 'uncertainty: black sure, yellow unsure', 'why')
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass
@@ -100,15 +96,13 @@ def draw_sheet(
     font = ImageFont.load_default(TEXT_SIZE)
     width = 3 * (CELL_WIDTH + GAP) + TEXT_WIDTH + GAP
     parts = [_draw_lines(_wrap(note, font, width - 2 * GAP), width, font)]
-    parts.append(_draw_legend(rows, classes, palette, width, font))
+    labels = sorted(set().union(*(row.labels for row in rows)))
+    parts.append(
+        draw_legend([(classes[label], tuple(palette[label].tolist())) for label in labels], width, font)
+    )
     parts.append(_draw_titles(width, font))
     parts += [_draw_row(row, width, font) for row in rows]
-    sheet = Image.new('RGB', (width, sum(part.height for part in parts)), 'white')
-    top = 0
-    for part in parts:
-        sheet.paste(part, (0, top))
-        top += part.height
-    return sheet
+    return stack(parts)
 
 
 def _wrap(text: str, font: Font, width: int) -> list[str]:
@@ -155,24 +149,4 @@ def _draw_row(row: SheetRow, width: int, font: Font) -> Image.Image:
     draw = ImageDraw.Draw(picture)
     for index, line in enumerate(lines):
         draw.text((GAP + 3 * (CELL_WIDTH + GAP), index * LINE_HEIGHT), line, 'black', font)
-    return picture
-
-
-def _draw_legend(
-    rows: Sequence[SheetRow], classes: Sequence[str], palette: np.ndarray, width: int, font: Font
-) -> Image.Image:
-    """Draw the colors of the classes that the masks have."""
-    labels = sorted(set().union(*(row.labels for row in rows)))
-    places, left, top = [], GAP, 0
-    for label in labels:
-        length = SWATCH + 5 + round(font.getlength(classes[label])) + 2 * GAP
-        if left > GAP and left + length > width:
-            left, top = GAP, top + LINE_HEIGHT
-        places.append((left, top))
-        left += length
-    picture = Image.new('RGB', (width, top + LINE_HEIGHT + GAP), 'white')
-    draw = ImageDraw.Draw(picture)
-    for label, (x, y) in zip(labels, places, strict=True):
-        draw.rectangle((x, y, x + SWATCH, y + SWATCH), tuple(palette[label].tolist()), 'black')
-        draw.text((x + SWATCH + 5, y - 2), classes[label], 'black', font)
     return picture

@@ -12,7 +12,6 @@ from mmengine.structures import PixelData
 from mmseg.evaluation import IoUMetric
 from mmseg.structures import SegDataSample
 
-from allspark_mmseg.cli.models import load_model
 from allspark_mmseg.report import evaluate as module
 from allspark_mmseg.report.evaluate import Evaluation, count_pairs, evaluate, label_maps
 from allspark_mmseg.report.networks import (
@@ -24,6 +23,7 @@ from allspark_mmseg.report.networks import (
     read_image,
 )
 from allspark_mmseg.report.runs import read_run
+from allspark_mmseg.trained_model import load_model
 
 from ..helpers.work_dirs import IMAGES, SIZE, config_text
 

@@ -9,11 +9,11 @@ from mmengine.runner import find_latest_checkpoint
 from mmseg.apis import init_model
 from mmseg.models import BaseSegmentor
 
-from ..engine.checkpoint import load_checkpoint_file, use_safe_loading
-from ..engine.scoreboard import CHOSEN
-from ..engine.startup import default_work_dir
-from ..prediction.pipelines import find_test_data
-from ..utils import join_first
+from .engine.checkpoint import load_checkpoint_file, use_safe_loading
+from .engine.scoreboard import CHOSEN
+from .engine.startup import default_work_dir
+from .prediction.pipelines import find_test_data
+from .utils import join_first
 
 _PREDICTS = {'backbone', 'neck', 'decode_head'}
 

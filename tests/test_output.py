@@ -4,7 +4,7 @@ import stat
 
 import pytest
 
-from allspark_mmseg.cli.output import complete_file, progress
+from allspark_mmseg.output import complete_file, progress
 
 
 def test_progress_yields_all_items_and_shows_the_count(capsys):

@@ -1,4 +1,4 @@
-"""What the commands share: progress bars, and files that are complete or absent."""
+"""Progress bars, and files that are complete or absent."""
 
 import os
 import tempfile

@@ -5,10 +5,10 @@ import os
 import pytest
 import torch
 
-from allspark_mmseg.cli.models import find_checkpoint, load_model, read_model_config
+from allspark_mmseg.trained_model import find_checkpoint, load_model, read_model_config
 
-from ..helpers.checkpoints import META, model_config, write_checkpoint
-from ..helpers.tiny_models import tiny_head, tiny_segmentor
+from .helpers.checkpoints import META, model_config, write_checkpoint
+from .helpers.tiny_models import tiny_head, tiny_segmentor
 
 
 def write_config(path, **keys):
