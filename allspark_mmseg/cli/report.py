@@ -1,8 +1,9 @@
 """Write an HTML page that shows whether the unlabeled images paid: one file, readable without a server.
 
 WORK_DIR is the work dir of a training, also of one that is still running. Trainings whose configs differ only
-in the seed are averaged; NAME=WORK_DIR names them, and puts those with the same name together. The networks
-run on the validation images; their scores are kept in WORK_DIR/.report, so a second report is fast.
+in the seed are averaged. NAME=WORK_DIR sets the name of a training; trainings with the same name are
+averaged, too. The networks run on the validation images. Their scores are kept in WORK_DIR/.report, so a
+second report is fast.
 """
 
 import argparse

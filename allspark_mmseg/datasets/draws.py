@@ -1,4 +1,4 @@
-"""Random numbers of a training image that depend on its draw alone, not on the history of a worker."""
+"""Seeds of training images: the random numbers of an image depend on its draw alone."""
 
 import random
 from collections.abc import Iterator

@@ -188,7 +188,7 @@ def read_headers(paths: Sequence[str], cache: Path | None = None) -> tuple[list[
 
 @contextlib.contextmanager
 def any_size() -> Iterator[None]:
-    """Let Pillow open images of more than 179 million pixels, which it takes for an attack, in a block."""
+    """In a block, let Pillow open images of more than 179 million pixels, which it refuses by default."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield

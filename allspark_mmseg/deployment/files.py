@@ -137,8 +137,8 @@ def _import(package: str) -> ModuleType:
 def _write(
     model: DeployedSegmentor, path: Path, size: Sequence[int], metadata: dict[str, str], free: Sequence[str]
 ) -> None:
-    # A size that is no multiple of a patch: the trace then has the resize to a multiple. It is also not the
-    # size of training, so the trace has the resampling of position embeddings.
+    # The trace contains only what runs. This size is not a multiple of the patch, so the resize to a multiple
+    # runs. It is not the size of the training, so the position embeddings are resampled.
     sides = [_odd(side * 3 // 4) for side in size] if 'height' in free else list(size)
     example = torch.rand(2 if free else 1, model.in_channels, *sides) * 255
     with traceable():

@@ -73,8 +73,8 @@ class DeployedSegmentor(nn.Module):
         std = source.std if normalized else torch.ones(1)
         self.register_buffer('mean', mean.float().reshape(1, -1, 1, 1))
         self.register_buffer('std', std.float().reshape(1, -1, 1, 1))
-        # MMSegmentation loads images as BGR, and the data preprocessor makes RGB of them. The first name is
-        # that of OpenMMLab, the second one that of OneDL.
+        # MMSegmentation loads images as BGR, and the data preprocessor converts them to RGB. The first name
+        # is that of OpenMMLab, the second one that of OneDL.
         names = ('channel_conversion', '_channel_conversion')
         converts = any(getattr(source, name, False) for name in names)
         self.reverse = self.in_channels == 3 and not converts

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 @contextmanager
 def traceable() -> Iterator[None]:
-    """Replace what makes sizes constant in a trace or cannot be exported, and silence the tracer.
+    """Replace operations that make sizes constant or cannot be exported, and silence the tracer.
 
     These are PyTorch's attention and adaptive pooling, and the padding and a warning of MMSegmentation. The
     results are the same up to rounding.

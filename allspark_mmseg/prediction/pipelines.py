@@ -46,8 +46,8 @@ def class_colors(palette: Sequence | None, count: int) -> list[tuple[int, ...]]:
         count (int): Number of classes K.
 
     Returns:
-        list[tuple[int, ...]]: K RGB colors: the palette, or the same random colors in each call if the palette
-        does not have K colors.
+        list[tuple[int, ...]]: K RGB colors. A palette without K colors is replaced by random colors, which
+        are the same in each call.
     """
     known = palette is not None and len(palette) == count
     colors: Any = palette if known else np.random.default_rng(42).integers(0, 256, (count, 3))

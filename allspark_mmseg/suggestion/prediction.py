@@ -88,7 +88,7 @@ class PooledFeature:
 
 
 def _last_map(outputs: Sequence[Tensor]) -> Tensor:
-    """Return the last of the stages, or the map of a pair of a map and a class token (1, C)."""
+    """Return the last feature map of a list. Class tokens (1, C) are skipped."""
     return [output for output in outputs if output.ndim > 2][-1]
 
 

@@ -23,7 +23,7 @@ _STEP = 2  # in place of the stream, 0 or 1, in the keys of images: (seed, epoch
 
 @HOOKS.register_module()
 class ExactResumeHook(Hook):
-    """Make everything random a function of (seed, process, iteration), and continue where a run stopped.
+    """Seed each step by (seed, process, iteration), and continue a run exactly where it stopped.
 
     MMEngine resumes with other random numbers, at the beginning of an epoch. With this hook, a run that was
     killed and resumed has the same weights, bit for bit, as one that was never killed:
