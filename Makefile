@@ -14,8 +14,8 @@ export OMP_NUM_THREADS ?= 2
 # Number of processes for the unit tests, with one thread each. The launcher tests start two processes.
 WORKERS ?= 2
 UNIT := env OMP_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist worksteal tests --ignore=tests/test_launchers.py --ignore=tests/test_reliability.py
-# two files at a time: while one test starts its processes, the other computes
-LAUNCHERS := python -m pytest -n 2 --dist loadfile tests/test_launchers.py tests/test_reliability.py
+# two tests at a time: while one starts its processes, the other computes
+LAUNCHERS := python -m pytest -n 2 --dist loadgroup tests/test_launchers.py tests/test_reliability.py
 
 .PHONY: help setup demo test lint unit launchers format docs test-openmmlab clean
 

@@ -1,7 +1,7 @@
 """Fixtures for all tests."""
 
-import gc
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,13 +14,12 @@ from .helpers.golden import load_vectors
 torch.set_num_threads(1)
 
 
-def pytest_collection_finish() -> None:
-    """Exclude modules and collected tests from garbage collection.
-
-    MMEngine collects garbage for each data set that it builds, which takes 0.3 s with these objects.
-    """
-    gc.collect()
-    gc.freeze()
+@pytest.fixture(autouse=True, scope='session')
+def _no_garbage_collection_per_data_set():
+    """MMEngine collects garbage for each data set that it builds: 0.2 s with the objects of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('mmengine.dataset.base_dataset.gc', SimpleNamespace(collect=lambda: 0))
+        yield
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ from .helpers.project import EPOCHS, METHOD_CONFIG, METHODS, write_project
 
 # ruff: noqa: E501
 
+# these tests share one training, so one worker of pytest-xdist runs them
+ONE_TRAINING = pytest.mark.xdist_group('one_training')
 STOCK = Path(mmseg.__file__).parent / '.mim' / 'tools'
 
 
@@ -64,6 +66,7 @@ def trained(project) -> str:
     return call(ROOT / 'tools/dist_train.sh', project / 'config.py', 2, '--work-dir', project / 'work')
 
 
+@ONE_TRAINING
 def test_distributed_training_shows_itself(project, trained):
     # 9 unlabeled images, 2 a batch on each of 2 processes: two iterations an epoch
     assert iterations(trained) == [(1, 1), (1, 2), (2, 1), (2, 2)]
@@ -77,6 +80,7 @@ def test_distributed_training_shows_itself(project, trained):
     assert list(project.glob('work/*/vis_data/vis_image/pseudo_label_*.png'))
 
 
+@ONE_TRAINING
 def test_resume_goes_on_where_it_stopped(project, trained):
     output = call(
         ROOT / 'tools/dist_train.sh', project / 'config.py', 2, '--work-dir', project / 'work',
@@ -89,6 +93,7 @@ def test_resume_goes_on_where_it_stopped(project, trained):
     assert state['memory_ready'] and state['student.decode_head.bottleneck.memory.written'].sum() > 0
 
 
+@ONE_TRAINING
 def test_evaluation_is_the_same_in_one_process_and_in_two(project, trained):
     checkpoint = project / 'work' / 'epoch_2.pth'
     one = call(
@@ -102,26 +107,18 @@ def test_evaluation_is_the_same_in_one_process_and_in_two(project, trained):
     assert len(list((project / 'shown').rglob('*.png'))) == 3
 
 
-@pytest.mark.parametrize('method', ['s4former'])  # test_reliability.py has CSS
-def test_other_methods_train_resume_and_test_in_two_processes(project, method):
-    config, work = project / f'{method}.py', project / f'work_{method}'
-    config.write_text(METHOD_CONFIG.format(method=METHODS[method]))
-    train = [ROOT / 'tools/dist_train.sh', config, 2, '--work-dir', work]
-    first = call(*train, '--cfg-options', 'train_cfg.max_epochs=1')
-    assert iterations(first) == [(1, 1), (1, 2)]
-    second = call(*train, '--resume', '--cfg-options', 'train_cfg.max_epochs=2')
-    assert 'resumed epoch: 1, iter: 2' in second and iterations(second) == [(2, 1), (2, 2)]
-    states = [load_checkpoint_file(str(work / f'epoch_{epoch}.pth'))['state_dict'] for epoch in (1, 2)]
-    assert [int(state['teacher.steps']) for state in states] == [2, 4]
-    for key, value in states[1].items():
+def test_another_method_trains_in_two_processes_and_its_teacher_predicts(project):
+    config, work = project / 's4former.py', project / 'work_s4former'
+    config.write_text(METHOD_CONFIG.format(method=METHODS['s4former']))
+    trained = call(ROOT / 'tools/dist_train.sh', config, 2, '--work-dir', work)
+    assert iterations(trained) == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    state = load_checkpoint_file(str(work / 'epoch_2.pth'))['state_dict']
+    assert int(state['teacher.steps']) == 4
+    for key, value in state.items():
         if key.startswith('student.') and key.endswith('weight'):
-            assert not torch.equal(value, states[1][key.replace('student.', 'teacher.module.')]), key
-    for key in [key for key in states[0] if key.startswith('prototypes.')]:
-        before, after = (state[key].float() for state in states)
-        assert before.any() and after.any(), key
-        assert torch.allclose(before, after, atol=0.05 * float(before.abs().max())), f'{key} began anew'
-    tested = call(ROOT / 'tools/dist_test.sh', config, work / 'epoch_2.pth', 2, '--work-dir', work / 'test')
-    assert miou(tested)[-1] == miou(second)[-2], 'the teacher predicts; the metrics of the student follow'
+            assert not torch.equal(value, state[key.replace('student.', 'teacher.module.')]), key
+    tested = call('python', ROOT / 'tools/test.py', config, work / 'epoch_2.pth', '--work-dir', work / 'test')
+    assert miou(tested)[-1] == miou(trained)[-2], 'the teacher predicts; the metrics of the student follow'
 
 
 TWO_PHASES = """
@@ -168,6 +165,7 @@ def test_two_phases_in_two_processes_survive_a_kill(project):
     assert miou(tested)[-1] == pytest.approx(max(score['value'] for score in summary['scores']), abs=0.01)
 
 
+@ONE_TRAINING
 def test_truncated_checkpoint_is_named_and_the_previous_one_survives(project, trained, tmp_path):
     work = tmp_path / 'work'
     work.mkdir()
@@ -186,25 +184,21 @@ def test_truncated_checkpoint_is_named_and_the_previous_one_survives(project, tr
     assert 'resumed epoch: 2' in call(*command, '--resume', work / 'epoch_2.pth', '--allow-new-batch')
 
 
-def test_stock_launchers_run_the_same_config(project, trained, tmp_path):
+def test_stock_launchers_run_the_same_config(project, tmp_path):
     command = ['python', STOCK / 'train.py', project / 'config.py', '--work-dir', tmp_path / 'work']
-    options = ['--cfg-options', 'train_cfg.max_epochs=1']
-    assert iterations(call(*command, *options)) == [(1, i + 1) for i in range(4)]
-    resumed = call(*command, '--resume', '--cfg-options', 'train_cfg.max_epochs=2')
-    assert 'resumed epoch: 1' in resumed
+    trained = call(*command, '--cfg-options', 'train_cfg.max_epochs=1')
+    assert iterations(trained) == [(1, i + 1) for i in range(4)]
     tested = call(
-        'python', STOCK / 'test.py', project / 'config.py', tmp_path / 'work' / 'epoch_2.pth',
+        'python', STOCK / 'test.py', project / 'config.py', tmp_path / 'work' / 'epoch_1.pth',
         '--work-dir', tmp_path / 'test',
     )  # fmt: skip
-    assert miou(tested)[-1] == miou(resumed)[-1]
+    assert miou(tested)[-1] == miou(trained)[-1]
 
 
 @pytest.mark.parametrize(
     'arguments, complaint',
     [
         (['--cfg-options', 'train_dataloader.batch_size=4'], r'train_dataloader\.batch_size is 4.+set batch_size=3'),
-        (['--cfg-options', 'train_dataloader.sampler.unlabeled=0'], r'unlabeled is 0, expected 1 or more'),
-        (['--cfg-options', 'model.segmentor.decode_head.bottleneck.crop_size=97'], r'feature map is 3 x 3.+crop_size'),
         (['--amp', 'fp16'], r'--amp fp16 needs an accelerator'),
         (['--cfg-options', 'auto_scale_lr.base_batch_size=6', '--auto-scale-lr', '--amp'], r''),
     ],
@@ -216,6 +210,6 @@ def test_arguments(project, arguments, complaint, tmp_path):
     )  # fmt: skip
     if complaint:
         assert re.search(complaint, output.splitlines()[-1]), output[-3000:]
-        assert not iterations(output)
+        assert not iterations(output) and 'Traceback' not in output
     else:
         assert 'Scaling the original LR by 0.5' in output

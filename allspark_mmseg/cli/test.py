@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 
 from ..engine import default_work_dir, prepare_launch
 from ..prediction import use_tta
+from .errors import one_sentence
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -90,6 +91,7 @@ def read_config(args: argparse.Namespace) -> Config:
 def main(arguments: list[str] | None = None) -> None:
     """Run the evaluation."""
     args = parse_args(arguments)
-    cfg = read_config(args)
-    prepare_launch(cfg, args.launcher)
-    Runner.from_cfg(cfg).test()
+    with one_sentence('test'):
+        cfg = read_config(args)
+        prepare_launch(cfg, args.launcher)
+        Runner.from_cfg(cfg).test()

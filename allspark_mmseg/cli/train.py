@@ -18,6 +18,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from ..engine import default_work_dir, prepare_launch
 from ..engine.schedule_length import scale_schedule, training_length
 from ..losses.cross_entropy import BALANCED
+from .errors import one_sentence
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -194,6 +195,7 @@ def use_mixed_precision(cfg: Config, kind: str) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the training."""
     args = parse_args(arguments)
-    cfg = read_config(args)
-    prepare_launch(cfg, args.launcher)
-    Runner.from_cfg(cfg).train()
+    with one_sentence('train'):
+        cfg = read_config(args)
+        prepare_launch(cfg, args.launcher)
+        Runner.from_cfg(cfg).train()
