@@ -58,9 +58,8 @@ def test_it_builds_with_every_recipe(recipe, tmp_path):
         segmentor.backbone.num_layers = [1, 1, 1, 1]
     model = MODELS.build(cfg.model)
     method = method_of(recipe)
-    assert type(model).__name__.lower() == {'supervised': 'encoderdecoder'}.get(
-        method, method.replace('_', '')
-    )
+    kinds = {'supervised': 'encoderdecoder', 'css': 'cssmix'}
+    assert type(model).__name__.lower() == kinds.get(method, method.replace('_', ''))
     assert model.num_classes == len(cfg.metainfo.classes) == 2
     assert cfg.train_dataloader.dataset.data_root == cfg.val_dataloader.dataset.data_root == 'data/mine'
     per_stream = 8 if recipe.endswith('_small') else 4

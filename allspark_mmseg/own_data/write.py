@@ -22,14 +22,22 @@ default_hooks = dict(_delete_=True, **_base_.default_hooks)
 del default_hooks['memory_warm_up']  # AllSpark's
 """
 _METHOD = """
-# {kind} with the data, the network and the schedule of allspark.py.
+# {kind} with the data, the {network} and the schedule of allspark.py.
 _base_ = './allspark.py'
 segmentor = _base_.model.segmentor
-segmentor.decode_head = segmentor.decode_head.decoder  # without AllSpark's bottleneck
+{head}
 teacher = dict(momentum=_base_.model.teacher.momentum)
 model = dict(_delete_=True, type='allspark_mmseg.{kind}', segmentor=segmentor, {argument}teacher=teacher,
              predict_on='teacher')
 """
+_SAME_HEAD = "segmentor.decode_head = segmentor.decode_head.decoder  # without AllSpark's bottleneck"
+_CSS_HEAD = """\
+decoder = segmentor.decode_head.decoder
+segmentor.decode_head = dict(
+    type='allspark_mmseg.RepresentationHead', in_index=(0, 3), dilations=(1, 3, 6, 9),
+    in_channels=(decoder.in_channels[0], decoder.in_channels[-1]), channels=decoder.channels,
+    norm_cfg=dict(type='GN', num_groups=16), num_classes=decoder.num_classes,
+    loss_decode=decoder.loss_decode)"""
 _TWO_VIEWS = """\
 unlabeled = dict(pipeline=[*_base_.load_unlabeled, _base_.crop, _base_.two_strong_views])
 train_dataloader = dict(dataset=dict(unlabeled=unlabeled))
@@ -166,10 +174,12 @@ def _iterations(choices: Choices, labeled: int, semi: bool) -> list[str]:
     ]
 
 
-_METHODS = {
+_METHODS = {  # class, its arguments, and the views if they are not those of AllSpark
     'fixmatch': ('FixMatch', '', ''),
     'mean_teacher': ('MeanTeacher', 'ignore_padding=True, ', ''),
     'unimatch': ('UniMatch', '', _TWO_VIEWS),
+    'unimatch_v2': ('UniMatchV2', '', _TWO_VIEWS),
+    'css': ('CSSMix', 'contrast_ramp_down=None, ignore_padding=True, ', ''),
 }
 
 
@@ -181,7 +191,8 @@ def method_configs() -> dict[str, str]:
     """
     configs = {'supervised': _SUPERVISED.lstrip()}
     for name, (kind, argument, views) in _METHODS.items():
-        text = _METHOD.format(kind=kind, argument=argument)
+        head, network = (_CSS_HEAD, 'backbone') if name == 'css' else (_SAME_HEAD, 'network')
+        text = _METHOD.format(kind=kind, argument=argument, head=head, network=network)
         configs[name] = (text + views + _WITHOUT_MEMORY).lstrip()
     return configs
 
