@@ -145,7 +145,8 @@ def _choose_checkpoint(cfg: Config, resume: str | None) -> None:
 def use_weighted_loss(node: object) -> int:
     """Replace MMSegmentation's cross-entropy where its class weights fail, in place.
 
-    It raises an IndexError with ``avg_non_ignore=True``, and takes ``'balanced'`` for a file.
+    It raises an IndexError with ``avg_non_ignore=True``, and takes ``'balanced'`` and ``'sqrt_balanced'`` for
+    files.
 
     Args:
         node (object): The config of a model, or a part of it.
@@ -156,7 +157,8 @@ def use_weighted_loss(node: object) -> int:
     if isinstance(node, dict):
         weights = node.get('class_weight')
         plain = node.get('type') in ('CrossEntropyLoss', 'mmseg.CrossEntropyLoss')
-        fails = plain and weights is not None and (node.get('avg_non_ignore') or weights == BALANCED)
+        named = isinstance(weights, str) and weights in BALANCED
+        fails = plain and weights is not None and (node.get('avg_non_ignore') or named)
         if fails and not node.get('use_sigmoid'):
             node['type'] = 'allspark_mmseg.CrossEntropyLoss'
             return 1

@@ -12,7 +12,8 @@ from torch import Tensor
 from ..registry import MODELS
 from ..utils import require
 
-BALANCED = 'balanced'
+# value of class_weight -> exponent of the weights of balanced_weights
+BALANCED = {'balanced': 1.0, 'sqrt_balanced': 0.5}
 
 
 @MODELS.register_module()
@@ -33,14 +34,15 @@ class CrossEntropyLoss(PlainCrossEntropyLoss):
     ``class_weight='balanced'`` computes the weights from the labeled masks before the first iteration; see
     :func:`balanced_weights`. ``ClassWeightHook``, one of the default hooks of the configs, does this. The
     numbers are in the log and in the config of every checkpoint. A resumed run takes them from its
-    checkpoint::
+    checkpoint. ``'sqrt_balanced'`` uses the square roots of these weights: rare classes count more than
+    without weights, and frequent classes lose less than with ``'balanced'``::
 
         decode_head=dict(
-            loss_decode=dict(type='allspark_mmseg.CrossEntropyLoss', class_weight='balanced'))
+            loss_decode=dict(type='allspark_mmseg.CrossEntropyLoss', class_weight='sqrt_balanced'))
 
     Args:
-        class_weight (Sequence[float] or str, optional): Weights of the K classes, ``'balanced'``, or a file
-            with the weights, as in MMSegmentation.
+        class_weight (Sequence[float] or str, optional): Weights of the K classes, ``'balanced'``,
+            ``'sqrt_balanced'``, or a file with the weights, as in MMSegmentation.
         avg_non_ignore (bool): Average over the valid pixels. It must be True with ``class_weight``.
         **kwargs: Other arguments of MMSegmentation's ``CrossEntropyLoss``.
 
@@ -57,12 +59,12 @@ class CrossEntropyLoss(PlainCrossEntropyLoss):
         avg_non_ignore: bool = True,
         **kwargs: Any,
     ) -> None:
-        balanced = class_weight == BALANCED
+        balanced = isinstance(class_weight, str) and class_weight in BALANCED
         super().__init__(
             class_weight=None if balanced else class_weight, avg_non_ignore=avg_non_ignore, **kwargs
         )
         if balanced:
-            self.class_weight = BALANCED
+            self.class_weight = class_weight
         if self.class_weight is not None:
             name, plain = type(self).__name__, not (self.use_sigmoid or self.use_mask)
             require(name, 'class_weight', class_weight, plain, 'None with use_sigmoid or use_mask')
@@ -93,16 +95,16 @@ class CrossEntropyLoss(PlainCrossEntropyLoss):
             Tensor: Scalar loss, or (N, H, W) without reduction.
 
         Raises:
-            RuntimeError: ``class_weight`` is ``'balanced'``, and no hook has computed the weights.
+            RuntimeError: ``class_weight`` is a name, and no hook has computed the weights.
         """
         if self.class_weight is None:
             return super().forward(
                 cls_score, label, weight, avg_factor, reduction_override, ignore_index, **kwargs
             )
-        if self.class_weight == BALANCED:
+        if isinstance(self.class_weight, str):
             raise RuntimeError(
-                "CrossEntropyLoss: class_weight is 'balanced', but no hook has computed the weights. Add "
-                "default_hooks=dict(class_weights=dict(type='allspark_mmseg.ClassWeightHook'))."
+                f"CrossEntropyLoss: class_weight is '{self.class_weight}', but no hook has computed the "
+                "weights. Add default_hooks=dict(class_weights=dict(type='allspark_mmseg.ClassWeightHook'))."
             )
         weights = cls_score.new_tensor(self.class_weight)
         per_pixel = F.cross_entropy(cls_score, label, weights, ignore_index=ignore_index, reduction='none')
@@ -120,13 +122,13 @@ class CrossEntropyLoss(PlainCrossEntropyLoss):
         return self.loss_weight * per_pixel.sum() / avg_factor
 
 
-def balanced_weights(pixels: np.ndarray, around: np.ndarray) -> list[float]:
+def balanced_weights(pixels: np.ndarray, around: np.ndarray, exponent: float = 1.0) -> list[float]:
     r"""Compute class weights by median frequency balancing (Eigen and Fergus, arXiv:1411.4734, section
     6.3.2).
 
     .. math::
 
-        w_c = \frac{\operatorname{median}_k f_k}{f_c}, \qquad
+        w_c = \left(\frac{\operatorname{median}_k f_k}{f_c}\right)^a, \qquad
         f_c = \frac{\text{pixels of class } c}{\text{valid pixels of the masks that contain } c}
 
     The median is that of the classes with pixels. A class without pixels gets the weight 1.
@@ -134,6 +136,7 @@ def balanced_weights(pixels: np.ndarray, around: np.ndarray) -> list[float]:
     Args:
         pixels (np.ndarray): (K,) pixels of each class in all labeled masks.
         around (np.ndarray): (K,) for each class, the valid pixels of the masks that contain it.
+        exponent (float): a; 1 in the paper.
 
     Returns:
         list[float]: K weights, rounded to four significant digits.
@@ -141,5 +144,5 @@ def balanced_weights(pixels: np.ndarray, around: np.ndarray) -> list[float]:
     present = pixels > 0
     frequency = pixels[present] / around[present]
     weights = np.ones(len(pixels))
-    weights[present] = np.median(frequency) / frequency if present.any() else 1
+    weights[present] = (np.median(frequency) / frequency) ** exponent if present.any() else 1
     return [float(f'{weight:.4g}') for weight in weights]

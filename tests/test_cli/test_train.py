@@ -52,7 +52,7 @@ def test_a_named_checkpoint_wins(read):
     assert (cfg.load_from, cfg.resume) == ('other.pth', True)
 
 
-@pytest.mark.parametrize('weights', ["'balanced'", '[1.0, 2.0, 1.0]'])
+@pytest.mark.parametrize('weights', ["'balanced'", "'sqrt_balanced'", '[1.0, 2.0, 1.0]'])
 @pytest.mark.parametrize('recipe', ['allspark', 'fixmatch', 'supervised'])
 def test_class_weight_alone_works_with_every_recipe(weights, recipe, tmp_path, capsys):
     """MMSegmentation's loss, which the configs have, would fail."""

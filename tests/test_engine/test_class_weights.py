@@ -58,13 +58,27 @@ def test_weights_of_the_labeled_masks(balanced, runner_of, data_root, counted):
     assert student.decode_head.decoder.loss_decode.class_weight == weights
     assert student.auxiliary_head.loss_decode.class_weight == weights
     assert any(
-        'class_weight by median frequency balancing' in line and 'sky' in line for line in log_lines(runner)
+        "class_weight='balanced' by median frequency balancing" in line and 'sky' in line
+        for line in log_lines(runner)
     )
     checkpoint = load_checkpoint_file(f'{runner.work_dir}/epoch_1.pth')
-    assert checkpoint['meta']['class_weight'] == weights
+    assert checkpoint['meta']['class_weight'] == {'balanced': weights}
     stored = Config.fromstring(checkpoint['meta']['cfg'], '.py').model.segmentor
     assert head_of(Config(dict(model=dict(segmentor=stored)))).loss_decode.class_weight == weights
     assert not any('class_weight' in key or 'loss' in key for key in checkpoint['state_dict'])
+
+
+def test_two_losses_may_have_weights_of_two_kinds(balanced, runner_of, data_root):
+    head = dict(type='FCNHead', in_channels=40, in_index=2, channels=8, num_convs=1, num_classes=4)
+    head['loss_decode'] = dict(LOSS, class_weight='sqrt_balanced')
+    balanced.model.segmentor.auxiliary_head = head
+    runner = runner_of(balanced)
+    runner.train()
+    student = runner.model.student
+    weights = student.decode_head.decoder.loss_decode.class_weight
+    assert weights == expected_weights(data_root)
+    roots = student.auxiliary_head.loss_decode.class_weight
+    assert roots == pytest.approx([weight**0.5 for weight in weights], rel=1e-3)
 
 
 def test_a_resumed_run_keeps_its_weights(balanced, runner_of, data_root, tmp_path):

@@ -84,4 +84,6 @@ def test_median_frequency_balancing():
     weights = balanced_weights(np.array([150, 10, 40, 0]), np.array([200, 100, 100, 0]))
     frequency = np.array([0.75, 0.1, 0.4])  # the median is 0.4
     np.testing.assert_allclose(weights, [*(0.4 / frequency), 1], rtol=1e-3)
+    roots = balanced_weights(np.array([150, 10, 40, 0]), np.array([200, 100, 100, 0]), 0.5)
+    np.testing.assert_allclose(roots, [*(0.4 / frequency) ** 0.5, 1], rtol=1e-3)
     assert balanced_weights(np.zeros(2), np.zeros(2)) == [1, 1]

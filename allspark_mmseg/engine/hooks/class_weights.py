@@ -18,20 +18,20 @@ _META = 'class_weight'  # key in the meta data of a checkpoint
 
 @HOOKS.register_module()
 class ClassWeightHook(Hook):
-    """Compute the weights of losses with ``class_weight='balanced'``, before the first iteration.
+    """Compute the weights of losses with ``class_weight='balanced'`` or ``'sqrt_balanced'``.
 
-    The weights come from the labeled masks of the training; see :func:`balanced_weights`. The pixels that
-    ``StartupCheckHook`` has counted are used if there are some. The weights are logged. They replace
-    ``'balanced'`` in the config of the run, which every checkpoint contains, and they are in the meta data
-    of the checkpoint: a resumed run takes them from there, also if the list of labeled images has changed.
-    Without such a loss, the hook does nothing.
+    The weights come from the labeled masks of the training; see :func:`balanced_weights`. They are computed
+    before the first iteration, from the pixels that ``StartupCheckHook`` has counted if there are some. The
+    weights are logged. They replace the name in the config of the run, which every checkpoint contains, and
+    they are in the meta data of the checkpoint: a resumed run takes them from there, also if the list of
+    labeled images has changed. Without such a loss, the hook does nothing.
     """
 
     # after StartupCheckHook, and before checkpoints of the best network are written
     priority = 'HIGH'
 
     def __init__(self) -> None:
-        self.weights: list[float] | None = None
+        self.weights: dict[str, list[float]] = {}  # 'balanced' or 'sqrt_balanced' -> K weights
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Take the weights of a resumed run.
@@ -41,7 +41,7 @@ class ClassWeightHook(Hook):
             checkpoint (dict): The checkpoint.
         """
         if runner._resume:
-            self.weights = checkpoint.get('meta', {}).get(_META)
+            self.weights = checkpoint.get('meta', {}).get(_META, {})
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Store the weights in the checkpoint.
@@ -50,7 +50,7 @@ class ClassWeightHook(Hook):
             runner (Runner): The runner.
             checkpoint (dict): The checkpoint. It is changed in place.
         """
-        if self.weights is not None:
+        if self.weights:
             checkpoint['meta'][_META] = self.weights
 
     def before_train(self, runner: Runner) -> None:
@@ -62,7 +62,7 @@ class ClassWeightHook(Hook):
         losses = [
             part
             for part in unwrap_model(runner.model).modules()
-            if isinstance(part, CrossEntropyLoss) and part.class_weight == BALANCED
+            if isinstance(part, CrossEntropyLoss) and isinstance(part.class_weight, str)
         ]
         if not losses:
             return
@@ -70,15 +70,18 @@ class ClassWeightHook(Hook):
         labeled = dataset.labeled if isinstance(dataset, SemiDataset) else dataset
         classes = labeled.metainfo['classes']
         source = 'of the resumed checkpoint'
-        if self.weights is None:
+        if not self.weights:
             counts = self._count(runner, labeled)
-            self.weights = balanced_weights(counts.pixels[: len(classes)], counts.around[: len(classes)])
+            pixels, around = counts.pixels[: len(classes)], counts.around[: len(classes)]
+            names = {loss.class_weight for loss in losses}
+            self.weights = {name: balanced_weights(pixels, around, BALANCED[name]) for name in names}
             source = 'by median frequency balancing of the labeled masks'
         for loss in losses:
-            loss.class_weight = self.weights
+            loss.class_weight = self.weights[loss.class_weight]
         _replace_in_config(runner.cfg.model, self.weights)
-        numbers = ', '.join(f'{name} {weight:g}' for name, weight in zip(classes, self.weights, strict=True))
-        runner.logger.info(f'class_weight {source}: {numbers}')
+        for name, weights in self.weights.items():
+            numbers = ', '.join(f'{each} {weight:g}' for each, weight in zip(classes, weights, strict=True))
+            runner.logger.info(f"class_weight='{name}' {source}: {numbers}")
 
     def _count(self, runner: Runner, labeled: Dataset) -> LabelCounts:
         counted = [hook.label_counts for hook in runner.hooks if isinstance(hook, StartupCheckHook)]
@@ -86,11 +89,12 @@ class ClassWeightHook(Hook):
         return found[0] if found else count_labels(leaf_datasets(labeled))
 
 
-def _replace_in_config(node: object, weights: list[float]) -> None:
-    """Replace ``'balanced'`` in the config of the model, in place."""
+def _replace_in_config(node: object, weights: dict[str, list[float]]) -> None:
+    """Replace the names of weights in the config of the model, in place."""
     if isinstance(node, dict):
-        if node.get('class_weight') == BALANCED:
-            node['class_weight'] = weights
+        name = node.get('class_weight')
+        if isinstance(name, str) and name in weights:
+            node['class_weight'] = weights[name]
         for value in node.values():
             _replace_in_config(value, weights)
     elif isinstance(node, list | tuple):
