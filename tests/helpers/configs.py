@@ -248,8 +248,10 @@ def make_tiny(model: ConfigDict) -> None:
         decoder.update(in_channels=[24] * 4, channels=8, post_process_channels=[8] * 4)
     else:
         backbone.update(embed_dims=8, drop_path_rate=0.0)
-        channels = (8, 64) if decoder.type.endswith('RepresentationHead') else [8, 16, 40, 64]
-        decoder.update(in_channels=channels, channels=16)
+        if decoder.type.endswith('RepresentationHead'):
+            decoder.update(in_channels=(8, 64), channels=16, norm_cfg=dict(type='GN', num_groups=4))
+        else:
+            decoder.update(in_channels=[8, 16, 40, 64], channels=16)
         if 'bottleneck' in head:
             head.bottleneck.in_channels = 64
 

@@ -1,6 +1,6 @@
 # Your own data. A child config sets data_root, metainfo and the lists or folders of the two streams:
 # `python -m allspark_mmseg new DATA` writes it. Another crop goes between the load and the views of each stream.
-_base_ = ['../color.py', '../tta.py']
+_base_ = ['../balanced_loss.py', '../color.py', '../tta.py']
 
 crop_size = (513, 513)
 geometry = [dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=crop_size)]

@@ -12,6 +12,7 @@ _base_ = [
 
 segmentor = _base_.model
 segmentor.data_preprocessor.size = _base_.crop_size
+segmentor.decode_head.loss_decode = _base_.balanced_loss
 segmentor.decode_head = dict(
     type='allspark_mmseg.AllSparkHead',
     bottleneck=dict(in_channels=512, crop_size=_base_.crop_size),

@@ -8,6 +8,7 @@ _base_ = [
 
 segmentor = _base_.model
 segmentor.data_preprocessor.size = _base_.crop_size
+segmentor.decode_head.loss_decode = _base_.balanced_loss
 model = dict(
     _delete_=True,
     type='allspark_mmseg.MeanTeacher',

@@ -7,7 +7,10 @@ _base_ = [
     '../iteration_runtime.py',
 ]
 
-model = dict(data_preprocessor=dict(size=_base_.crop_size))
+model = dict(
+    data_preprocessor=dict(size=_base_.crop_size),
+    decode_head=dict(loss_decode=dict(_base_.balanced_loss, _delete_=True)),
+)
 labeled_views = [*_base_.color, _base_.pack]
 train_dataloader = dict(
     batch_size=4,
