@@ -405,3 +405,17 @@ def test_a_documented_switch_changes_what_it_names(key, value):
     else:
         owner = model if key.startswith('model.') else model.decode_head.bottleneck
         assert getattr(owner, name) == option
+
+
+LABELED_LISTS = sorted((CONFIGS / '_base_' / 'splits').glob('*/*/labeled.txt'))
+
+
+@pytest.mark.parametrize('path', LABELED_LISTS, ids=lambda path: '/'.join(path.parts[-3:-1]))
+def test_every_labeled_image_of_a_split_has_its_mask(path):
+    rows = [line.split() for line in path.read_text().splitlines()]
+    assert rows
+    for image, mask in rows:
+        assert Path(mask).stem == Path(image).stem
+    unlabeled = path.with_name('unlabeled.txt')
+    images = set(unlabeled.read_text().splitlines()) if unlabeled.is_file() else set()
+    assert not images & {image for image, _ in rows}
