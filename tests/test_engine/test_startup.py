@@ -15,7 +15,7 @@ from ..helpers.tiny_models import tiny_segmentor
 def groups(monkeypatch):
     """Backends of the process groups asked for; MMEngine's loader is put back afterwards."""
     asked = []
-    monkeypatch.setattr(torch.distributed, 'init_process_group', lambda backend: asked.append(backend))
+    monkeypatch.setattr(torch.distributed, 'init_process_group', lambda backend, **_: asked.append(backend))
     stock = CheckpointLoader._schemes['']
     yield asked
     CheckpointLoader.register_scheme('', stock, force=True)
