@@ -2,12 +2,12 @@
 
 import difflib
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
-
-from ..utils import join_first
 
 # keys that MMEngine, MMSegmentation or this package read from a config, beside the arguments of Runner
 _OTHER_KEYS = (
@@ -55,13 +55,7 @@ def merge_options(cfg: Config, options: dict[str, Any]) -> None:
     for key in options:
         first = key.split('.')[0]
         if first not in known:
-            close = difflib.get_close_matches(first, known, n=1)
-            hint = (
-                f'Did you mean {close[0]}?'
-                if close
-                else f'It has {join_first(sorted(cfg.keys()), limit=8, separator=", ")}.'
-            )
-            raise ValueError(f'--cfg-options {key}: the config has no key {first}. {hint}')
+            raise ValueError(f'--cfg-options {key}: the config has no key {first}.{_suggest(first, known)}')
     try:
         cfg.merge_from_dict(options)
     except Exception as error:
@@ -76,7 +70,7 @@ def require_keys(cfg: Config, path: str) -> None:
         path (str): Its file, for the message.
 
     Raises:
-        ValueError: A key is missing.
+        ValueError: A key is missing, or the optimizer is unknown.
     """
     missing = [key for key in _NEEDED if not cfg.get(key)]
     if missing:
@@ -84,6 +78,16 @@ def require_keys(cfg: Config, path: str) -> None:
             f'the config {path} has no {", no ".join(missing)}, but a training needs all of '
             f'{", ".join(_NEEDED)}. python -m allspark_mmseg new writes complete configs for your images.'
         )
+    optimizer = cfg.optim_wrapper.get('optimizer', {}).get('type')
+    # MMEngine's own error does not name it
+    if isinstance(optimizer, str) and OPTIMIZERS.get(optimizer) is None:
+        names = OPTIMIZERS.module_dict
+        raise ValueError(f'optim_wrapper.optimizer: there is no {optimizer}.{_suggest(optimizer, names)}')
+
+
+def _suggest(name: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1)
+    return f' Did you mean {close[0]}?' if close else ''
 
 
 def _in_one_line(error: Exception) -> str:

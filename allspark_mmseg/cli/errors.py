@@ -5,7 +5,9 @@ All other errors keep their traceback.
 
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +20,7 @@ from ..datasets.unreadable import UnreadableImageError
 PACKAGE = Path(__file__).resolve().parents[1]
 REGISTRY = Path(mmengine.__file__).resolve().parent / 'registry'
 BUILDER = REGISTRY / 'build_functions.py'
-ERRORS = (ArithmeticError, AssertionError, KeyError, OSError, RuntimeError, TypeError, ValueError)
+ERRORS = (ArithmeticError, AssertionError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError)
 _RESUME = 'The same command with --resume continues.'
 _WORKER = re.compile(r'DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:is killed by signal|exited)')
 # of gloo and NCCL when the connection to a process is lost, or when it does not answer in time
@@ -46,7 +48,7 @@ def explain(error: BaseException) -> str | None:
     message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     if isinstance(error, UnreadableImageError) or is_explained(error):
         return message
-    if _WORKER.search(message):
+    if _WORKER.search(message) or _is_lost_worker(error):
         return (
             'a worker of the data loader was killed. Linux does so when memory runs out; its log (dmesg) '
             f'tells. Reduce num_workers or batch_size of train_dataloader. {_RESUME}'
@@ -57,6 +59,14 @@ def explain(error: BaseException) -> str | None:
             f'says why. {_RESUME}'
         )
     return _explain_config(error, message)
+
+
+def _is_lost_worker(error: BaseException) -> bool:
+    """Whether the connection to a worker of the data loader broke. Its end can be noticed later."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return isinstance(error, OSError | EOFError) and any(
+        frame.filename.endswith(('resource_sharer.py', 'reductions.py')) for frame in frames
+    )
 
 
 def _explain_config(error: BaseException, message: str) -> str | None:
@@ -87,8 +97,23 @@ def one_sentence(verb: str) -> Iterator[None]:
     try:
         yield
     except ERRORS as error:
-        message = explain(error)
+        with _without_news_of_children():
+            message = explain(error)
+            if message is not None:
+                print(f'{verb}: {message}', file=sys.stderr)
         if message is None:
             raise
-        print(f'{verb}: {message}', file=sys.stderr)
         raise SystemExit(1) from error
+
+
+@contextmanager
+def _without_news_of_children() -> Iterator[None]:
+    """Keep PyTorch from raising the end of a worker here: it does so in a signal handler, at any time."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, 'SIGCHLD'):
+        yield
+        return
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handler)

@@ -111,7 +111,8 @@ def find_last_checkpoint(work_dir: str | Path) -> Path | None:
     if found is not None:
         return found
     last = _checkpoint_number(Path(named)) if named else None
-    numbers = {path: _checkpoint_number(path) for path in Path(work_dir).glob('*.pth')}
+    folders = {Path(work_dir), *(path.parent for path in places)}
+    numbers = {path: _checkpoint_number(path) for folder in folders for path in folder.glob('*.pth')}
     earlier = {
         path: number
         for path, number in numbers.items()

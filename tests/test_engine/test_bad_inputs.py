@@ -30,10 +30,10 @@ SETTINGS: dict[str, tuple[dict, str]] = {
     'no length': ({'train_cfg': None}, r'has no train_cfg, but'),
     'no optimizer': ({'optim_wrapper': None}, r'has no optim_wrapper, but'),
     'unknown method': ({'model.type': 'allspark_mmseg.Allspark'}, r'config: \S+\.Allspark is not in the'),
-    'unknown transform': ({f'{DATA}.labeled.pipeline.0.type': 'LoadImage'}, r'config: LoadImage is not in'),
+    'unknown transform': ({f'{DATA}.labeled.pipeline.0.type': 'LoadImg'}, r': LoadImg is not in the'),
     'unknown hook': ({'custom_hooks.0.type': 'allspark_mmseg.NoHook'}, r'allspark_mmseg\.NoHook is not in'),
-    'unknown optimizer': ({'optim_wrapper.optimizer.type': 'Adamw'}, r'config: Adamw is not in'),
-    'unknown metric': ({'val_evaluator.type': 'IouMetric'}, r'config: IouMetric is not in'),
+    'unknown optimizer': ({'optim_wrapper.optimizer.type': 'Adamw'}, r'no Adamw\. Did you mean AdamW\?'),
+    'unknown metric': ({'val_evaluator.type': 'IouMetric'}, r'IouMetric is not in'),
     'unknown argument of a hook': (
         {'custom_hooks.0.mask': True},
         r"StartupCheckHook.* unexpected keyword argument 'mask'",
@@ -83,7 +83,6 @@ SETTINGS: dict[str, tuple[dict, str]] = {
         {'model.segmentor.decode_head.bottleneck.crop_size': (97, 65)},
         r'the feature map is 3 x 3.*bottleneck\.crop_size=\(97, 65\)',
     ),
-    'no view is left': ({f'{DATA}.labeled.pipeline.3': dict(_delete_=True, type='PackSegInputs')}, r'views'),
     'class weights of another number': (
         {'model.segmentor.decode_head.decoder.loss_decode': dict(
             _delete_=True, type='allspark_mmseg.CrossEntropyLoss', class_weight=[1.0, 2.0])},

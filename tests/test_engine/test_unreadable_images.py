@@ -136,9 +136,9 @@ def ten_thousand(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('many')
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     for suffix in ('jpg', 'png'):
-        Image.fromarray(pixels).save(folder / f'first.{suffix}')
-        for index in range(4999):
-            os.link(folder / f'first.{suffix}', folder / f'{index:05}.{suffix}')
+        Image.fromarray(pixels).save(folder / f'{suffix}_0000.{suffix}')
+        for index in range(1, 5000):
+            os.link(folder / f'{suffix}_0000.{suffix}', folder / f'{suffix}_{index:04}.{suffix}')
     return folder
 
 
@@ -158,14 +158,14 @@ def data_set(folder: Path):
 
 def test_one_corrupt_image_among_10000(ten_thousand):
     """A JPEG without its end is found before the training, damage inside a PNG when it is loaded."""
-    whole = (ten_thousand / '02500.jpg').read_bytes()
-    (ten_thousand / '02500.jpg').unlink()
-    (ten_thousand / '02500.jpg').write_bytes(whole[:-50])
-    with pytest.raises(ValueError, match=r'^train_dataloader: 1 image\(s\) .*02500\.jpg is truncated'):
+    whole = (ten_thousand / 'jpg_2500.jpg').read_bytes()
+    (ten_thousand / 'jpg_2500.jpg').unlink()
+    (ten_thousand / 'jpg_2500.jpg').write_bytes(whole[:-50])
+    with pytest.raises(ValueError, match=r'^train_dataloader: 1 image\(s\) .*jpg_2500\.jpg is truncated'):
         check_images([('train_dataloader', data_set(ten_thousand))])
-    (ten_thousand / '02500.jpg').write_bytes(whole)
-    damaged = ten_thousand / '04000.png'
-    content = (ten_thousand / 'first.png').read_bytes()
+    (ten_thousand / 'jpg_2500.jpg').write_bytes(whole)
+    damaged = ten_thousand / 'png_4000.png'
+    content = (ten_thousand / 'png_0000.png').read_bytes()
     damaged.unlink()
     damaged.write_bytes(content)
     break_inside(damaged)

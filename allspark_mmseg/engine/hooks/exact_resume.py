@@ -9,6 +9,7 @@ from mmengine.hooks.hook import DATA_BATCH
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from ... import __version__
 from ...datasets.draws import draw_from, seed_generators
@@ -101,8 +102,8 @@ class ExactResumeHook(Hook):
                 different checkpoints.
         """
         state, self.state = self.state, None
+        _check_same_iteration(runner)
         if state is not None:
-            _check_same_iteration(runner)
             self._check_images(runner, state)
             self.seed = state['seed']
             self._restore_gradients(runner, state['gradients'])
@@ -191,8 +192,8 @@ class ExactResumeHook(Hook):
         raise ValueError(
             f'{type(self).__name__}: the checkpoint is from a run with {state["images"]} images per step '
             f'({state["processes"]} processes), but this run has {images} ({get_world_size()} processes). '
-            'Set batch_size and the counts of the sampler so that a step has as many images as before, or '
-            'add --allow-new-batch to continue with other steps.'
+            f'{_advise(runner.train_loop.dataloader, state["images"])}, or add --allow-new-batch to continue '
+            'with other steps.'
         )
 
     def _restore_gradients(self, runner: Runner, gradients: list[dict[str, Tensor]]) -> None:
@@ -221,6 +222,17 @@ def _check_same_iteration(runner: Runner) -> None:
             f'the processes have resumed at different iterations: {iterations}. Their file systems show '
             'different checkpoints; name one with --resume FILE.'
         )
+
+
+def _advise(loader: DataLoader, images: int) -> str:
+    """Return how to get a number of images per step."""
+    counts, batch_size = getattr(loader.sampler, 'counts', {}), loader.batch_size or 1
+    sizes = {'batch_size': batch_size} | {f'sampler.{name}': count for name, count in counts.items()}
+    total = batch_size * get_world_size()
+    if any(size * images % total for size in sizes.values()):
+        return 'Set batch_size and the counts of the sampler so that a step has as many images as before'
+    options = (f'train_dataloader.{name}={size * images // total}' for name, size in sizes.items())
+    return f'Add --cfg-options {" ".join(options)} to continue with the same steps'
 
 
 def _images_per_step(runner: Runner) -> int:

@@ -67,7 +67,10 @@ class SafeCheckpointHook(CheckpointHook):
             and not torch.isfinite(value).all()
         ]
         if bad:
-            raise NonFiniteWeightsError(f'{len(bad)} tensors are NaN or infinite: {join_first(bad, limit=3)}')
+            raise NonFiniteWeightsError(
+                f'{len(bad)} tensors of the model are NaN or infinite, so it is not saved: '
+                f'{join_first(bad, limit=3)}'
+            )
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
