@@ -76,7 +76,9 @@ def _explain_config(error: BaseException, message: str) -> str | None:
         last = Path(frame.f_code.co_filename).resolve()
         if last == BUILDER:
             built = frame.f_locals.get('obj_cls') or built
-    if last is None or not (last.is_relative_to(REGISTRY) or (built and not isinstance(error, KeyError))):
+    bad_value = isinstance(error, AssertionError | OSError | ValueError) and message
+    bad_argument = isinstance(error, TypeError) and 'argument' in message
+    if last is None or not (last.is_relative_to(REGISTRY) or (built and (bad_value or bad_argument))):
         return None
     # without the hint at MMEngine's pages
     sentence = ' '.join(message.split('Please check')[0].split())
@@ -116,4 +118,4 @@ def _without_news_of_children() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGCHLD, handler)
+        signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)
