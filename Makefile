@@ -13,9 +13,9 @@ DEMO := work_dirs/demo
 export OMP_NUM_THREADS ?= 2
 # Number of processes for the unit tests, with one thread each. The launcher tests start two processes.
 WORKERS ?= 2
-UNIT := env OMP_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist worksteal tests --ignore=tests/test_launchers.py --ignore=tests/test_reliability.py
+UNIT := env OMP_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist worksteal tests --ignore=tests/test_launchers.py --ignore=tests/test_reliability.py --ignore=tests/test_faults.py
 # two tests at a time: while one starts its processes, the other computes
-LAUNCHERS := python -m pytest -n 2 --dist loadgroup tests/test_launchers.py tests/test_reliability.py
+LAUNCHERS := python -m pytest -n 2 --dist loadgroup tests/test_launchers.py tests/test_reliability.py tests/test_faults.py
 
 .PHONY: help setup demo test lint unit launchers format docs test-openmmlab clean
 

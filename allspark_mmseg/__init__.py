@@ -9,6 +9,8 @@ import warnings
 
 from .environment import check_environment, find_configs
 
+__version__ = '0.1.0'
+
 check_environment()
 
 # MMEngine imports this package when a config names one of its modules. It swallows an ImportError and reports
@@ -22,7 +24,6 @@ try:
 except ImportError as error:
     raise RuntimeError(f'allspark_mmseg could not import one of its modules: {error}') from error
 
-__version__ = '0.1.0'
 CONFIGS = find_configs()  # the folder of the shipped configs; a config elsewhere names its base with it
 __all__ = [
     'CONFIGS',

@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ class KillHook(Hook):
 def run(
     config: Path, work_dir: Path, processes: int, kill: dict[str, Any] | None = None, resume: bool = False
 ) -> bool:
-    """Train in processes of their own, with a log file for each in the work dir.
+    """Train in processes of their own until they end.
 
     Args:
         config (Path): The config.
@@ -92,8 +93,28 @@ def run(
         killing = work_dir / f'{config.stem}_killed.py'
         killing.write_text(CONFIG.format(config=str(config.resolve()), kill=kill))
         config = killing
-    arguments = [str(config), '--work-dir', str(work_dir)]
-    arguments += ['--resume'] if resume else []
+    pids = start(config, work_dir, processes, ['--resume'] if resume else [])
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    if any(code not in (0, -signal.SIGKILL) for code in codes):
+        logs = ''.join(path.read_text()[-1000:] for path in sorted(work_dir.glob('rank_*.log')))
+        raise RuntimeError(f'exit codes {codes}; {work_dir}/rank_*.log end with:\n{logs}')
+    return not any(codes)
+
+
+def start(config: Path, work_dir: Path, processes: int = 1, options: Sequence[str] = ()) -> list[int]:
+    """Start a training in processes of their own, with a log file for each in the work dir.
+
+    Args:
+        config (Path): The config.
+        work_dir (Path): The work dir.
+        processes (int): Number of processes.
+        options (Sequence[str]): Other arguments of the command ``train``.
+
+    Returns:
+        list[int]: Numbers of the processes, which form one process group.
+    """
+    work_dir.mkdir(parents=True, exist_ok=True)
+    arguments = [str(config), '--work-dir', str(work_dir), *options]
     arguments += ['--launcher', 'pytorch'] if processes > 1 else []
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
@@ -105,11 +126,7 @@ def run(
             _train(arguments, rank, processes, port, work_dir / f'rank_{rank}.log')
         os.setpgid(pid, pids[0] if pids else pid)
         pids.append(pid)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
-    if any(code not in (0, -signal.SIGKILL) for code in codes):
-        logs = ''.join(path.read_text()[-1000:] for path in sorted(work_dir.glob('rank_*.log')))
-        raise RuntimeError(f'exit codes {codes}; {work_dir}/rank_*.log end with:\n{logs}')
-    return not any(codes)
+    return pids
 
 
 def _train(arguments: list[str], rank: int, processes: int, port: int, log: Path) -> None:

@@ -18,8 +18,6 @@ from allspark_mmseg.engine import load_checkpoint_file
 from .helpers.configs import ROOT
 from .helpers.project import EPOCHS, METHOD_CONFIG, METHODS, write_project
 
-# ruff: noqa: E501
-
 # these tests share one training, so one worker of pytest-xdist runs them
 ONE_TRAINING = pytest.mark.xdist_group('one_training')
 STOCK = Path(mmseg.__file__).parent / '.mim' / 'tools'
@@ -195,21 +193,9 @@ def test_stock_launchers_run_the_same_config(project, tmp_path):
     assert miou(tested)[-1] == miou(trained)[-1]
 
 
-@pytest.mark.parametrize(
-    'arguments, complaint',
-    [
-        (['--cfg-options', 'train_dataloader.batch_size=4'], r'train_dataloader\.batch_size is 4.+set batch_size=3'),
-        (['--amp', 'fp16'], r'--amp fp16 needs an accelerator'),
-        (['--cfg-options', 'auto_scale_lr.base_batch_size=6', '--auto-scale-lr', '--amp'], r''),
-    ],
-)  # fmt: skip
-def test_arguments(project, arguments, complaint, tmp_path):
+def test_arguments(project, tmp_path):
     output = call(
-        'python', ROOT / 'tools/train.py', project / 'config.py', '--work-dir', tmp_path, *arguments,
-        expect=1 if complaint else 0,
+        'python', ROOT / 'tools/train.py', project / 'config.py', '--work-dir', tmp_path,
+        '--cfg-options', 'auto_scale_lr.base_batch_size=6', '--auto-scale-lr', '--amp',
     )  # fmt: skip
-    if complaint:
-        assert re.search(complaint, output.splitlines()[-1]), output[-3000:]
-        assert not iterations(output) and 'Traceback' not in output
-    else:
-        assert 'Scaling the original LR by 0.5' in output
+    assert 'Scaling the original LR by 0.5' in output

@@ -1,18 +1,89 @@
-"""Errors of ``train`` and ``test``: one sentence for the user's mistakes, a traceback for all others."""
+"""Errors of ``train`` and ``test``: one sentence for the user's mistakes and for faults of the machine.
 
+All other errors keep their traceback.
+"""
+
+import os
+import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import mmengine
+
+from ..datasets.unreadable import UnreadableImageError
+
 PACKAGE = Path(__file__).resolve().parents[1]
+REGISTRY = Path(mmengine.__file__).resolve().parent / 'registry'
+BUILDER = REGISTRY / 'build_functions.py'
+ERRORS = (ArithmeticError, AssertionError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError)
+_RESUME = 'The same command with --resume continues.'
+_WORKER = re.compile(r'DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:is killed by signal|exited)')
+# of gloo and NCCL when the connection to a process is lost, or when it does not answer in time
+_PEER = re.compile(
+    r'Connection (?:closed|reset) by peer|Connection refused|Broken pipe|Timed out waiting|Socket Timeout'
+    r'|wait timeout|[Tt]imed out after|NCCL|remote process exited',
+)
 
 
 def is_explained(error: BaseException) -> bool:
     """Whether a ``raise`` statement of this package made the error, so that its message says what to do."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return Path(last.filename).resolve().is_relative_to(PACKAGE) and (last.line or '').startswith('raise ')
+
+
+def explain(error: BaseException) -> str | None:
+    """Return the sentence about an error.
+
+    Args:
+        error (BaseException): The error.
+
+    Returns:
+        str or None: The sentence. None if the error needs its traceback.
+    """
+    message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    if isinstance(error, UnreadableImageError) or is_explained(error):
+        return message
+    if _WORKER.search(message) or _is_lost_worker(error):
+        return (
+            'a worker of the data loader was killed. Linux does so when memory runs out; its log (dmesg) '
+            f'tells. Reduce num_workers or batch_size of train_dataloader. {_RESUME}'
+        )
+    if int(os.environ.get('WORLD_SIZE', 1)) > 1 and _PEER.search(message):
+        return (
+            'another process of the run has ended or does not answer, so this one ends, too. Its own output '
+            f'says why. {_RESUME}'
+        )
+    return _explain_config(error, message)
+
+
+def _is_lost_worker(error: BaseException) -> bool:
+    """Whether the connection to a worker of the data loader broke. Its end can be noticed later."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return isinstance(error, OSError | EOFError) and any(
+        frame.filename.endswith(('resource_sharer.py', 'reductions.py')) for frame in frames
+    )
+
+
+def _explain_config(error: BaseException, message: str) -> str | None:
+    """Return the message of an error in MMEngine's registry, which builds the parts of a config."""
+    built, last = None, None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        last = Path(frame.f_code.co_filename).resolve()
+        if last == BUILDER:
+            built = frame.f_locals.get('obj_cls') or built
+    bad_value = isinstance(error, AssertionError | OSError | ValueError) and message
+    bad_argument = isinstance(error, TypeError) and 'argument' in message
+    if last is None or not (last.is_relative_to(REGISTRY) or (built and (bad_value or bad_argument))):
+        return None
+    # without the hint at MMEngine's pages
+    sentence = ' '.join(message.split('Please check')[0].split())
+    owner = getattr(built, '__name__', '')
+    return f'config: {sentence}' if not owner or owner in sentence else f'config: {owner}: {sentence}'
 
 
 @contextmanager
@@ -27,9 +98,24 @@ def one_sentence(verb: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
-        if not is_explained(error):
+    except ERRORS as error:
+        with _without_news_of_children():
+            message = explain(error)
+            if message is not None:
+                print(f'{verb}: {message}', file=sys.stderr)
+        if message is None:
             raise
-        message = error.args[0] if isinstance(error, KeyError) else error
-        print(f'{verb}: {message}', file=sys.stderr)
         raise SystemExit(1) from error
+
+
+@contextmanager
+def _without_news_of_children() -> Iterator[None]:
+    """Keep PyTorch from raising the end of a worker here: it does so in a signal handler, at any time."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, 'SIGCHLD'):
+        yield
+        return
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 
 from ..engine import default_work_dir, prepare_launch
 from ..prediction import use_tta
+from .config_file import merge_options, read_config_file
 from .errors import one_sentence
 
 
@@ -62,11 +63,12 @@ def read_config(args: argparse.Namespace) -> Config:
         Config: The config of the run.
 
     Raises:
-        ValueError: ``--show`` or ``--show-dir`` is used with a config without a visualization hook.
+        ValueError: The config cannot be read, ``--cfg-options`` does not fit it, or ``--show`` or
+            ``--show-dir`` is used with a config without a visualization hook.
     """
-    cfg = Config.fromfile(args.config)
+    cfg = read_config_file(args.config)
     if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+        merge_options(cfg, args.cfg_options)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:

@@ -8,16 +8,16 @@ checkpoint.
 import argparse
 import os
 import sys
-from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
-from ..engine import default_work_dir, prepare_launch
+from ..engine import default_work_dir, find_last_checkpoint, lock_work_dir, prepare_launch
 from ..engine.schedule_length import scale_schedule, training_length
 from ..losses.cross_entropy import BALANCED
+from .config_file import merge_options, read_config_file, require_keys
 from .errors import one_sentence
 
 
@@ -93,13 +93,13 @@ def read_config(args: argparse.Namespace) -> Config:
         Config: The config of the run.
 
     Raises:
-        ValueError: ``--auto-scale-lr``, ``--amp`` or ``--allow-new-batch`` does not fit the config or the
-            device.
+        ValueError: The config cannot be read or describes no training, or ``--cfg-options``,
+            ``--auto-scale-lr``, ``--amp`` or ``--allow-new-batch`` does not fit it or the device.
     """
-    cfg = Config.fromfile(args.config)
+    cfg = read_config_file(args.config)
     if args.cfg_options is not None:
         length = training_length(cfg)
-        cfg.merge_from_dict(args.cfg_options)
+        merge_options(cfg, args.cfg_options)
         own_schedule = any(key.startswith('param_scheduler') for key in args.cfg_options)
         if not own_schedule and (change := scale_schedule(cfg, length)):
             print(f'--cfg-options: {change}')
@@ -134,11 +134,14 @@ def _enable_auto_scale_lr(cfg: Config, config: str) -> None:
 
 
 def _choose_checkpoint(cfg: Config, resume: str | None) -> None:
-    if resume == 'auto' and cfg.get('load_from'):
+    if resume == 'auto':
         # the Runner would resume from load_from, which has only weights
-        resume = find_latest_checkpoint(cfg.work_dir) if Path(cfg.work_dir).is_dir() else None
+        found = find_last_checkpoint(cfg.work_dir)
+        resume = None if found is None else str(found)
+        if resume is None:
+            print(f'--resume: {cfg.work_dir} has no checkpoint. The run starts at the beginning.')
     cfg.resume = resume is not None
-    if resume not in (None, 'auto'):
+    if resume is not None:
         cfg.load_from = resume
 
 
@@ -199,5 +202,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse_args(arguments)
     with one_sentence('train'):
         cfg = read_config(args)
-        prepare_launch(cfg, args.launcher)
-        Runner.from_cfg(cfg).train()
+        require_keys(cfg, args.config)
+        with lock_work_dir(cfg.work_dir, args.launcher):
+            prepare_launch(cfg, args.launcher)
+            Runner.from_cfg(cfg).train()

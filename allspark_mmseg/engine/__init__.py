@@ -1,6 +1,6 @@
 """Hooks, loops, schedulers, mixed precision, launch preparation and checkpoints."""
 
-from .checkpoint import AtomicLocalBackend, load_checkpoint_file, use_safe_loading
+from .checkpoint import AtomicLocalBackend, find_last_checkpoint, load_checkpoint_file, use_safe_loading
 from .hooks import (
     ChannelsLastHook,
     ClassStatisticsHook,
@@ -8,11 +8,14 @@ from .hooks import (
     CompileBackboneHook,
     ExactResumeHook,
     MeanTeacherHook,
+    NonFiniteLossHook,
     PseudoLabelQualityHook,
     PseudoLabelVisualizationHook,
+    SafeCheckpointHook,
     StartupCheckHook,
     StopSignalHook,
     SyncBNStatsHook,
+    UnreadableImagesHook,
     WarmStartHook,
 )
 from .label_quality import PseudoLabelQuality
@@ -20,6 +23,7 @@ from .loops import PhaseTrainLoop, ResumableEpochLoop, TeacherStudentValLoop
 from .optim import BFloat16OptimWrapper
 from .schedulers import PostStepPolyLR
 from .startup import default_work_dir, prepare_launch
+from .work_dir_lock import lock_work_dir
 
 __all__ = [
     'AtomicLocalBackend',
@@ -30,19 +34,24 @@ __all__ = [
     'CompileBackboneHook',
     'ExactResumeHook',
     'MeanTeacherHook',
+    'NonFiniteLossHook',
     'PhaseTrainLoop',
     'PostStepPolyLR',
     'PseudoLabelQuality',
     'PseudoLabelQualityHook',
     'PseudoLabelVisualizationHook',
     'ResumableEpochLoop',
+    'SafeCheckpointHook',
     'StartupCheckHook',
     'StopSignalHook',
     'SyncBNStatsHook',
     'TeacherStudentValLoop',
+    'UnreadableImagesHook',
     'WarmStartHook',
     'default_work_dir',
+    'find_last_checkpoint',
     'load_checkpoint_file',
+    'lock_work_dir',
     'prepare_launch',
     'use_safe_loading',
 ]

@@ -1,7 +1,10 @@
 """Checkpoints with atomic writes and safe loading."""
 
+import errno
+import logging
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
@@ -10,6 +13,7 @@ import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
+from mmengine.logging import print_log
 from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner import CheckpointLoader, Runner
 
@@ -29,13 +33,35 @@ class AtomicLocalBackend(LocalBackend):
         Args:
             obj (bytes): Content of the file.
             filepath (str or Path): Path of the file.
+
+        Raises:
+            OSError: The file cannot be written. If the disk is full, the message has the missing bytes.
         """
         temporary = f'{filepath}.{os.getpid()}.tmp'
         try:
             super().put(obj, temporary)
             os.replace(temporary, filepath)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            Path(temporary).unlink(missing_ok=True)
+            raise OSError(_describe_full_disk(Path(filepath), len(obj))) from error
         finally:
             Path(temporary).unlink(missing_ok=True)
+
+
+def _describe_full_disk(path: Path, needed: int) -> str:
+    free = shutil.disk_usage(path.parent).free
+    lack = (
+        f'{_megabytes(needed - free)} are missing'
+        if needed > free
+        else 'a quota or another program takes the space'
+    )
+    return f'{path} needs {_megabytes(needed)}, but its disk has {_megabytes(free)} free: {lack}'
+
+
+def _megabytes(count: int) -> str:
+    return f'{count / 1e6:.1f} MB'
 
 
 def save_for_resume(runner: Runner, folder: str | Path, name: str, meta: dict | None = None) -> Path:
@@ -54,8 +80,53 @@ def save_for_resume(runner: Runner, folder: str | Path, name: str, meta: dict | 
     runner.save_checkpoint(str(folder), name, meta=meta, by_epoch=False, backend_args=options)
     path = Path(folder, name)
     if is_main_process():
-        Path(runner.work_dir, 'last_checkpoint').write_text(str(path))
+        # not write_text: a full disk would leave an empty file
+        AtomicLocalBackend().put(str(path).encode(), Path(runner.work_dir, 'last_checkpoint'))
     return path
+
+
+def find_last_checkpoint(work_dir: str | Path) -> Path | None:
+    """Return the checkpoint from which ``--resume`` continues.
+
+    The file ``last_checkpoint`` names it. If that is not there, the last complete checkpoint before it is
+    used: a kill or a full disk can leave ``last_checkpoint`` empty, someone can delete or move files, and a
+    network file system can show an old folder. A run that resumes from an earlier checkpoint repeats its
+    steps, and ends with the same weights.
+
+    Args:
+        work_dir (str or Path): The work dir.
+
+    Returns:
+        Path or None: The checkpoint. None if the run has saved none.
+
+    Raises:
+        FileNotFoundError: ``last_checkpoint`` names a file that is not there, and there is no earlier one.
+    """
+    pointer = Path(work_dir, 'last_checkpoint')
+    if not pointer.is_file():
+        return None
+    named = pointer.read_text().strip()
+    places = [Path(named), Path(work_dir, Path(named).name)] if named else []
+    found = next((path for path in places if path.is_file()), None)
+    if found is not None:
+        return found
+    last = _checkpoint_number(Path(named)) if named else None
+    folders = {Path(work_dir), *(path.parent for path in places)}
+    numbers = {path: _checkpoint_number(path) for folder in folders for path in folder.glob('*.pth')}
+    earlier = {
+        path: number
+        for path, number in numbers.items()
+        if number is not None and not path.name.startswith('best_') and (last is None or number < last)
+    }
+    what = f'names {named}, which is not there' if named else 'is empty'
+    if not earlier:
+        raise FileNotFoundError(
+            f'{pointer} {what}, and {work_dir} has no earlier checkpoint. Put the file back, name another '
+            'with --resume FILE, or omit --resume to start again.'
+        )
+    found = max(earlier, key=lambda path: earlier[path])
+    print_log(f'{pointer} {what}. The run continues from {found}.', 'current', logging.WARNING)
+    return found
 
 
 def _get_history_method(owner: type, name: str) -> Callable:

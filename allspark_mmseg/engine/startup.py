@@ -1,5 +1,6 @@
 """Preparation of a launch: work dir, safe loading, and distributed training without an accelerator."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import torch.distributed
@@ -50,7 +51,7 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
             'or tools/dist_test.sh (--launcher pytorch) instead.'
         )
     # the runner does not request CUDA if the process group exists
-    torch.distributed.init_process_group('gloo')
+    torch.distributed.init_process_group('gloo', **_timeout(cfg))
     wrapper = cfg.get('model_wrapper_cfg') or dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
@@ -61,6 +62,11 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
         cfg.sync_bn = None
         message = 'No accelerator: SyncBN becomes BN. Each process normalizes with its own images.'
         print_log(message, 'current')
+
+
+def _timeout(cfg: Config) -> dict[str, timedelta]:
+    seconds = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
+    return {} if seconds is None else {'timeout': timedelta(seconds=seconds)}
 
 
 def _replace_sync_bn(node: object) -> int:

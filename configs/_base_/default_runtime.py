@@ -2,7 +2,7 @@ default_scope = 'mmseg'
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'),
+    dist_cfg=dict(backend='nccl', timeout=600),  # seconds until a process that does not answer ends the run
 )
 # without diff_rank_seed, all processes draw the same boxes, permutations and dropped channels
 randomness = dict(seed=0, diff_rank_seed=True)
@@ -20,7 +20,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     # the atomic backend shows a file only when it is complete, so an interrupted write loses nothing
     checkpoint=dict(
-        type='CheckpointHook',
+        type='allspark_mmseg.SafeCheckpointHook',
         interval=1,
         max_keep_ckpts=2,
         save_best='mIoU',
@@ -31,6 +31,8 @@ default_hooks = dict(
     startup_check=dict(type='allspark_mmseg.StartupCheckHook'),
     class_weights=dict(type='allspark_mmseg.ClassWeightHook'),
     exact_resume=dict(type='allspark_mmseg.ExactResumeHook'),
+    unreadable_images=dict(type='allspark_mmseg.UnreadableImagesHook', max_share=0.0),
+    non_finite_loss=dict(type='allspark_mmseg.NonFiniteLossHook', patience=10),
     mean_teacher=dict(type='allspark_mmseg.MeanTeacherHook'),
     sync_bn_stats=dict(type='allspark_mmseg.SyncBNStatsHook'),
     class_statistics=dict(type='allspark_mmseg.ClassStatisticsHook', interval=200),

@@ -42,9 +42,18 @@ def test_resume_without_a_checkpoint_starts_from_load_from(read, tmp_path, folde
 def test_resume_takes_the_last_checkpoint_of_the_work_dir(read, tmp_path):
     checkpoint = Path(tmp_path, 'work', 'iter_8.pth')
     checkpoint.parent.mkdir()
+    checkpoint.touch()
     (checkpoint.parent / 'last_checkpoint').write_text(str(checkpoint))
     cfg = read('--resume')
     assert (cfg.load_from, cfg.resume) == (str(checkpoint), True)
+
+
+def test_resume_falls_back_to_an_earlier_checkpoint(read, tmp_path):
+    for name in ('iter_4.pth', 'iter_16.pth'):
+        Path(tmp_path, 'work', name).parent.mkdir(exist_ok=True)
+        Path(tmp_path, 'work', name).touch()
+    Path(tmp_path, 'work', 'last_checkpoint').write_text('elsewhere/iter_8.pth')
+    assert read('--resume').load_from == str(tmp_path / 'work' / 'iter_4.pth')
 
 
 def test_a_named_checkpoint_wins(read):

@@ -4,6 +4,7 @@ import os
 import pickle
 import re
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,12 @@ from mmengine.fileio import get_file_backend
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader, save_checkpoint
 
-from allspark_mmseg.engine import AtomicLocalBackend, load_checkpoint_file, use_safe_loading
+from allspark_mmseg.engine import (
+    AtomicLocalBackend,
+    find_last_checkpoint,
+    load_checkpoint_file,
+    use_safe_loading,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -297,3 +303,45 @@ def test_checkpoints_are_written_by_it(tmp_path):
         )
         assert load_checkpoint_file(path)['weight'] == value
     assert [file.name for file in path.parent.iterdir()] == ['epoch_1.pth']
+
+
+def test_a_full_disk_says_how_much_is_missing(tmp_path, monkeypatch):
+    path = tmp_path / 'epoch_1.pth'
+    path.write_bytes(b'old')
+    # a device that is always full, in place of the temporary file
+    temporary = tmp_path / f'epoch_1.pth.{os.getpid()}.tmp'
+    temporary.symlink_to('/dev/full')
+    monkeypatch.setattr('shutil.disk_usage', lambda folder: SimpleNamespace(free=500_000))
+    with pytest.raises(
+        OSError, match=r'epoch_1\.pth needs 2\.0 MB, but its disk has 0\.5 MB free: 1\.5 MB are'
+    ):
+        AtomicLocalBackend().put(b'x' * 2_000_000, path)
+    assert path.read_bytes() == b'old' and not temporary.is_symlink()
+
+
+POINTERS = {  # content of last_checkpoint, other files -> what --resume continues from
+    'there': ('epoch_2.pth', ['epoch_2.pth', 'epoch_3.pth'], 'epoch_2.pth'),
+    'moved with its folder': ('elsewhere/epoch_2.pth', ['epoch_2.pth'], 'epoch_2.pth'),
+    'gone': ('epoch_4.pth', ['epoch_2.pth', 'epoch_3.pth', 'epoch_10.pth'], 'epoch_3.pth'),
+    'empty after a full disk': (
+        '',
+        ['epoch_2.pth', 'epoch_10.pth', 'best_mIoU_epoch_11.pth'],
+        'epoch_10.pth',
+    ),
+}
+
+
+@pytest.mark.parametrize('case', POINTERS)
+def test_last_checkpoint_that_names_a_file_that_is_not_there(tmp_path, case):
+    content, files, expected = POINTERS[case]
+    for name in files:
+        (tmp_path / name).touch()
+    (tmp_path / 'last_checkpoint').write_text(content and str(tmp_path / content))
+    assert find_last_checkpoint(tmp_path) == tmp_path / expected
+
+
+def test_a_run_without_checkpoints_has_no_last_one(tmp_path):
+    assert find_last_checkpoint(tmp_path / 'no folder') is None
+    (tmp_path / 'last_checkpoint').write_text('epoch_1.pth')
+    with pytest.raises(FileNotFoundError, match=r'names epoch_1\.pth, which is not there.*omit --resume'):
+        find_last_checkpoint(tmp_path)

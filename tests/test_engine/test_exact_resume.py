@@ -9,7 +9,9 @@ from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
 from mmengine.structures import BaseDataElement
 
-from allspark_mmseg.engine import ExactResumeHook
+from allspark_mmseg.engine import ExactResumeHook, load_checkpoint_file
+from allspark_mmseg.engine.hooks import exact_resume
+from allspark_mmseg.engine.hooks.exact_resume import FORMAT
 from allspark_mmseg.engine.loops import PhaseTrainLoop, ResumableEpochLoop
 
 from ..helpers.tiny_models import tiny_segmentor
@@ -209,6 +211,23 @@ def test_a_checkpoint_without_the_hook_is_resumed_with_a_warning(exact, runner_o
     resumed = train(runner_of, exact, 'killed', resume=True)
     (log, *_) = sorted(Path(resumed.runner.work_dir).glob('*/*.log'), reverse=True)
     assert 'ExactResumeHook: the checkpoint is from a run without this hook' in log.read_text()
+
+
+def test_a_checkpoint_of_a_newer_version_is_refused(exact, runner_of):
+    killed = train(runner_of, exact, 'killed', 3)
+    path = Path(Path(killed.runner.work_dir, 'last_checkpoint').read_text())
+    checkpoint = load_checkpoint_file(path)
+    checkpoint['exact_resume'].update(format=FORMAT + 1, version='9.0')
+    torch.save(checkpoint, path)
+    with pytest.raises(ValueError, match=r'from allspark_mmseg 9\.0, whose checkpoints .*Update'):
+        train(runner_of, exact, 'killed', resume=True)
+
+
+def test_processes_that_resume_at_different_iterations_are_refused(exact, runner_of, monkeypatch):
+    train(runner_of, exact, 'killed', 3)
+    monkeypatch.setattr(exact_resume, 'all_gather_object', lambda value: [value, value - 1])
+    with pytest.raises(ValueError, match='processes have resumed at different iterations'):
+        train(runner_of, exact, 'killed', resume=True)
 
 
 def test_generators_are_a_function_of_seed_process_and_iteration(monkeypatch):

@@ -1,5 +1,7 @@
 """Starting on a machine with and without an accelerator."""
 
+from datetime import timedelta
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -15,7 +17,7 @@ from ..helpers.tiny_models import tiny_segmentor
 def groups(monkeypatch):
     """Backends of the process groups asked for; MMEngine's loader is put back afterwards."""
     asked = []
-    monkeypatch.setattr(torch.distributed, 'init_process_group', lambda backend: asked.append(backend))
+    monkeypatch.setattr(torch.distributed, 'init_process_group', lambda backend, **_: asked.append(backend))
     stock = CheckpointLoader._schemes['']
     yield asked
     CheckpointLoader.register_scheme('', stock, force=True)
@@ -129,3 +131,11 @@ def test_checkpoints_are_read_safely_from_then_on(device, tmp_path, launcher):
 def test_runs_of_two_methods_do_not_share_a_work_dir(path, expected, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert startup.default_work_dir(path) == expected
+
+
+def test_the_time_limit_of_the_config_holds_without_an_accelerator(device, monkeypatch):
+    device('cpu')
+    given = {}
+    monkeypatch.setattr(torch.distributed, 'init_process_group', lambda backend, **more: given.update(more))
+    startup.prepare_launch(config(env_cfg=dict(dist_cfg=dict(backend='nccl', timeout=7))), 'pytorch')
+    assert given == {'timeout': timedelta(seconds=7)}

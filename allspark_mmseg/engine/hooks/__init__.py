@@ -6,11 +6,14 @@ from .class_weights import ClassWeightHook
 from .compile_backbone import CompileBackboneHook
 from .exact_resume import ExactResumeHook
 from .mean_teacher import MeanTeacherHook
+from .non_finite_loss import NonFiniteLossHook
 from .pseudo_label_quality import PseudoLabelQualityHook
 from .pseudo_label_visualization import PseudoLabelVisualizationHook
+from .safe_checkpoint import SafeCheckpointHook
 from .startup_check import StartupCheckHook
 from .stop_signal import StopSignalHook
 from .sync_bn_stats import SyncBNStatsHook
+from .unreadable_images import UnreadableImagesHook
 from .warm_start import WarmStartHook
 
 __all__ = [
@@ -20,10 +23,13 @@ __all__ = [
     'CompileBackboneHook',
     'ExactResumeHook',
     'MeanTeacherHook',
+    'NonFiniteLossHook',
     'PseudoLabelQualityHook',
     'PseudoLabelVisualizationHook',
+    'SafeCheckpointHook',
     'StartupCheckHook',
     'StopSignalHook',
     'SyncBNStatsHook',
+    'UnreadableImagesHook',
     'WarmStartHook',
 ]

@@ -9,7 +9,9 @@ from mmengine.hooks.hook import DATA_BATCH
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 from torch import Tensor
+from torch.utils.data import DataLoader
 
+from ... import __version__
 from ...datasets.draws import draw_from, seed_generators
 from ...registry import HOOKS
 from ...utils import unwrap_model
@@ -18,6 +20,7 @@ from ..phases import is_val_step
 from .best_network import BestNetworkHook
 
 KEY = 'exact_resume'  # of the checkpoint
+FORMAT = 1  # grows when an older version could not continue from the checkpoints
 _STEP = 2  # in place of the stream, 0 or 1, in the keys of images: (seed, epoch, stream, position)
 
 
@@ -73,11 +76,16 @@ class ExactResumeHook(Hook):
         Args:
             runner (Runner): The runner.
             checkpoint (dict): The checkpoint.
+
+        Raises:
+            ValueError: A newer version of this package has written the checkpoint.
         """
         if not runner._resume or not isinstance(runner._train_loop, BaseLoop):
             return
         self.state = checkpoint.get(KEY)
-        if self.state is None:
+        if self.state is not None:
+            _check_version(runner, self.state)
+        else:
             runner.logger.warning(
                 f'{type(self).__name__}: the checkpoint is from a run without this hook. The resumed run '
                 'continues with other random numbers.'
@@ -90,9 +98,11 @@ class ExactResumeHook(Hook):
             runner (Runner): The runner.
 
         Raises:
-            ValueError: A step of the run had another number of images.
+            ValueError: A step of the run had another number of images, or the processes have resumed from
+                different checkpoints.
         """
         state, self.state = self.state, None
+        _check_same_iteration(runner)
         if state is not None:
             self._check_images(runner, state)
             self.seed = state['seed']
@@ -167,6 +177,8 @@ class ExactResumeHook(Hook):
             checkpoint (dict): The checkpoint. It is changed in place.
         """
         checkpoint[KEY] = {
+            'format': FORMAT,
+            'version': __version__,
             'seed': self.seed,
             'images': _images_per_step(runner),
             'processes': get_world_size(),
@@ -180,8 +192,8 @@ class ExactResumeHook(Hook):
         raise ValueError(
             f'{type(self).__name__}: the checkpoint is from a run with {state["images"]} images per step '
             f'({state["processes"]} processes), but this run has {images} ({get_world_size()} processes). '
-            'Set batch_size and the counts of the sampler so that a step has as many images as before, or '
-            'add --allow-new-batch to continue with other steps.'
+            f'{_advise(runner.train_loop.dataloader, state["images"])}, or add --allow-new-batch to continue '
+            'with other steps.'
         )
 
     def _restore_gradients(self, runner: Runner, gradients: list[dict[str, Tensor]]) -> None:
@@ -192,6 +204,35 @@ class ExactResumeHook(Hook):
         for name, parameter in unwrap_model(runner.model).named_parameters():
             if name in mine:
                 parameter.grad = mine[name].to(parameter)
+
+
+def _check_version(runner: Runner, state: dict[str, Any]) -> None:
+    if state.get('format', 0) > FORMAT:
+        raise ValueError(
+            f'the checkpoint {runner._load_from or f"in {runner.work_dir}"} is from allspark_mmseg '
+            f'{state.get("version")}, whose checkpoints this version, {__version__}, cannot continue. Update '
+            'allspark_mmseg, or start from the weights with load_from instead of --resume.'
+        )
+
+
+def _check_same_iteration(runner: Runner) -> None:
+    iterations = all_gather_object(runner.iter)
+    if len(set(iterations)) > 1:
+        raise ValueError(
+            f'the processes have resumed at different iterations: {iterations}. Their file systems show '
+            'different checkpoints; name one with --resume FILE.'
+        )
+
+
+def _advise(loader: DataLoader, images: int) -> str:
+    """Return how to get a number of images per step."""
+    counts, batch_size = getattr(loader.sampler, 'counts', {}), loader.batch_size or 1
+    sizes = {'batch_size': batch_size} | {f'sampler.{name}': count for name, count in counts.items()}
+    total = batch_size * get_world_size()
+    if any(size * images % total for size in sizes.values()):
+        return 'Set batch_size and the counts of the sampler so that a step has as many images as before'
+    options = (f'train_dataloader.{name}={size * images // total}' for name, size in sizes.items())
+    return f'Add --cfg-options {" ".join(options)} to continue with the same steps'
 
 
 def _images_per_step(runner: Runner) -> int:
