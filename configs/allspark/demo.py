@@ -9,6 +9,7 @@ _base_ = [
 segmentor = _base_.model
 segmentor.data_preprocessor.size = _base_.crop_size
 segmentor.decode_head.num_classes = len(_base_.metainfo.classes)
+segmentor.decode_head.loss_decode = _base_.supervised_loss
 segmentor.decode_head = dict(
     type='allspark_mmseg.AllSparkHead',
     bottleneck=dict(in_channels=320, channels=64, crop_size=_base_.crop_size),

@@ -13,7 +13,9 @@ train_cfg = dict(max_iters=max_iters, val_interval=200)
 default_hooks = dict(checkpoint=dict(interval=200))
 custom_hooks = [dict(type='allspark_mmseg.ChannelsLastHook')]
 model = dict(
-    decode_head=dict(num_classes=len(_base_.metainfo.classes)),
+    decode_head=dict(
+        num_classes=len(_base_.metainfo.classes), loss_decode=dict(_base_.supervised_loss, _delete_=True)
+    ),
     data_preprocessor=dict(size=_base_.crop_size),
 )
 train_dataloader = dict(

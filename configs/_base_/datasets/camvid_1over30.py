@@ -1,6 +1,6 @@
 # CamVid at half its size, 240 x 180, for training on a CPU: every 30th of the sorted training names is labeled (13), the others are
 # not (354). The validation is at full size.
-_base_ = ['../color.py', '../small_loaders.py', '../tta.py']
+_base_ = ['../balanced_loss.py', '../color.py', '../small_loaders.py', '../tta.py']
 
 data_root = 'data/camvid'
 crop_size = (97, 97)
@@ -18,7 +18,8 @@ load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *g
 # LoadEmptyAnnotations marks the padding
 load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.LoadEmptyAnnotations'), *geometry]
 pack = dict(type='PackSegInputs')
-labeled_steps = [pack]  # after load_labeled, also in supervised training
+supervised_loss = _base_.balanced_loss
+labeled_steps = [*_base_.color, pack]  # after load_labeled, also in supervised training
 test_pipeline = [dict(type='LoadImageFromFile'), half, dict(type='LoadAnnotations'), pack]
 tta_pipeline = [
     dict(type='LoadImageFromFile'),

@@ -17,6 +17,7 @@ load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *g
 # LoadEmptyAnnotations marks the padding
 load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.LoadEmptyAnnotations'), *geometry]
 pack = dict(type='PackSegInputs')
+supervised_loss = dict(type='CrossEntropyLoss', avg_non_ignore=True)  # the digits are equally frequent
 labeled_steps = [*_base_.color, pack]  # after load_labeled, also in supervised training
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), pack]
 tta_pipeline = [

@@ -1,6 +1,6 @@
 # Magnetic tiles (Huang et al., The Visual Computer 2018), 6 classes, 103 to 620 pixels wide: 36 training images are labeled, the
 # other 634 are not. The masks have one class number per pixel.
-_base_ = ['../color.py', '../small_loaders.py', '../tta.py']
+_base_ = ['../balanced_loss.py', '../color.py', '../small_loaders.py', '../tta.py']
 
 data_root = 'data/magnetic_tile'
 crop_size = (129, 129)
@@ -15,7 +15,8 @@ load_labeled = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), *g
 # LoadEmptyAnnotations marks the padding
 load_unlabeled = [dict(type='LoadImageFromFile'), dict(type='allspark_mmseg.LoadEmptyAnnotations'), *geometry]
 pack = dict(type='PackSegInputs')
-labeled_steps = [pack]  # after load_labeled, also in supervised training
+supervised_loss = _base_.balanced_loss
+labeled_steps = [*_base_.color, pack]  # after load_labeled, also in supervised training
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), pack]
 tta_pipeline = [
     dict(type='LoadImageFromFile'),
