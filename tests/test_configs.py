@@ -222,7 +222,7 @@ def test_schedule_lasts_as_long_as_training(run):
     assert run.cfg.log_processor.by_epoch == epochs
     checkpoint = run.cfg.default_hooks.checkpoint
     assert checkpoint.get('by_epoch', True) == epochs
-    assert checkpoint.backend_args == dict(backend='allspark_mmseg.atomic')
+    assert checkpoint.type == 'allspark_mmseg.SafeCheckpointHook'
     # save_best looks for the checkpoint of the iteration that was validated
     assert loop.val_interval % checkpoint.interval == 0
 

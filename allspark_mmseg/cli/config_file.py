@@ -86,8 +86,9 @@ def require_keys(cfg: Config, path: str) -> None:
 
 
 def _suggest(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=1)
-    return f' Did you mean {close[0]}?' if close else ''
+    by_lower_case = {other.lower(): other for other in names}
+    close = difflib.get_close_matches(name.lower(), by_lower_case, n=1)
+    return f' Did you mean {by_lower_case[close[0]]}?' if close else ''
 
 
 def _in_one_line(error: Exception) -> str:

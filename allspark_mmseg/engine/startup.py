@@ -51,7 +51,7 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
             'or tools/dist_test.sh (--launcher pytorch) instead.'
         )
     # the runner does not request CUDA if the process group exists
-    torch.distributed.init_process_group('gloo', **_timeout(cfg))
+    torch.distributed.init_process_group('gloo', timeout=_timeout(cfg))
     wrapper = cfg.get('model_wrapper_cfg') or dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
@@ -64,9 +64,9 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
         print_log(message, 'current')
 
 
-def _timeout(cfg: Config) -> dict[str, timedelta]:
+def _timeout(cfg: Config) -> timedelta | None:
     seconds = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
-    return {} if seconds is None else {'timeout': timedelta(seconds=seconds)}
+    return None if seconds is None else timedelta(seconds=seconds)
 
 
 def _replace_sync_bn(node: object) -> int:

@@ -18,14 +18,7 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # the atomic backend shows a file only when it is complete, so an interrupted write loses nothing
-    checkpoint=dict(
-        type='allspark_mmseg.SafeCheckpointHook',
-        interval=1,
-        max_keep_ckpts=2,
-        save_best='mIoU',
-        backend_args=dict(backend='allspark_mmseg.atomic'),
-    ),
+    checkpoint=dict(type='allspark_mmseg.SafeCheckpointHook', interval=1, max_keep_ckpts=2, save_best='mIoU'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
     startup_check=dict(type='allspark_mmseg.StartupCheckHook'),

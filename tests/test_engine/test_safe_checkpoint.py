@@ -43,9 +43,8 @@ def run(with_validation, runner_of):
     def train(*hooks: Hook, fails: str = '', **settings):
         config = with_validation
         config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=4, val_interval=1)
-        config.default_hooks.checkpoint.update(
-            type='allspark_mmseg.SafeCheckpointHook', by_epoch=False, interval=1, **settings
-        )
+        checkpoint = dict(type='allspark_mmseg.SafeCheckpointHook', by_epoch=False, interval=1)
+        config.default_hooks.checkpoint = dict(checkpoint, **settings)
         runner = runner_of(config)
         for hook in hooks:
             runner.register_hook(hook)

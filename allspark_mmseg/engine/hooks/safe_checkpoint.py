@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 
 from ...registry import HOOKS
 from ...utils import join_first, unwrap_model
+from ..checkpoint import ATOMIC_BACKEND
 
 # what CheckpointHook knows about the files that it has written
 _OWN = ('last_ckpt', 'keep_ckpt_ids', 'best_ckpt_path', 'best_ckpt_path_dict')
@@ -25,8 +26,10 @@ class NonFiniteWeightsError(RuntimeError):
 class SafeCheckpointHook(CheckpointHook):
     """MMEngine's ``CheckpointHook``, for full disks and for weights that are not finite.
 
-    It has the same arguments, and differs in three points:
+    It has the same arguments, and differs in four points:
 
+    * Files are complete or absent under their name: the default of ``backend_args`` is
+      :class:`AtomicLocalBackend`.
     * If a checkpoint cannot be written, the log says why, and the training continues. The next attempt is at
       the next regular time. If the last attempt of the run fails, the run ends with an error.
     * A checkpoint with weights that are NaN or infinite is not written.
@@ -34,8 +37,10 @@ class SafeCheckpointHook(CheckpointHook):
       removes them before.
     """
 
+    file_backend: Any
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **{'backend_args': dict(backend=ATOMIC_BACKEND), **kwargs})
         self.outdated: list[str] = []  # to be removed when the new file is complete
         self.failure = ''  # of the last attempt
 
