@@ -1,5 +1,6 @@
 # make demo   train a supervised model and AllSpark on generated data, compare them, write a contact sheet
 # make test   run lint and all tests
+# make test-cuda   run the tests and the benchmark of a GPU; see CONTRIBUTING.md
 # make docs   build the documentation in work_dirs/site
 # Each command creates .venv if it does not exist. PYTHON is the Python interpreter for .venv.
 PYTHON ?= python3
@@ -17,10 +18,14 @@ UNIT := env OMP_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist worksteal te
 # two tests at a time: while one starts its processes, the other computes
 LAUNCHERS := python -m pytest -n 2 --dist loadgroup tests/test_launchers.py tests/test_reliability.py tests/test_faults.py
 
-.PHONY: help setup demo test lint unit launchers format docs test-openmmlab clean
+# the device of test-cuda; DEVICE=cpu is a rehearsal with tiny sizes
+DEVICE ?= cuda
+RESULTS ?= work_dirs/benchmark_$(DEVICE).json
+
+.PHONY: help setup demo test lint unit launchers test-cuda format docs test-openmmlab clean
 
 help:
-	@sed -n '1,4s/^# //p' Makefile
+	@sed -n '1,5s/^# //p' Makefile
 
 setup: $(VENV)/.done
 
@@ -47,6 +52,14 @@ unit: setup
 
 launchers: setup
 	PATH="$(BIN):$$PATH" $(LAUNCHERS)
+
+# With the packages of .venv if it exists, otherwise with those of the first python3 on the PATH: the PyTorch of
+# `make setup` can have no CUDA. Repeat the target after an interruption: the benchmark goes on.
+test-cuda:
+	PATH="$(BIN):$$PATH" python3 -m pytest -m cuda --device $(DEVICE) \
+		tests/test_cuda tests/test_launchers.py tests/test_benchmarks/test_suite.py
+	PATH="$(BIN):$$PATH" python3 -m benchmarks all --device $(DEVICE) $(if $(filter cpu,$(DEVICE)),--tiny) \
+		--json $(RESULTS)
 
 format: setup
 	$(BIN)/ruff check --fix .

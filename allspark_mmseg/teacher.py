@@ -8,7 +8,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseAveragedModel
 from torch import Tensor, nn
 
-from .utils import require
+from .utils import HostValue, require
 
 POLICIES = ('average', 'copy', 'leave')
 
@@ -69,6 +69,7 @@ class Teacher(BaseAveragedModel):
         self.momentum = momentum
         self.warm_up = warm_up
         self.policies = policies
+        self._steps_on_host = HostValue()
         self.eval()
 
     def train(self, mode: bool = True) -> 'Teacher':
@@ -92,7 +93,8 @@ class Teacher(BaseAveragedModel):
         Args:
             model (nn.Module): The student.
         """
-        momentum = max(self.momentum, 1 / (int(self.steps) + 1)) if self.warm_up else self.momentum
+        steps = int(self._steps_on_host.read(self.steps))
+        momentum = max(self.momentum, 1 / (steps + 1)) if self.warm_up else self.momentum
         averages: list[Tensor] = list(self.module.parameters())
         values: list[Tensor] = list(model.parameters())
         for (name, average), value in zip(self.module.named_buffers(), model.buffers(), strict=True):
@@ -103,4 +105,4 @@ class Teacher(BaseAveragedModel):
             elif policy != 'leave':
                 average.copy_(value)
         torch._foreach_lerp_(averages, values, momentum)
-        self.steps += 1
+        self._steps_on_host.write(self.steps, steps + 1)

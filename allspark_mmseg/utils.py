@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import cast
 
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from torch import nn
+from torch import Tensor, nn
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:
@@ -54,3 +54,25 @@ def require(owner: str, name: str, value: object, valid: bool, expected: str) ->
     """
     if not valid:
         raise ValueError(f'{owner}: {name} is {value!r}, expected {expected}.')
+
+
+class HostValue:
+    """The value of a scalar buffer on the host.
+
+    Reading a tensor waits for the device. Here, this happens only after something else has changed the
+    buffer, for example a checkpoint. The version counter of the tensor tells.
+    """
+
+    def __init__(self) -> None:
+        self._known: tuple[Tensor, int, bool | int | float] | None = None
+
+    def read(self, buffer: Tensor) -> bool | int | float:
+        """Return the value of a scalar buffer of any dtype."""
+        if self._known is None or self._known[0] is not buffer or self._known[1] != buffer._version:
+            self._known = (buffer, buffer._version, buffer.item())
+        return self._known[2]
+
+    def write(self, buffer: Tensor, value: bool | int | float) -> None:
+        """Fill a scalar buffer with a value."""
+        buffer.fill_(value)
+        self._known = (buffer, buffer._version, value)

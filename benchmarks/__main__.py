@@ -5,6 +5,7 @@
     python -m benchmarks step --preset voc --amp       # a training step
     python -m benchmarks data --images data/VOC2012/JPEGImages      # the training pipelines, on one core
     python -m benchmarks inference                     # the cost of the bottleneck in prediction
+    python -m benchmarks all --device cuda --json FILE # everything on one device, in a few minutes
 
 The straightforward implementations are benchmarks/plain_*.py. ``inference`` compares with the same network
 without the bottleneck.
@@ -16,6 +17,7 @@ from itertools import islice
 import torch
 from mmengine.registry import init_default_scope
 
+from . import suite
 from .commands import COMMANDS
 from .measure import measure, peak_of_this_process
 from .options import parse_args
@@ -29,6 +31,8 @@ def main(arguments: list[str] | None = None) -> None:
         arguments (list[str], optional): The command line; by default that of the process.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ['all']:
+        sys.exit(suite.main(arguments[1:]))
     options = parse_args(arguments, COMMANDS)
     init_default_scope('mmseg')
     if options.threads:

@@ -1,6 +1,8 @@
 """Networks and precision that several commands share."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from mmengine.config import Config
@@ -52,3 +54,17 @@ def sizes(options: argparse.Namespace) -> str:
     """Format preset and sizes for the name of a case."""
     labeled, unlabeled = options.images
     return f'{options.preset} (K={options.classes}, {labeled}+{unlabeled} x {options.crop}^2)'
+
+
+@contextmanager
+def tensor_float_32(allowed: bool) -> Iterator[None]:
+    """Allow or forbid TensorFloat-32 in matrix products and convolutions."""
+    parts = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [part.allow_tf32 for part in parts]
+    for part in parts:
+        part.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        for part, value in zip(parts, before, strict=True):
+            part.allow_tf32 = value

@@ -85,6 +85,7 @@ def make_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='python -m benchmarks',
         description='Compare time and peak memory with a straightforward implementation.',
+        epilog='python -m benchmarks all --help: everything on one device, in a few minutes.',
     )
     subparsers = parser.add_subparsers(dest='command', required=True)
     for name, command in commands.items():

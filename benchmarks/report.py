@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import subprocess
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,10 +32,22 @@ def machine(device: str) -> dict[str, object]:
         'threads': torch.get_num_threads(),
         'load': round(os.getloadavg()[0], 2),
         'gpu': torch.cuda.get_device_name() if device == 'cuda' else None,
+        'driver': _driver() if device == 'cuda' else None,
+        'cuda': torch.version.cuda if device == 'cuda' else None,
         'python': platform.python_version(),
         'torch': torch.__version__,
         **{name: number for stack in installed_stack().values() for name, number in stack.items()},
     }
+
+
+def _driver() -> str | None:
+    """Return the version of NVIDIA's driver, if nvidia-smi tells it."""
+    command = ['nvidia-smi', '--query-gpu=driver_version', '--format=csv,noheader']
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.split('\n')[0].strip() or None
 
 
 def table(results: list[Result]) -> str:

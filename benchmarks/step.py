@@ -55,7 +55,7 @@ def training_step(
         weak=torch.randn(unlabeled, 3, crop, crop, device=device),
     )
     masks = torch.randint(options.classes, (labeled, 1, crop, crop), device=device)
-    samples = dict(labeled=[SegDataSample(gt_sem_seg=PixelData(data=mask)) for mask in masks])
+    samples = dict(labeled=samples_of(masks))
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
 
     def run() -> None:
@@ -66,6 +66,11 @@ def training_step(
         optimizer.step()
 
     return run
+
+
+def samples_of(masks: torch.Tensor) -> list[SegDataSample]:
+    """Make the samples of masks (N, 1, H, W) int64."""
+    return [SegDataSample(gt_sem_seg=PixelData(data=mask)) for mask in masks]
 
 
 def build_model(options: argparse.Namespace, *, plain: bool, checkpointing: bool) -> AllSpark:
@@ -80,5 +85,5 @@ def build_model(options: argparse.Namespace, *, plain: bool, checkpointing: bool
         )
         model.decode_head.bottleneck.load_state_dict(ours.state_dict())
     model.to(options.device).train()
-    model.memory_ready.fill_(True)
+    model.reads_memory = True
     return model

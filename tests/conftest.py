@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import os
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -12,6 +13,13 @@ from .helpers.golden import load_vectors
 
 # the networks of the tests are tiny: a second thread costs more time than it saves
 torch.set_num_threads(1)
+
+
+def pytest_addoption(parser):
+    """The device of the tests with the marker ``cuda``; see CONTRIBUTING.md."""
+    device = os.environ.get('ALLSPARK_DEVICE', 'cpu')
+    parser.addoption('--device', choices=['cpu', 'cuda'], default=device, help='default: %(default)s')
+    parser.addoption('--tiny', action='store_true', help='without networks of published size, as on a CPU')
 
 
 @pytest.fixture(autouse=True, scope='session')

@@ -1,4 +1,7 @@
-"""The real tools as a user starts them: subprocesses, two of them over gloo, on a few tiny images."""
+"""The real tools as a user starts them: subprocesses, two of them over gloo, on a few tiny images.
+
+The tests with the marker ``cuda`` also run on a GPU, over NCCL.
+"""
 
 import json
 import os
@@ -20,6 +23,9 @@ from .helpers.project import EPOCHS, METHOD_CONFIG, METHODS, write_project
 
 # these tests share one training, so one worker of pytest-xdist runs them
 ONE_TRAINING = pytest.mark.xdist_group('one_training')
+# over gloo, or over NCCL with one or two GPUs
+PROCESSES = 1 if torch.cuda.device_count() == 1 else 2
+STEPS = 4 // PROCESSES  # per epoch: 9 unlabeled images, 2 a batch on each process
 STOCK = Path(mmseg.__file__).parent / '.mim' / 'tools'
 
 
@@ -60,38 +66,42 @@ def iterations(output: str) -> list[tuple[int, int]]:
 
 @pytest.fixture(scope='module')
 def trained(project) -> str:
-    """Two processes over gloo train two epochs."""
-    return call(ROOT / 'tools/dist_train.sh', project / 'config.py', 2, '--work-dir', project / 'work')
+    """All processes train two epochs."""
+    return call(
+        ROOT / 'tools/dist_train.sh', project / 'config.py', PROCESSES, '--work-dir', project / 'work'
+    )
 
 
 @ONE_TRAINING
+@pytest.mark.cuda
 def test_distributed_training_shows_itself(project, trained):
-    # 9 unlabeled images, 2 a batch on each of 2 processes: two iterations an epoch
-    assert iterations(trained) == [(1, 1), (1, 2), (2, 1), (2, 2)]
-    assert 'SyncBN becomes BN' in trained
+    assert iterations(trained) == [(epoch, i + 1) for epoch in (1, 2) for i in range(STEPS)]
+    assert ('SyncBN becomes BN' in trained) == (not torch.cuda.is_available())
     assert 'eta:' in trained and 'unsup.loss_ce' in trained and 'sup.decode.loss_ce' in trained
     assert re.search(r'pseudo\.share: sky [\d.]+%, road [\d.]+%, car', trained)
     assert re.search(r'memory\.filled: sky [\d.]+%', trained)
-    assert 'The semantic memory is read from iteration 2 on' in trained
+    assert f'The semantic memory is read from iteration {STEPS} on' in trained
     assert len(miou(trained)) >= EPOCHS
     assert list(project.glob('work/*/vis_data/events.out.tfevents*'))
     assert list(project.glob('work/*/vis_data/vis_image/pseudo_label_*.png'))
 
 
 @ONE_TRAINING
+@pytest.mark.cuda
 def test_resume_goes_on_where_it_stopped(project, trained):
     output = call(
-        ROOT / 'tools/dist_train.sh', project / 'config.py', 2, '--work-dir', project / 'work',
+        ROOT / 'tools/dist_train.sh', project / 'config.py', PROCESSES, '--work-dir', project / 'work',
         '--resume', '--cfg-options', f'train_cfg.max_epochs={EPOCHS + 1}',
     )  # fmt: skip
-    assert f'resumed epoch: {EPOCHS}, iter: 4' in output
-    assert iterations(output) == [(3, 1), (3, 2)]
+    assert f'resumed epoch: {EPOCHS}, iter: {EPOCHS * STEPS}' in output
+    assert iterations(output) == [(3, i + 1) for i in range(STEPS)]
     # what an older run left is a checkpoint of its own, complete and readable without executing it
     state = load_checkpoint_file(str(project / 'work' / 'epoch_3.pth'))['state_dict']
     assert state['memory_ready'] and state['student.decode_head.bottleneck.memory.written'].sum() > 0
 
 
 @ONE_TRAINING
+@pytest.mark.cuda
 def test_evaluation_is_the_same_in_one_process_and_in_two(project, trained):
     checkpoint = project / 'work' / 'epoch_2.pth'
     one = call(
@@ -99,7 +109,12 @@ def test_evaluation_is_the_same_in_one_process_and_in_two(project, trained):
         '--show-dir', project / 'shown',
     )  # fmt: skip
     two = call(
-        ROOT / 'tools/dist_test.sh', project / 'config.py', checkpoint, 2, '--work-dir', project / 'test2'
+        ROOT / 'tools/dist_test.sh',
+        project / 'config.py',
+        checkpoint,
+        PROCESSES,
+        '--work-dir',
+        project / 'test2',
     )
     assert miou(one)[-1] == miou(two)[-1] == miou(trained)[-1]
     assert len(list((project / 'shown').rglob('*.png'))) == 3

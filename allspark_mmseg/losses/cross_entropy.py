@@ -69,6 +69,7 @@ class CrossEntropyLoss(PlainCrossEntropyLoss):
             name, plain = type(self).__name__, not (self.use_sigmoid or self.use_mask)
             require(name, 'class_weight', class_weight, plain, 'None with use_sigmoid or use_mask')
             require(name, 'avg_non_ignore', avg_non_ignore, avg_non_ignore, 'True with class_weight')
+        self._weights: tuple[Any, Tensor] | None = None  # class_weight, and the same as a tensor
 
     def forward(
         self,
@@ -106,7 +107,7 @@ class CrossEntropyLoss(PlainCrossEntropyLoss):
                 f"CrossEntropyLoss: class_weight is '{self.class_weight}', but no hook has computed the "
                 "weights. Add default_hooks=dict(class_weights=dict(type='allspark_mmseg.ClassWeightHook'))."
             )
-        weights = cls_score.new_tensor(self.class_weight)
+        weights = self._weights_like(cls_score)
         per_pixel = F.cross_entropy(cls_score, label, weights, ignore_index=ignore_index, reduction='none')
         per_pixel = per_pixel if weight is None else per_pixel * weight.float()
         reduction = reduction_override or self.reduction
@@ -120,6 +121,14 @@ class CrossEntropyLoss(PlainCrossEntropyLoss):
             # the smallest number avoids 0 / 0, and changes no other result
             return self.loss_weight * per_pixel.sum() / total.clamp(min=torch.finfo(total.dtype).tiny)
         return self.loss_weight * per_pixel.sum() / avg_factor
+
+    def _weights_like(self, scores: Tensor) -> Tensor:
+        """Return the class weights (K,) with the dtype and device of the scores."""
+        # copied once, because each copy to the device waits for it
+        known = self._weights
+        if known is None or known[0] is not self.class_weight or known[1].device != scores.device:
+            known = self._weights = (self.class_weight, scores.new_tensor(self.class_weight))
+        return known[1].to(scores.dtype)
 
 
 def balanced_weights(pixels: np.ndarray, around: np.ndarray, exponent: float = 1.0) -> list[float]:

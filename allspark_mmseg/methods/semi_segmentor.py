@@ -18,6 +18,7 @@ from ..teacher import Teacher
 from ..thresholds import ConfidenceThreshold
 from ..utils import require
 from .student import adopt_plain_state, check_decode_head, eval_mode, full_precision, multi_view_preprocessor
+from .supervised import auxiliary_losses, head_losses
 from .views import Samples, Views, select_views
 
 
@@ -204,10 +205,10 @@ class SemiSegmentor(BaseSegmentor):
         """
         student, count = self.student, len(data_samples)
         logits = full_precision(logits[:count])
-        losses = add_prefix(student.decode_head.loss_by_feat(logits, data_samples), 'decode')
+        losses = add_prefix(head_losses(student.decode_head, logits, data_samples), 'decode')
         if student.with_auxiliary_head:
             features = [feature[:count] for feature in features]
-            losses.update(student._auxiliary_head_forward_train(features, data_samples))
+            losses.update(auxiliary_losses(student, features, data_samples))
         return {f'sup.{name}': value * weight if 'loss' in name else value for name, value in losses.items()}
 
     def log_statistics(self, pseudo: PseudoLabel) -> dict[str, Tensor]:

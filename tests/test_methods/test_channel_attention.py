@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allspark_mmseg.methods.allspark import blocked_attention as blocked
-from allspark_mmseg.methods.allspark.blocked_attention import BlockedAttention
+from allspark_mmseg.methods.allspark import attention_blocks
+from allspark_mmseg.methods.allspark.attention_blocks import Blocks, Dropout
+from allspark_mmseg.methods.allspark.blocked_attention import attend, attend_backward, blocked_attention
 from allspark_mmseg.methods.allspark.channel_attention import ChannelCrossAttention, channel_attention
 from allspark_mmseg.methods.allspark.fast_attention import fast_channel_attention, softmax_attention
 from allspark_mmseg.methods.allspark.score_moments import score_scale
@@ -18,8 +19,19 @@ from ..helpers.golden import assert_close_to_largest
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch):
     """Several blocks each way, the last ones incomplete."""
-    monkeypatch.setattr(blocked, '_BLOCK_BYTES', 80)
+    monkeypatch.setattr(attention_blocks, '_CPU_BLOCK_BYTES', 80)
+    monkeypatch.setattr(attention_blocks, '_ACCELERATOR_BLOCK_BYTES', 80)
     monkeypatch.setattr('allspark_mmseg.methods.allspark.score_moments._CHUNK', 2)
+
+
+@pytest.fixture(params=['cpu', 'accelerator', 'accelerator with several groups in a block'])
+def kind(request, monkeypatch):
+    """The branches for a CPU, and those for other devices."""
+    if request.param != 'cpu':
+        monkeypatch.setattr(attention_blocks, 'is_on_cpu', lambda tensor: False)
+    if 'several' in request.param:
+        monkeypatch.setattr(attention_blocks, '_ACCELERATOR_BLOCK_BYTES', 2**10)
+    return request.param
 
 
 def projected(source, weight):
@@ -58,12 +70,17 @@ def with_gradients(function, *inputs):
     st.booleans(),
     st.sampled_from([1e-2, 1.0, 30.0]),
     st.integers(0, 2**31),
+    st.sampled_from([None, 80, 2**10]),
 )  # fmt: skip
-def test_fast_attention_equals_the_plain_formula(shape, shared, size, seed):
+def test_fast_attention_equals_the_plain_formula(shape, shared, size, seed, accelerator):
     torch.manual_seed(seed)
     query, *others = inputs(*shape, shared=shared)
     given = [size * query, *others]
-    found = with_gradients(fast_channel_attention, *given)
+    with pytest.MonkeyPatch.context() as patch:
+        if accelerator is not None:
+            patch.setattr(attention_blocks, 'is_on_cpu', lambda tensor: False)
+            patch.setattr(attention_blocks, '_ACCELERATOR_BLOCK_BYTES', accelerator)
+        found = with_gradients(fast_channel_attention, *given)
     expected = with_gradients(plain, *(each.double() for each in given))
     # some maps are ill-conditioned: then the whole map in float32 is not better
     for actual, exact, whole in zip(found, expected, with_gradients(plain, *given), strict=True):
@@ -79,7 +96,7 @@ def test_the_result_without_gradient_is_the_same():
             assert_close_to_largest(fast_channel_attention(*given), expected, 1e-5)
 
 
-def test_scores_far_above_their_mean_do_not_overflow():
+def test_scores_far_above_their_mean_do_not_overflow(kind):
     """Two keys of 400 fit each query: e^200 and more above the mean, in the last block and in the first."""
     query, source, key_weight, value_weight = inputs(queries=9, groups=5)
     source[0, [0, -1]] *= 200
@@ -117,7 +134,7 @@ def test_a_constant_map_gives_the_mean_of_the_values():
 
 
 def single_map(**sizes):
-    """A query, source and weights as ``BlockedAttention`` takes them."""
+    """A query, source and weights as ``blocked_attention`` takes them."""
     query, source, key_weight, value_weight = inputs(**sizes)
     return [query[0, 0], source[0], key_weight[0], value_weight[0]]
 
@@ -125,21 +142,20 @@ def single_map(**sizes):
 def dropout_mask(query, source, weight, probability, seed):
     """The weights that the next call would keep, scaled as dropout scales them."""
     torch.manual_seed(seed)
-    drop = blocked._Dropout(probability, int(torch.randint(2**62, ())))
+    drop = Dropout(probability, int(torch.randint(2**62, ())), query)
     kept = torch.empty(len(query), len(source), len(weight))
-    for number, group, rows in blocked._iterate_blocks(query, len(source), len(weight)):
-        part = torch.empty(rows.stop - rows.start, len(weight))
-        drop.draw(number, part)
-        kept[rows, group] = part
+    for block in Blocks(query, source, weight, weight, buffers=1):
+        part = kept[block.rows, block.groups]
+        part.copy_(drop.draw(block.number, torch.empty(part.shape).flatten(1)).view_as(part))
     return kept.flatten(1) * drop.scale
 
 
-def test_forward_and_backward_pass_use_the_same_dropout_mask():
+def test_forward_and_backward_pass_use_the_same_dropout_mask(kind):
     given = single_map(queries=9)
     kept = dropout_mask(*given[:3], 0.3, seed=5)
     assert kept.unique().tolist() == pytest.approx([0, 1 / 0.7], rel=1e-4)
     torch.manual_seed(5)
-    found = with_gradients(lambda *each: BlockedAttention.apply(*each, 0.3), *given)
+    found = with_gradients(lambda *each: blocked_attention(*each, 0.3), *given)
 
     def whole(query, source, key_weight, value_weight):
         key, value = (projected(source[None], weight[None])[0, 0] for weight in (key_weight, value_weight))
@@ -150,10 +166,10 @@ def test_forward_and_backward_pass_use_the_same_dropout_mask():
 
 
 @pytest.mark.parametrize('probability', [0.05, 0.1, 0.5, 0.9])
-def test_dropout_drops_with_its_probability(probability):
+def test_dropout_drops_with_its_probability(kind, probability):
     draws = torch.ones(20, 200, 301)
     for number, out in enumerate(draws):
-        blocked._Dropout(probability, 7).draw(number, out)
+        Dropout(probability, 7, draws).draw(number, out)
     draws = draws == 0
     spread = (probability * (1 - probability) / draws.numel()) ** 0.5
     assert draws.float().mean().item() == pytest.approx(probability, abs=5 * spread)
@@ -162,47 +178,76 @@ def test_dropout_drops_with_its_probability(probability):
         assert (one & other).float().mean().item() == pytest.approx(probability**2, abs=10 * spread)
 
 
-def test_dropout_follows_the_seed_and_changes_from_step_to_step():
+def test_dropout_follows_the_seed_and_changes_from_step_to_step(kind):
     given = single_map()
     outs = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        outs.append([BlockedAttention.apply(*given, 0.5) for _ in range(2)])
+        outs.append([blocked_attention(*given, 0.5) for _ in range(2)])
     assert torch.equal(outs[0][0], outs[1][0]) and torch.equal(outs[0][1], outs[1][1])
     assert not torch.equal(outs[0][0], outs[0][1])
     assert not torch.equal(outs[0][0], outs[2][0])
 
 
-def test_dropout_has_the_mean_and_variance_of_pytorch():
+def test_dropout_has_the_mean_and_variance_of_pytorch(kind, draws=1000):
     given = single_map(queries=3, groups=8, keys=5, positions=4)
     query, source, *weights = given
     key, value = (projected(source[None], weight[None])[0, 0] for weight in weights)
     weights = (query @ key.T).softmax(-1)
-    ours = torch.stack([BlockedAttention.apply(*given, 0.1) for _ in range(3000)])
-    theirs = torch.stack([F.dropout(weights, 0.1) @ value for _ in range(3000)])
-    error = theirs.std(0) / 3000**0.5
+    ours = torch.stack([blocked_attention(*given, 0.1) for _ in range(draws)])
+    theirs = torch.stack([F.dropout(weights, 0.1) @ value for _ in range(draws)])
+    error = theirs.std(0) / draws**0.5
     assert ((ours.mean(0) - weights @ value).abs() < 5 * error).all()
     torch.testing.assert_close(ours.std(0), theirs.std(0), rtol=0.15, atol=0)
 
 
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('dropout', [0.0, 0.1])
-def test_mixed_precision_keeps_its_statistics_in_float32(monkeypatch, dropout):
-    monkeypatch.undo()  # one block in either precision, so that both drop the same weights
+def test_mixed_precision_keeps_its_statistics_in_float32(monkeypatch, kind, dropout, dtype):
+    # one block in either precision, so that both drop the same weights
+    for name in ('_CPU_BLOCK_BYTES', '_ACCELERATOR_BLOCK_BYTES'):
+        monkeypatch.setattr(attention_blocks, name, 2**20)
     torch.manual_seed(0)
     attention = ChannelCrossAttention(6, 2, dropout=dropout).train()
     tokens, source = torch.randn(2, 9, 6), torch.randn(2, 6, 9)
     torch.manual_seed(1)
     exact = attention(tokens, source)
     torch.manual_seed(1)
-    with torch.autocast('cpu', torch.bfloat16):
+    with torch.autocast('cpu', dtype):
         found = attention(tokens, source)
-    assert found.dtype == torch.bfloat16
+    assert found.dtype == dtype
     found.float().sum().backward()
     assert all(torch.isfinite(p.grad).all() and p.grad.dtype == torch.float32 for p in attention.parameters())
     assert_close_to_largest(found.float(), exact, 0.05)
     query, source, key_weight, _ = inputs()
-    with torch.autocast('cpu', torch.bfloat16):
-        assert score_scale(query.bfloat16(), source, key_weight).dtype == torch.float32
+    with torch.autocast('cpu', dtype):
+        assert score_scale(query.to(dtype), source, key_weight).dtype == torch.float32
+
+
+def test_float16_survives_scores_far_above_their_mean(monkeypatch):
+    """On an accelerator. The weights of a row are at most 1, and the gradients keep their size."""
+    monkeypatch.setattr(attention_blocks, 'is_on_cpu', lambda tensor: False)
+    given = single_map(queries=9, groups=40, keys=50)
+    given[0][0] *= 30
+    exact = with_gradients(blocked_attention, *given)
+    found = with_gradients(blocked_attention, *(each.half() for each in given))
+    for actual, expected in zip(found, exact, strict=True):
+        assert_close_to_largest(actual.float(), expected, 0.03)
+
+
+def test_the_operator_compiles_without_a_break():
+    """With the shapes, the gradients and the registrations that PyTorch expects of an operator."""
+    given = [each.requires_grad_() for each in single_map()]
+    torch.library.opcheck(
+        torch.ops.allspark_mmseg.blocked_attention.default, (*given, 0.3, torch.tensor(5)),
+        test_utils=('test_schema', 'test_autograd_registration', 'test_faketensor'),
+    )  # fmt: skip
+    compiled = torch.compile(blocked_attention, backend='aot_eager', fullgraph=True)
+    torch.manual_seed(3)
+    expected = with_gradients(blocked_attention, *given)
+    torch.manual_seed(3)
+    for actual, of_eager in zip(with_gradients(compiled, *given), expected, strict=True):
+        torch.testing.assert_close(actual, of_eager)
 
 
 @pytest.mark.parametrize('dropout', [-0.1, 1.0])
@@ -211,23 +256,33 @@ def test_dropout_must_be_a_probability_below_one(dropout):
         ChannelCrossAttention(4, 2, dropout=dropout)
 
 
-def test_neither_the_map_nor_the_keys_are_materialized(monkeypatch):
-    """The largest tensor of a training step is the source, or a block."""
-    monkeypatch.undo()
+OPERATORS = {
+    'allspark_mmseg.blocked_attention.default': attend,
+    'allspark_mmseg.blocked_attention_backward.default': attend_backward,
+}
+
+
+def test_neither_the_map_nor_the_keys_are_materialized(monkeypatch, kind):
+    """The largest tensor of a training step is the source, or the buffers of blocks."""
     largest = 0
 
     class LargestTensor(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             nonlocal largest
+            inside = OPERATORS.get(str(function))
+            if inside:
+                with self:
+                    return inside(*args)
             result = function(*args, **(kwargs or {}))
             if isinstance(result, torch.Tensor):
                 largest = max(largest, result.untyped_storage().nbytes() // result.element_size())
             return result
 
-    monkeypatch.setattr(blocked, '_BLOCK_BYTES', 2**16)
+    monkeypatch.setattr('allspark_mmseg.methods.allspark.score_moments._CHUNK', 8)
+    for name in ('_CPU_BLOCK_BYTES', '_ACCELERATOR_BLOCK_BYTES'):
+        monkeypatch.setattr(attention_blocks, name, 2**16)
     given = [each.requires_grad_() for each in inputs(2, 1, 500, 60, 128, 32, 16)]
     with LargestTensor():
         fast_channel_attention(*given, dropout=0.1).sum().backward()
-    assert (
-        largest <= max(3 * blocked._BLOCK_BYTES // 4, given[1].numel()) < 60 * 128 * 16 < 1000 * 60 * 128 / 20
-    )
+    assert largest >= 3 * 2**16 // 4 - 3 * 128, 'the blocks were not seen'
+    assert largest <= max(3 * 2**16 // 4, given[1].numel()) < 60 * 128 * 16 < 1000 * 60 * 128 / 20

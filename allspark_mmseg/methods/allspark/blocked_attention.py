@@ -1,198 +1,200 @@
-"""Channel attention for training on a CPU. It computes the score map and the keys block by block.
+"""Channel attention for training. It computes the score map, the keys and the values block by block.
 
-PyTorch's fused kernel does not build the score map either. With dropout on a CPU, however, it builds the
-whole map, and its backward pass uses one thread per head.
+PyTorch's fused kernels do not build the score map either. But they are made for vectors of up to 256 values,
+while a channel has one value per position (289 for a crop of 513 pixels). On a CPU with dropout, the fused
+kernel builds the map after all. Here, the work is in matrix products, so it runs well on every device.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-_BLOCK_BYTES = 2**21  # size of the scores of a block; fits into the caches of two cores
-_RESCALE_THRESHOLD = 40.0  # e^40 is far from overflow; a score above it changes the row's shift
-_DROPOUT_LEVELS = 2**16  # the dropout probability is rounded to a multiple of 1 / 65536
+from .attention_blocks import Blocks, Dropout
+from .attention_sums import Gradients, RunningSoftmax, add_product
 
-
-class _Dropout:
-    """The dropout mask of each block. The backward pass draws it again from the same seed.
-
-    Args:
-        probability (float): Dropout probability, in [0, 1).
-        seed (int): Seed of all blocks.
-    """
-
-    def __init__(self, probability: float, seed: int) -> None:
-        self.cut = round(probability * _DROPOUT_LEVELS)
-        self.scale = _DROPOUT_LEVELS / (_DROPOUT_LEVELS - self.cut)
-        self.seed = seed
-
-    def draw(self, block: int, out: Tensor) -> Tensor:
-        """Fill ``out`` (rows, O) with 1 for kept weights of a block and 0 for dropped ones; return it."""
-        # NumPy's generator, with four 16-bit numbers per draw, is several times faster than PyTorch's
-        words = np.random.SFC64((self.seed, block)).random_raw(-(-out.numel() // 4))
-        uniform = torch.from_numpy(words.view(np.int16))[: out.numel()].view(out.shape)
-        return out.copy_(uniform.ge_(self.cut - _DROPOUT_LEVELS // 2))
+_SCHEMA = '(Tensor query, Tensor source, Tensor key_weight, Tensor value_weight, float dropout, Tensor? seed)'
+_BACKWARD_SCHEMA = (
+    '(Tensor grad, Tensor query, Tensor source, Tensor key_weight, Tensor value_weight, Tensor out, '
+    'Tensor shift, Tensor total, float dropout, Tensor? seed, bool source_grad)'
+)
 
 
-class _Workspace:
-    """Buffers that all blocks reuse, because allocating them for each block takes longer than its arithmetic.
-
-    Args:
-        query (Tensor): (M, N).
-        keys (int): Keys O of a group.
-        masks (bool): Whether the blocks have dropout masks.
-    """
-
-    def __init__(self, query: Tensor, keys: int, masks: bool) -> None:
-        self.blocks = query.new_empty(3 if masks else 2, _block_rows(query, keys), keys)
-
-    def scores(self, rows: slice) -> Tensor:
-        """Memory (rows, O) for the scores of a block."""
-        return self.blocks[0, : rows.stop - rows.start]
-
-    def gradients(self, rows: slice) -> Tensor:
-        """Memory (rows, O) for the gradients of the scores of a block."""
-        return self.blocks[1, : rows.stop - rows.start]
-
-    def mask(self, rows: slice) -> Tensor:
-        """Memory (rows, O) for the dropout mask of a block."""
-        return self.blocks[2, : rows.stop - rows.start]
-
-
-def _block_rows(query: Tensor, keys: int) -> int:
-    """Return the number of queries in a block."""
-    return min(len(query), max(1, _BLOCK_BYTES // (keys * query.element_size())))
-
-
-def _iterate_blocks(query: Tensor, groups: int, keys: int) -> Iterator[tuple[int, int, slice]]:
-    """Yield (block, group of keys, slice of queries); the queries vary fastest."""
-    step = _block_rows(query, keys)
-    starts = range(0, len(query), step)
-    for block in range(groups * len(starts)):
-        group, index = divmod(block, len(starts))
-        yield block, group, slice(starts[index], min(starts[index] + step, len(query)))
-
-
-def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add ``left @ right`` to ``total``, with the sum in the precision of ``total``."""
-    if left.dtype == total.dtype:
-        total.addmm_(left, right)
-    else:
-        total += left @ right
-
-
-class BlockedAttention(torch.autograd.Function):
-    """Attention dropout(softmax(Q K^T)) V, with keys W_K R_s and values W_V R_s of groups s.
+def blocked_attention(
+    query: Tensor, source: Tensor, key_weight: Tensor, value_weight: Tensor, dropout: float = 0.0
+) -> Tensor:
+    """Compute dropout(softmax(Q K^T)) V, with keys W_K R_s and values W_V R_s of groups s.
 
     This is the online softmax (Milakov and Gimelshein, arXiv 1805.02867; Dao et al., arXiv 2205.14135). The
     forward pass stores the output, and the shift and the sum of each query. Both passes compute the keys and
-    values of a group, and the weights of a block, when they need them. The shift of a row is the mean of its
-    scores, which is known in advance. The shift grows only if a score is too large for ``exp``.
+    values of a group, and the weights of a block, when they need them.
+
+    On a CPU, the shift of a row is the mean of its scores, which is known in advance. It grows only if a
+    score is too large for ``exp``. On an accelerator, this decision would wait for the device, so the shift
+    of a row is its largest score so far.
+
+    Args:
+        query (Tensor): (M, N), already scaled. All products have its dtype.
+        source (Tensor): (S, D, N), the groups R_s.
+        key_weight (Tensor): (O, D), W_K.
+        value_weight (Tensor): (O, D), W_V.
+        dropout (float): Probability that a weight is dropped, in [0, 1). PyTorch's global generator of the
+            CPU gives the seed.
+
+    Returns:
+        Tensor: (M, N).
     """
+    seed = torch.randint(2**62, (), device='cpu') if dropout else None
+    out, _, _ = _attend(query, source, key_weight, value_weight, dropout, seed)
+    return out.to(query.dtype)
 
-    @staticmethod
-    def forward(
-        ctx: Any, query: Tensor, source: Tensor, key_weight: Tensor, value_weight: Tensor, probability: float
-    ) -> Tensor:
-        """Compute the attention.
 
-        Args:
-            ctx: Autograd context.
-            query (Tensor): (M, N) on the CPU, already scaled. All products have its dtype.
-            source (Tensor): (S, D, N), the groups R_s.
-            key_weight (Tensor): (O, D), W_K.
-            value_weight (Tensor): (O, D), W_V.
-            probability (float): Dropout probability of the weights, in [0, 1). PyTorch's global generator
-                gives the seed.
+def _make_dropout(probability: float, seed: Tensor | None, like: Tensor) -> Dropout | None:
+    # the seed is on the CPU, so its value is at hand
+    return None if seed is None else Dropout(probability, int(seed), like)
 
-        Returns:
-            Tensor: (M, N).
-        """
-        dropout = _Dropout(probability, int(torch.randint(2**62, ()))) if probability else None
-        query = query.contiguous()
-        with torch.autocast('cpu', enabled=False):
+
+def attend(
+    query: Tensor,
+    source: Tensor,
+    key_weight: Tensor,
+    value_weight: Tensor,
+    probability: float,
+    seed: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute ``blocked_attention`` without autograd.
+
+    Args:
+        query, source, key_weight, value_weight: As in ``blocked_attention``.
+        probability (float): Dropout probability, in [0, 1).
+        seed (Tensor, optional): Scalar int64 on the CPU; None for no dropout.
+
+    Returns:
+        tuple[Tensor, Tensor, Tensor]: The output (M, N), and what the backward pass needs of each row: the
+        shift and the sum, each (M, 1). All are float32.
+    """
+    dropout = _make_dropout(probability, seed, query)
+    with torch.autocast(query.device.type, enabled=False):
+        blocks = Blocks(query, source, key_weight, value_weight, buffers=2 if dropout else 1)
+        if blocks.on_cpu:
             key_mean = key_weight.float().mean(dim=0) @ source.float().mean(dim=0)
             shift = (query.float() @ key_mean)[:, None].to(query.dtype)
-            total = torch.zeros_like(shift, dtype=torch.float32)
-            weighted = torch.zeros_like(query, dtype=torch.float32)
-            to_key, to_value = key_weight.to(query.dtype), value_weight.to(query.dtype)
-            key, value = query.new_empty(2, len(to_key), query.shape[1])
-            space = _Workspace(query, len(to_key), masks=dropout is not None)
-            for block, group, rows in _iterate_blocks(query, len(source), len(to_key)):
-                if rows.start == 0:
-                    channels = source[group].to(query.dtype)
-                    torch.mm(to_key, channels, out=key)
-                    torch.mm(to_value, channels, out=value)
-                weights = torch.mm(query[rows], key.T, out=space.scores(rows)).sub_(shift[rows])
-                highest = weights.amax(dim=1, keepdim=True)
-                if highest.max() > _RESCALE_THRESHOLD:
-                    previous = shift[rows].to(torch.float32, copy=True)
-                    shift[rows] += highest.clamp_(min=0)
-                    rescale = (previous - shift[rows]).exp_()
-                    total[rows] *= rescale
-                    weighted[rows] *= rescale
-                    torch.mm(query[rows], key.T, out=weights).sub_(shift[rows])
-                total[rows] += weights.exp_().sum(dim=1, keepdim=True, dtype=torch.float32)
-                if dropout:
-                    weights.mul_(dropout.draw(block, space.mask(rows)))
-                _add_product(weighted[rows], weights, value)
-            out = weighted.div_(total)
+        else:
+            shift = torch.full((len(query), 1), -torch.inf, device=query.device)
+        state = RunningSoftmax(blocks.query, shift)
+        for block in blocks:
+            rows = block.rows
+            weights = state.weigh_on_cpu(blocks, block) if blocks.on_cpu else state.weigh(blocks, block)
+            state.total[rows] += weights.sum(dim=1, keepdim=True, dtype=torch.float32)
             if dropout:
-                out.mul_(dropout.scale)
-        ctx.save_for_backward(query, source, key_weight, value_weight, out, shift, total)
-        ctx.dropout = dropout
-        return out.to(query.dtype)
+                weights.mul_(dropout.draw(block.number, blocks.buffer(1, rows)))
+            add_product(state.weighted[rows], weights, blocks.value)
+        out = state.weighted.div_(state.total)
+        if dropout:
+            out.mul_(dropout.scale)
+        out, shift, total = out[:, : query.shape[1]].contiguous(), state.shift.float(), state.total
+        if not blocks.on_cpu:
+            # exp(scores - shift) / total is a product of two factors; float16 needs both of moderate size
+            total = total.sqrt_()
+            shift = shift + total.log()
+    return out, shift, total
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Compute the gradients of the query, the source and both weights.
 
-        Args:
-            ctx: Autograd context.
-            grad (Tensor): (M, N).
+def attend_backward(
+    grad: Tensor,
+    query: Tensor,
+    source: Tensor,
+    key_weight: Tensor,
+    value_weight: Tensor,
+    out: Tensor,
+    shift: Tensor,
+    total: Tensor,
+    probability: float,
+    seed: Tensor | None,
+    source_grad: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Compute the gradients of ``blocked_attention``.
 
-        Returns:
-            tuple: Gradients (M, N), (S, D, N) or None, (O, D), (O, D), and None.
-        """
-        query, source, key_weight, value_weight, out, shift, total = ctx.saved_tensors
-        dropout = ctx.dropout
-        grad_dot_out = (grad.float() * out).sum(dim=1, keepdim=True).div_(total).to(query.dtype)
-        grad = (grad.float() * ((dropout.scale if dropout else 1.0) / total)).to(query.dtype)
-        to_key, to_value = key_weight.to(query.dtype), value_weight.to(query.dtype)
-        grad_query = torch.zeros_like(query, dtype=torch.float32)
-        grad_weights = torch.zeros(2, *key_weight.shape)
-        grad_source = torch.zeros_like(source) if ctx.needs_input_grad[1] else None
-        grad_key, grad_value = torch.empty(2, len(to_key), query.shape[1])
-        key, value = query.new_empty(2, len(to_key), query.shape[1])
-        space = _Workspace(query, len(to_key), masks=dropout is not None)
-        for block, group, rows in _iterate_blocks(query, len(source), len(to_key)):
-            if rows.start == 0:
-                channels = source[group].to(query.dtype)
-                torch.mm(to_key, channels, out=key)
-                torch.mm(to_value, channels, out=value)
-                grad_key.zero_()
-                grad_value.zero_()
-            weights = torch.mm(query[rows], key.T, out=space.scores(rows)).sub_(shift[rows]).exp_()
-            grad_scores = torch.mm(grad[rows], value.T, out=space.gradients(rows))
+    Args:
+        grad (Tensor): (M, N) float32.
+        query, source, key_weight, value_weight: As in ``blocked_attention``.
+        out, shift, total: The results of ``attend``.
+        probability, seed: As in ``attend``.
+        source_grad (bool): Whether the source needs a gradient.
+
+    Returns:
+        tuple[Tensor, Tensor, Tensor, Tensor]: Gradients of query (M, N), of source (S, D, N) or an empty
+        tensor, and of both weights (O, D).
+    """
+    dropout, dtype = _make_dropout(probability, seed, query), query.dtype
+    with torch.autocast(query.device.type, enabled=False):
+        blocks = Blocks(query, source, key_weight, value_weight, buffers=3 if dropout else 2)
+        shift = shift.to(dtype) if blocks.on_cpu else shift
+        grad_dot_out = (grad * out).sum(dim=1, keepdim=True).div_(total).to(dtype)
+        grad = blocks.pad((grad * ((dropout.scale if dropout else 1.0) / total)).to(dtype))
+        grads = Gradients(blocks, source, source_grad)
+        for block in blocks:
+            rows = block.rows
+            if block.first:
+                grads.begin_groups()
+            weights = blocks.scores(rows).sub_(shift[rows]).exp_()
+            grad_scores = torch.mm(grad[rows], blocks.value.T, out=blocks.buffer(1, rows))
             kept = weights
             if dropout:
-                mask = dropout.draw(block, space.mask(rows))
+                mask = dropout.draw(block.number, blocks.buffer(2, rows))
                 grad_scores.mul_(mask)
                 kept = mask.mul_(weights)
-            _add_product(grad_value, kept.T, grad[rows])
+            add_product(grads.value, kept.T, grad[rows])
             grad_scores.sub_(grad_dot_out[rows]).mul_(weights)
-            _add_product(grad_query[rows], grad_scores, key)
-            _add_product(grad_key, grad_scores.T, query[rows])
-            if rows.stop == len(query):
-                for total_grad, part in zip(grad_weights, (grad_key, grad_value), strict=True):
-                    _add_product(total_grad, part.to(query.dtype), channels.T)
-                if grad_source is not None:
-                    grad_source[group] = to_key.T @ grad_key.to(query.dtype)
-                    grad_source[group] += to_value.T @ grad_value.to(query.dtype)
-        grad_key_weight, grad_value_weight = grad_weights.to(key_weight.dtype)
-        return grad_query.to(query.dtype), grad_source, grad_key_weight, grad_value_weight, None
+            add_product(grads.query[rows], grad_scores, blocks.key)
+            add_product(grads.key, grad_scores.T, blocks.query[rows])
+            if block.last:
+                grads.end_groups(block.groups)
+    grad_query = grads.query[:, : query.shape[1]].to(dtype).contiguous()
+    of_key, of_value = (total.to(key_weight.dtype) for total in grads.weights)
+    return grad_query, grads.source, of_key, of_value
+
+
+# operators, so that torch.compile neither enters the loops nor breaks the graph at them
+_attend = torch.library.custom_op(
+    'allspark_mmseg::blocked_attention',
+    attend,
+    mutates_args=(),
+    schema=f'{_SCHEMA} -> (Tensor, Tensor, Tensor)',
+)
+_attend_backward = torch.library.custom_op(
+    'allspark_mmseg::blocked_attention_backward',
+    attend_backward,
+    mutates_args=(),
+    schema=f'{_BACKWARD_SCHEMA} -> (Tensor, Tensor, Tensor, Tensor)',
+)
+
+
+@_attend.register_fake
+def _(query: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    column = query.new_empty((query.shape[0], 1), dtype=torch.float32)
+    return query.new_empty(query.shape, dtype=torch.float32), column, torch.empty_like(column)
+
+
+@_attend_backward.register_fake
+def _(
+    grad: Tensor, query: Tensor, source: Tensor, key_weight: Tensor, value_weight: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    grad_source = torch.empty_like(source) if rest[-1] else source.new_empty(0)
+    weights = (torch.empty_like(key_weight, memory_format=torch.contiguous_format) for _ in range(2))
+    return query.new_empty(query.shape), grad_source, *weights
+
+
+def _keep_for_backward(ctx: Any, inputs: tuple, output: tuple) -> None:
+    *tensors, ctx.dropout, seed = inputs
+    ctx.save_for_backward(*tensors, *output, seed)
+
+
+def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    *tensors, seed = ctx.saved_tensors
+    source_grad = ctx.needs_input_grad[1]
+    query, source, *weights = _attend_backward(grad, *tensors, ctx.dropout, seed, source_grad)
+    return query, source if source_grad else None, *weights, None, None
+
+
+_attend.register_autograd(_backward, setup_context=_keep_for_backward)

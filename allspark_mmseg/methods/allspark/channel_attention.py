@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...utils import require
+from .attention_blocks import is_on_cpu
 from .fast_attention import fast_channel_attention
 
 EPS = 1e-5  # epsilon of the instance normalization
@@ -79,7 +80,9 @@ class ChannelAttention(nn.Module):
             linear.weight.unflatten(0, (query.shape[1], -1)) for linear in (self.key, self.value)
         )
         dropout = self.dropout if self.training else 0.0
-        return fast_channel_attention(query, source, key_weight, value_weight, dropout, blocked=self.training)
+        # a graph is exported in eval mode on a CPU
+        blocked = self.training or not is_on_cpu(query)
+        return fast_channel_attention(query, source, key_weight, value_weight, dropout, blocked=blocked)
 
 
 class ChannelSelfAttention(ChannelAttention):

@@ -1,8 +1,8 @@
-"""Fast form of ``channel_attention`` that does not build the score map.
+"""Fast form of ``channel_attention`` that does not build large score maps.
 
 A constant shift of the scores does not change the softmax. So the instance normalization reduces to a scale
-of the queries. ``score_moments`` computes this scale without the scores. A fused attention kernel does the
-rest.
+of the queries. ``score_moments`` computes this scale without the scores. Attention without the normalization
+does the rest: block by block, or in one piece if the map is small.
 """
 
 import itertools
@@ -11,8 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .blocked_attention import BlockedAttention
+from .attention_blocks import is_on_cpu
+from .blocked_attention import blocked_attention
 from .score_moments import score_scale
+
+_SMALL_MAP = 2**24  # scores; on an accelerator, a smaller map is faster in one piece
 
 
 def fast_channel_attention(
@@ -35,8 +38,8 @@ def fast_channel_attention(
         key_weight (Tensor): (H, O, D) float.
         value_weight (Tensor): (H, O, D) float.
         dropout (float): Probability that an attention weight is dropped, in [0, 1).
-        blocked (bool): With gradients on a CPU, use ``BlockedAttention``. It saves memory in training. Its
-            control flow depends on the scores, so a graph that is exported must not contain it.
+        blocked (bool): Whether to process a large map block by block, see ``softmax_attention``. A graph that
+            is exported must not contain it.
 
     Returns:
         Tensor: (B, H, M, N).
@@ -56,6 +59,9 @@ def softmax_attention(
 ) -> Tensor:
     """Compute dropout(softmax(Q K^T)) V.
 
+    With ``blocked``, this is ``blocked_attention``: on a CPU for every map whose gradient is needed, on an
+    accelerator for every map that is not small. Otherwise, PyTorch's attention computes it.
+
     Args:
         query (Tensor): (B, H, M, N) float, already scaled.
         source, key_weight, value_weight, dropout, blocked: As in ``fast_channel_attention``.
@@ -67,16 +73,20 @@ def softmax_attention(
         joint = query.transpose(0, 1).flatten(1, 2)[None]
         attended = softmax_attention(joint, source, key_weight, value_weight, dropout, blocked=blocked)
         return attended[0].unflatten(1, (len(query), -1)).transpose(0, 1)
-    if blocked and query.device.type == 'cpu' and torch.is_grad_enabled():
+    if blocked and _prefers_blocks(query, source, key_weight):
         maps = [
-            BlockedAttention.apply(query[b, h], source[b], key_weight[h], value_weight[h], dropout)
+            blocked_attention(query[b, h], source[b], key_weight[h], value_weight[h], dropout)
             for b, h in itertools.product(*map(range, query.shape[:2]))
         ]
         return torch.stack(maps).unflatten(0, query.shape[:2])
     key, value = (
         (weight[None, :, None] @ source[:, None]).flatten(2, 3) for weight in (key_weight, value_weight)
     )
-    width = query.shape[-1]
-    if query.device.type == 'cuda' and width % 8:  # its kernels need multiples of 8; zeros add nothing
-        query, key, value = (F.pad(each, (0, -width % 8)) for each in (query, key, value))
-    return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=1.0)[..., :width]
+    return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=1.0)
+
+
+def _prefers_blocks(query: Tensor, source: Tensor, key_weight: Tensor) -> bool:
+    """Return whether blocks are better than the whole map; arguments as in ``fast_channel_attention``."""
+    if is_on_cpu(query):
+        return torch.is_grad_enabled()
+    return query.shape[:3].numel() * source.shape[1] * key_weight.shape[1] > _SMALL_MAP

@@ -59,8 +59,7 @@ class MemoryWarmUpHook(Hook):
             ready = runner.iter - getattr(runner.train_loop, 'start', 0) >= self.iters
         else:
             ready = runner.epoch >= self.epochs
-        memory_ready = model.get_buffer('memory_ready')
-        if ready != bool(memory_ready):
-            memory_ready.fill_(ready)
+        if ready != model.reads_memory:
+            model.reads_memory = ready
             if ready:
                 runner.logger.info(f'The semantic memory is read from iteration {runner.iter} on.')

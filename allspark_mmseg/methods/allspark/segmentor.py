@@ -9,7 +9,7 @@ from torch import Tensor
 from ...pseudo_label import PseudoLabel, pseudo_label_loss
 from ...registry import MODELS
 from ...thresholds import ConfidenceThreshold, build_threshold
-from ...utils import require
+from ...utils import HostValue, require
 from ..semi_segmentor import SemiSegmentor
 from ..student import eval_mode
 from ..views import Samples, Views
@@ -82,6 +82,7 @@ class AllSpark(SemiSegmentor):
         self.ignore_padding = ignore_padding
         self.pseudo_keys = pseudo_keys
         self.register_buffer('memory_ready', torch.zeros((), dtype=torch.bool))
+        self._ready_on_host = HostValue()
 
     @property
     def needed_views(self) -> tuple[str, ...]:
@@ -92,6 +93,15 @@ class AllSpark(SemiSegmentor):
     def memory(self) -> SemanticMemory:
         """The memory of the student's bottleneck."""
         return self.decode_head.bottleneck.memory
+
+    @property
+    def reads_memory(self) -> bool:
+        """Whether labeled images attend to the memory: the value of ``memory_ready``."""
+        return bool(self._ready_on_host.read(self.memory_ready))
+
+    @reads_memory.setter
+    def reads_memory(self, value: bool) -> None:
+        self._ready_on_host.write(self.memory_ready, value)
 
     def loss(self, inputs: Views, data_samples: Samples) -> dict[str, Tensor]:
         """Run one training step.
@@ -113,7 +123,7 @@ class AllSpark(SemiSegmentor):
         # the head writes the unlabeled channels to the memory; the labeled channels attend to it when ready
         features = self.extract_feat(torch.cat([labeled, unlabeled]))
         logits = self.decode_head.forward_semi(
-            features, len(labeled), pseudo.logits, read_memory=bool(self.memory_ready)
+            features, len(labeled), pseudo.logits, read_memory=self.reads_memory
         )
         unlabeled_logits = self.resize_to_input(logits[len(labeled) :], unlabeled.shape[2:])
 
