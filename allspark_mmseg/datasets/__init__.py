@@ -1,6 +1,7 @@
 """Data sets, the dual-stream sampler, multi-view transforms and augmentations."""
 
-from .image_list import ImageListDataset, format_list_line, parse_list_line
+from .image_list import ImageListDataset
+from .list_lines import format_list_line, parse_list_line
 from .multi_view import MultiView, MultiViewSegDataPreProcessor, TwoCrops
 from .samplers import DualStreamSampler, LabeledStreamSampler
 from .semi_dataset import SemiDataset
