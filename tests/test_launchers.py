@@ -4,9 +4,11 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mmseg
@@ -31,10 +33,11 @@ def project(tmp_path_factory) -> Path:
     return write_project(tmp_path_factory.mktemp('project'))
 
 
-def call(*command, expect: int = 0) -> str:
+def call(*command, expect: int = 0, **variables) -> str:
     """Run a command with this interpreter first on the PATH; return what it printed."""
     environment = {
         **os.environ,
+        **variables,
         'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
         'OMP_NUM_THREADS': '1',
         'PYTHONPATH': str(ROOT),
@@ -62,8 +65,19 @@ def iterations(output: str) -> list[tuple[int, int]]:
 
 @pytest.fixture(scope='module')
 def trained(project) -> str:
-    """Two processes over gloo train two epochs."""
-    return call(ROOT / 'tools/dist_train.sh', project / 'config.py', 2, '--work-dir', project / 'work')
+    """Two machines, which are two launchers of one process each, train two epochs over gloo."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = str(probe.getsockname()[1])
+
+    def train(machine: int) -> str:
+        command = [ROOT / 'tools/dist_train.sh', project / 'config.py', 1, '--work-dir', project / 'work']
+        return call(*command, NNODES='2', NODE_RANK=str(machine), PORT=port)
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(train, range(2))
+    assert not iterations(second), 'the second machine logs nothing'
+    return first
 
 
 @ONE_TRAINING

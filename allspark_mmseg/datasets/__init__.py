@@ -5,6 +5,7 @@ from .list_lines import format_list_line, parse_list_line
 from .multi_view import MultiView, MultiViewSegDataPreProcessor, TwoCrops
 from .samplers import DualStreamSampler, LabeledStreamSampler
 from .semi_dataset import SemiDataset
+from .shards import TarBackend
 from .transforms import (
     ColorJitter,
     GaussianBlur,
@@ -31,6 +32,7 @@ __all__ = [
     'RareClassCrop',
     'ScaleIntensity',
     'SemiDataset',
+    'TarBackend',
     'TwoCrops',
     'format_list_line',
     'parse_list_line',

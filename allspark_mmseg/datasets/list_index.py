@@ -54,6 +54,8 @@ class Lines(Sequence[str]):
 
     def __getitem__(self, index: Any) -> str:
         """Return a text. ``index`` is an integer from 0."""
+        if not 0 <= index < len(self):
+            raise IndexError(f'index {index} of {len(self)} lines')
         first, end = struct.unpack_from('=2q', self.starts, 8 * index)
         return self.text[first : end - 1].decode(errors='surrogateescape')
 
@@ -159,39 +161,38 @@ def _read_blocks(path: Path, source: str) -> Iterator[_Block]:
         # Windows editors write a byte-order mark
         part = file.read(_BLOCK).removeprefix(b'\xef\xbb\xbf')
         while part:
-            whole, _, rest = (rest + part).rpartition(b'\n')
-            if whole:
-                yield _parse_block(whole, number, source)
-                number += _count(whole)
+            whole, end, rest = (rest + part).rpartition(b'\n')
+            if end:
+                lines = _split(whole + end)[:-1]
+                yield _parse_block(lines, number, source)
+                number += len(lines)
             part = file.read(_BLOCK)
-    yield _parse_block(rest, number, source)
+    yield _parse_block(_split(rest), number, source)
 
 
-def _count(block: bytes) -> int:
-    return block.count(b'\n') + block.count(b'\r') - block.count(b'\r\n') + 1
+def _split(block: bytes) -> list[bytes]:
+    # bytes.splitlines would also split at characters that a path can contain, such as a form feed
+    return block.replace(b'\r\n', b'\n').replace(b'\r', b'\n').split(b'\n')
 
 
-def _parse_block(block: bytes, number: int, source: str) -> _Block:
-    if b'\r' in block:
-        block = block.replace(b'\r\n', b'\n').replace(b'\r', b'\n')
-    lines = block.split(b'\n')
-    if not block.translate(None, _PLAIN + b'\n') and b'' not in lines:
+def _parse_block(lines: list[bytes], number: int, source: str) -> _Block:
+    if b'' not in lines and not b''.join(lines).translate(None, _PLAIN):
         return _make_block(lines)
     pairs = [
         (line, column)
         for index, line in enumerate(lines)
-        if (column := _first_column(line, f'{source}:{number + index}'))
+        if (column := _first_column(line, f'{source}:{number + index}')) is not None
     ]
     return _make_block([line for line, _ in pairs], [column for _, column in pairs])
 
 
-def _first_column(line: bytes, place: str) -> bytes:
-    """Return the path of the image, or nothing for a blank line."""
+def _first_column(line: bytes, place: str) -> bytes | None:
+    """Return the path of the image, or None for a blank line."""
     if not line.translate(None, _PLAIN):
-        return line
+        return line or None
     try:
         text = line.decode()
-        return parse_list_line(text)[0].encode() if text.strip() else b''
+        return parse_list_line(text)[0].encode() if text.strip() else None
     except ValueError as error:
         raise ValueError(f'{place}: {error}') from error
 
