@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from ..engine import default_work_dir, prepare_launch
@@ -198,4 +199,6 @@ def main(arguments: list[str] | None = None) -> None:
     with one_sentence('train'):
         cfg = read_config(args)
         prepare_launch(cfg, args.launcher)
-        Runner.from_cfg(cfg).train()
+        # as in MMSegmentation's tools/train.py; FSDP needs runner_type='FlexibleRunner'
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        runner.train()

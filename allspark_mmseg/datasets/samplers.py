@@ -117,8 +117,8 @@ class DualStreamSampler(Sampler):
     def _chunks(self, count: int, size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
         """Yield the numbers 0..count-1 in chunks of a size, permuted again when all have been used.
 
-        The chunks before the first step are skipped. No chunk has a number twice: at the end of a permutation, the numbers that are left over are no part
-        of the beginning of the next one.
+        The chunks before the first step are skipped. No chunk has a number twice: at the end of a
+        permutation, the numbers that are left over are no part of the beginning of the next one.
         """
         order, used, skipped = np.empty(0, np.uint32), 0, self.first_step
         while True:
@@ -132,10 +132,12 @@ class DualStreamSampler(Sampler):
                 if self.shuffle:
                     generator.shuffle(order)
                 used = size - len(left)
-                # what is not left over moves to the front of the first numbers
-                head = order[:size]
-                chosen = np.flatnonzero(~np.isin(head, left))[:used]
-                order[:size] = np.concatenate([head[chosen], np.delete(head, chosen)])
+                if len(left):
+                    # what is not left over moves to the front of the first numbers
+                    head = order[:size]
+                    fresh = (head[:, None] != left).all(axis=1)
+                    chosen = fresh & (fresh.cumsum() <= used)
+                    order[:size] = np.concatenate([head[chosen], head[~chosen]])
                 chunk = np.concatenate([left, order[:used]])
             if skipped:
                 skipped -= 1

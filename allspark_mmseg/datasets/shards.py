@@ -86,6 +86,10 @@ class TarBackend(BaseStorageBackend):
         finally:
             os.unlink(name)
 
+    def join_path(self, filepath: str, *filepaths: str) -> str:
+        """Join parts of a path with slashes."""
+        return os.path.join(filepath, *filepaths)
+
     def isdir(self, filepath: str) -> bool:
         """Return True: an object storage has no folders that could be missing."""
         return True

@@ -19,6 +19,7 @@ from .label_quality import PseudoLabelQuality
 from .loops import PhaseTrainLoop, ResumableEpochLoop, TeacherStudentValLoop
 from .optim import BFloat16OptimWrapper
 from .schedulers import PostStepPolyLR
+from .sharding import ShardedStrategy
 from .startup import default_work_dir, prepare_launch
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     'PseudoLabelQualityHook',
     'PseudoLabelVisualizationHook',
     'ResumableEpochLoop',
+    'ShardedStrategy',
     'StartupCheckHook',
     'StopSignalHook',
     'SyncBNStatsHook',

@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.fileio import get_file_backend
 
@@ -59,6 +59,7 @@ def test_files_hold_what_memory_holds(tmp_path, stored):
 
 
 @given(st.lists(st.text('aé \t\x0c\n\r', max_size=8)), st.integers(1, 30))
+@settings(deadline=None)
 def test_any_text_has_the_lines_of_python(tmp_path_factory, texts, block):
     path = tmp_path_factory.mktemp('lists') / 'list.txt'
     path.write_bytes('\n'.join(texts).encode())
@@ -106,6 +107,7 @@ def test_paths_of_a_folder_can_hold_anything():
 
 
 @given(st.integers(1, 300), st.integers(1, 100))
+@settings(deadline=None)
 def test_a_sample_is_evenly_spaced(count, limit):
     sample = list(evenly_spaced(count, limit))
     gaps = np.diff(sample)
@@ -200,6 +202,7 @@ def old_order(count, size, generator):
 
 
 @given(st.integers(1, 6), st.integers(0, 20), st.integers(0, 2**31), st.integers(0, 30))
+@settings(deadline=None)
 def test_the_order_is_that_of_earlier_versions(unlabeled_images, more, seed, first):
     count = unlabeled_images + more
     built = sampler((1, count), 1, unlabeled_images, seed=seed, epoch_length=40)
@@ -210,11 +213,11 @@ def test_the_order_is_that_of_earlier_versions(unlabeled_images, more, seed, fir
 
 
 def test_a_million_images_take_four_bytes_each():
-    built = sampler((4, 1_000_000), 2, 2)
+    built = sampler((100, 1_000_000), 2, 2)
     built.set_position(built.iterations - 1)
     tracemalloc.start()
     try:
-        assert len(list(built)) == 4
+        assert sum(1 for _ in built) == 4
         assert tracemalloc.get_traced_memory()[1] < 4.5e6
     finally:
         tracemalloc.stop()
