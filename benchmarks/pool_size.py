@@ -159,9 +159,10 @@ def measure_next(folder: Path, size: int) -> dict[str, float]:
         batches = iter(loader)
         next(batches)
         seconds[name] = time.perf_counter() - start
-        growth = {key: value - before[key] for key, value in memory().items()}
+        if name == 'batch':
+            seconds |= {key: value - before[key] for key, value in memory().items()}
         del batches
-    return {**seconds, **growth}
+    return seconds
 
 
 def in_new_process(function: Callable[..., dict[str, float]], *arguments: object) -> dict[str, float]:
@@ -216,7 +217,9 @@ def main(arguments: list[str] | None = None) -> None:
         make_list(folder, size, files)
         row = {'images': size} | in_new_process(measure_first, folder, size)
         row |= in_new_process(measure_next, folder, size)
-        print(''.join(f'{row[column]:>10.4g}' if column != 'images' else f'{size:>10}' for column in _COLUMNS))
+        print(
+            ''.join(f'{row[column]:>10.4g}' if column != 'images' else f'{size:>10}' for column in _COLUMNS)
+        )
         sys.stdout.flush()
         if args.json:
             with args.json.open('a') as file:

@@ -27,9 +27,7 @@ def evenly_spaced(count: int, limit: int) -> Sequence[int]:
     return [number * (count - 1) // max(limit - 1, 1) for number in range(limit)]
 
 
-def find_bad_files(
-    paths: Sequence[str], files: fileio.BaseStorageBackend
-) -> tuple[list[str], list[str]]:
+def find_bad_files(paths: Sequence[str], files: fileio.BaseStorageBackend) -> tuple[list[str], list[str]]:
     """Find the paths that are no files, and the files of no bytes.
 
     Args:

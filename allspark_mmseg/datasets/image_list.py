@@ -22,6 +22,8 @@ from .list_index import Lines, lines_of_paths, read_lines
 from .list_lines import IMAGE_SUFFIXES, parse_list_line
 from .published_splits import command_for
 
+_PART = 10_000  # lines that are checked before their pages are freed
+
 
 class Items(Sequence[dict]):
     """The items of a data set, which are made when they are read.
@@ -49,6 +51,7 @@ class Items(Sequence[dict]):
         """Return the indices of the items whose image can have one of some names, see :class:`Lines`."""
         found = self.lines.find_names(wanted).tolist()
         return [self.part.index(index) for index in found if index in self.part]
+
 
 @DATASETS.register_module()
 class ImageListDataset(BaseSegDataset):
@@ -173,7 +176,12 @@ class ImageListDataset(BaseSegDataset):
 
     def _check_files(self, lines: Lines) -> None:
         indices = evenly_spaced(len(lines), self.max_checked)
-        rows = [self._columns(lines[index]) for index in indices]
+        rows = []
+        for index in indices:
+            rows.append(self._columns(lines[index]))
+            if len(rows) % _PART == 0:
+                lines.free_pages()
+        lines.free_pages()
         self._require_files('images', [image for image, _ in rows], len(lines))
         if self.labeled:
             masks = [mask or self._mask_by_convention(image) for image, mask in rows]

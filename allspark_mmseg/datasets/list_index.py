@@ -44,9 +44,7 @@ class Lines(Sequence[str]):
         names (bytes or mmap): N numbers of type uint32: :func:`hash_name` of the first column of each line.
     """
 
-    def __init__(
-        self, text: bytes | mmap.mmap, starts: bytes | mmap.mmap, names: bytes | mmap.mmap
-    ) -> None:
+    def __init__(self, text: bytes | mmap.mmap, starts: bytes | mmap.mmap, names: bytes | mmap.mmap) -> None:
         self.text, self.starts, self.names = text, starts, names
 
     def __len__(self) -> int:
@@ -58,6 +56,9 @@ class Lines(Sequence[str]):
             raise IndexError(f'index {index} of {len(self)} lines')
         first, end = struct.unpack_from('=2q', self.starts, 8 * index)
         return self.text[first : end - 1].decode(errors='surrogateescape')
+
+    def free_pages(self) -> None:
+        """Take the texts that were read out of the memory of this process, if they are in files."""
 
     def find_names(self, wanted: np.ndarray) -> np.ndarray:
         """Find the lines whose image has one of some names.
@@ -74,6 +75,7 @@ class Lines(Sequence[str]):
             part = names[first : first + _PART]
             nearest = np.searchsorted(wanted, part).clip(max=len(wanted) - 1)
             found.append(np.flatnonzero(wanted[nearest] == part) + first)
+        self.free_pages()
         return np.concatenate(found)
 
 
@@ -90,6 +92,12 @@ class StoredLines(Lines):
         for part in (self.text, self.starts):
             if isinstance(part, mmap.mmap) and hasattr(part, 'madvise'):
                 part.madvise(mmap.MADV_RANDOM)  # a line needs one page, not the pages around it
+
+    def free_pages(self) -> None:
+        """Take the texts that were read out of the memory of this process. They stay in the system's cache."""
+        for part in (self.text, self.starts, self.names):
+            if isinstance(part, mmap.mmap) and hasattr(part, 'madvise'):
+                part.madvise(mmap.MADV_DONTNEED)
 
     def __reduce__(self) -> tuple:
         return StoredLines, (self.folder,)
@@ -147,11 +155,12 @@ def _make_block(lines: list[bytes], columns: list[bytes] | None = None) -> _Bloc
 
 def _in_memory(blocks: Iterable[_Block]) -> Lines:
     texts, lengths, names = zip(*blocks, strict=True)
-    return Lines(b''.join(texts), _starts(lengths), np.concatenate(names).tobytes())
+    return Lines(b''.join(texts), _starts(lengths).tobytes(), np.concatenate(names).tobytes())
 
 
-def _starts(lengths: Sequence[np.ndarray]) -> bytes:
-    return np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum().tobytes()
+def _starts(lengths: Sequence[np.ndarray]) -> np.ndarray:
+    starts = np.concatenate([np.zeros(1, np.int64), *lengths])
+    return np.cumsum(starts, out=starts)
 
 
 def _read_blocks(path: Path, source: str) -> Iterator[_Block]:
@@ -234,11 +243,10 @@ def _write_index(path: Path, source: str, folder: Path) -> None:
 
 
 def _write_files(path: Path, source: str, folder: Path) -> None:
-    lengths, names = [], []
-    with (folder / 'text').open('wb') as text:
+    lengths = []
+    with (folder / 'text').open('wb') as text, (folder / 'names').open('wb') as names:
         for block in _read_blocks(path, source):
             text.write(block.text)
+            names.write(block.names.tobytes())
             lengths.append(block.lengths)
-            names.append(block.names)
-    (folder / 'starts').write_bytes(_starts(lengths))
-    (folder / 'names').write_bytes(np.concatenate(names).tobytes())
+    (folder / 'starts').write_bytes(_starts(lengths).data)

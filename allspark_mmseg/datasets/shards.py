@@ -149,7 +149,9 @@ def expand_ranges(address: str) -> list[str]:
     numbers = range(int(match[1]), int(match[2]) + 1)
     parts = (f'{number:0{len(match[1])}}' for number in numbers)
     return [
-        whole for part in parts for whole in expand_ranges(address[: match.start()] + part + address[match.end() :])
+        whole
+        for part in parts
+        for whole in expand_ranges(address[: match.start()] + part + address[match.end() :])
     ]
 
 
@@ -171,7 +173,10 @@ def list_images(address: str, suffix: str | None = None) -> list[str]:
     files, url = open_storage(address)
     images, last = [], ''
     try:
-        with files.open(url, 'rb', block_size=_HEADER_BLOCK) as file, tarfile.open(fileobj=file, mode='r:') as tar:
+        with (
+            files.open(url, 'rb', block_size=_HEADER_BLOCK) as file,
+            tarfile.open(fileobj=file, mode='r:') as tar,
+        ):
             for member in tar:
                 name = member.name
                 if not member.isfile() or not name.lower().endswith(suffix or IMAGE_SUFFIXES):

@@ -24,7 +24,9 @@ def test_pool_size(tmp_path, monkeypatch, capsys):
 
 
 def test_what_is_sent_follows_the_formulas(capsys):
-    traffic.main(['--processes', '2', '--compute', '64', '--parameters', '1', '--crop', '65', '--channels', '64'])
+    traffic.main(
+        ['--processes', '2', '--compute', '64', '--parameters', '1', '--crop', '65', '--channels', '64']
+    )
     lines = capsys.readouterr().out.splitlines()[2:]
     parts = {match[1]: [float(value.replace(',', '')) for value in match[2].split()]
              for line in lines if (match := re.fullmatch(r' *(\D+?) {2,}(.+)', line))}  # fmt: skip
@@ -32,7 +34,9 @@ def test_what_is_sent_follows_the_formulas(capsys):
     gradients, memory, prototypes = (parts[name] for name in list(parts)[:3])
     assert gradients[1:] == pytest.approx([4e6 / 1024, 2 * 4e6 * 63 / 64 / 1024], rel=1e-4)
     # 2 images of 3 x 3 positions and 64 channels, float, with one int64 for each channel
-    assert memory[1:] == pytest.approx([2 * 64 * (9 * 4 + 8) / 1024, 63 * 2 * 64 * (9 * 4 + 8) / 1024], abs=0.01)
+    assert memory[1:] == pytest.approx(
+        [2 * 64 * (9 * 4 + 8) / 1024, 63 * 2 * 64 * (9 * 4 + 8) / 1024], abs=0.01
+    )
     assert prototypes[1] == pytest.approx(4 * 21 * 257 / 1024, abs=0.01)
     for name, (measured, formula, _) in parts.items():
         assert formula <= measured <= 1.05 * formula + 1, name  # gloo's headers

@@ -140,9 +140,7 @@ def pool(tmp_path, stored):
 
 
 def unlabeled(root, **options):
-    return ImageListDataset(
-        data_root=str(root), ann_file='pool.txt', labeled=False, metainfo=META, **options
-    )
+    return ImageListDataset(data_root=str(root), ann_file='pool.txt', labeled=False, metainfo=META, **options)
 
 
 def test_items_are_made_when_they_are_read(pool):
@@ -166,7 +164,9 @@ def test_above_the_limit_a_sample_is_looked_up(pool):
     with pytest.raises(FileNotFoundError, match=r'expected 40 images, found that 1 of them do not exist'):
         unlabeled(pool)
     (pool / 'images' / '39.jpg').unlink()
-    message = r'expected 4 images \(a sample of 40; max_checked=4\), found that 1 of them do not exist:\n.*/39'
+    message = (
+        r'expected 4 images \(a sample of 40; max_checked=4\), found that 1 of them do not exist:\n.*/39'
+    )
     with pytest.raises(FileNotFoundError, match=message):
         unlabeled(pool, max_checked=4)
 

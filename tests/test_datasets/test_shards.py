@@ -36,7 +36,9 @@ def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp('data')
     (folder / 'pool').mkdir()
     rng = np.random.default_rng(0)
-    contents = [cv2.imencode('.png', rng.integers(0, 256, (9, 9, 3), np.uint8))[1].tobytes() for _ in range(11)]
+    contents = [
+        cv2.imencode('.png', rng.integers(0, 256, (9, 9, 3), np.uint8))[1].tobytes() for _ in range(11)
+    ]
     for shard in range(2):
         numbers = range(5 * shard, 5 * shard + 5)
         images = {f'a b/{number}.png': contents[number] for number in numbers}
@@ -116,7 +118,10 @@ def test_shards_train_like_files(root, pool):
 
 
 def test_only_the_bytes_of_an_image_are_read(root, server):
-    lines = [f'tar+http://127.0.0.1:{server.server_port}/pool/01.tar{end}' for end in list_images(f'{root}/pool/01.tar')]
+    lines = [
+        f'tar+http://127.0.0.1:{server.server_port}/pool/01.tar{end}'
+        for end in list_images(f'{root}/pool/01.tar')
+    ]
     server.sent.clear()
     assert fileio.get(lines[2]) == (root / '7.png').read_bytes()
     assert server.sent == [(root / '7.png').stat().st_size]
@@ -130,7 +135,10 @@ def test_missing_and_short_shards_are_no_files(root, tmp_path):
     (end, *_) = list_images(f'{root}/pool/00.tar')
     backend = TarBackend()
     assert backend.isfile(f'tar://{root}/pool/00.tar{end}')
-    assert backend.isfile(f'tar://{root}/files.txt') and backend.get_text(f'tar://{root}/files.txt')[:5] == '0.png'
+    assert (
+        backend.isfile(f'tar://{root}/files.txt')
+        and backend.get_text(f'tar://{root}/files.txt')[:5] == '0.png'
+    )
     assert not backend.isfile(f'tar://{root}/pool/02.tar{end}')
     (tmp_path / '00.tar').write_bytes((root / 'pool/00.tar').read_bytes()[:600])
     assert not backend.isfile(f'tar://{tmp_path}/00.tar{end}')

@@ -23,6 +23,8 @@ default_hooks = dict(
     _delete_=True, logger=dict(type='LoggerHook', interval=1),
     mean_teacher=dict(type='allspark_mmseg.MeanTeacherHook'), checkpoint=dict(type='CheckpointHook', save_optimizer=False))
 custom_hooks = []
+# AdamW divides a gradient by its size, so it would enlarge rounding errors
+optim_wrapper = dict(optimizer=dict(_delete_=True, type='SGD', lr=0.1))
 train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=1, val_interval=1)
 val_cfg = dict(_delete_=True, type='ValLoop')
 """

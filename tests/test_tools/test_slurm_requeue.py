@@ -13,9 +13,15 @@ from ..helpers.configs import ROOT
 def run(folder, code, *arguments):
     for name, ends_with in (('srun', code), ('scontrol', 0)):
         command = folder / name
-        command.write_text(f'#!/bin/sh\necho "{name} $* port=$MASTER_PORT" >> {folder}/calls\nexit {ends_with}\n')
+        command.write_text(
+            f'#!/bin/sh\necho "{name} $* port=$MASTER_PORT" >> {folder}/calls\nexit {ends_with}\n'
+        )
         command.chmod(0o755)
-    variables = {'PATH': f'{folder}:{os.environ["PATH"]}', 'SLURM_JOB_ID': '41234', 'SLURM_SUBMIT_DIR': str(folder)}
+    variables = {
+        'PATH': f'{folder}:{os.environ["PATH"]}',
+        'SLURM_JOB_ID': '41234',
+        'SLURM_SUBMIT_DIR': str(folder),
+    }
     script = ROOT / 'tools' / 'slurm_requeue.sh'
     done = subprocess.run(['bash', script, *arguments], env=os.environ | variables, check=False)
     calls = folder / 'calls'
