@@ -248,10 +248,10 @@ class ImageListDataset(BaseSegDataset):
             sample = '' if len(paths) == total else f' (a sample of {total}; max_checked={self.max_checked})'
             raise FileNotFoundError(
                 f'{self._source}: expected {len(paths)} {kind}{sample}, found that {len(which)} of them '
-                f'{what}:\n{format_paths(which)}\n{"" if sample else self._guess_spaces()}Check that the data '
-                f"are complete and that data_root '{self.data_root}', data_prefix and seg_map_suffix "
-                f"'{self.seg_map_suffix}' fit them. A tab separates the columns of a list whose paths contain "
-                'spaces.'
+                f'{what}:\n{format_paths(which)}\n{"" if sample else self._guess_spaces()}Check that the '
+                f"data are complete and that data_root '{self.data_root}', data_prefix and seg_map_suffix "
+                f"'{self.seg_map_suffix}' fit them. A tab separates the columns of a list whose paths "
+                'contain spaces.'
             )
 
     def _guess_spaces(self) -> str:

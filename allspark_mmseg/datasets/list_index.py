@@ -94,7 +94,7 @@ class StoredLines(Lines):
                 part.madvise(mmap.MADV_RANDOM)  # a line needs one page, not the pages around it
 
     def free_pages(self) -> None:
-        """Take the texts that were read out of the memory of this process. They stay in the system's cache."""
+        """Take what was read out of the memory of this process. It stays in the system's cache."""
         for part in (self.text, self.starts, self.names):
             if isinstance(part, mmap.mmap) and hasattr(part, 'madvise'):
                 part.madvise(mmap.MADV_DONTNEED)

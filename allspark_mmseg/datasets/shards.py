@@ -59,8 +59,8 @@ class TarBackend(BaseStorageBackend):
         content = files.cat_file(url, start=first, end=first + count)
         if len(content) != count:
             raise OSError(
-                f'{filepath}: expected {count} bytes, found {len(content)}. The shard is not the one that was '
-                'listed, or the server sends no ranges of bytes.'
+                f'{filepath}: expected {count} bytes, found {len(content)}. The shard is not the one that '
+                'was listed, or the server sends no ranges of bytes.'
             )
         return content
 
@@ -186,8 +186,8 @@ def list_images(address: str, suffix: str | None = None) -> list[str]:
                 sample = folder + slash + base.partition('.')[0]
                 if sample == last:
                     raise ValueError(
-                        f'{address}: the sample {sample} has two images. Choose one with --suffix, for example '
-                        '--suffix .jpg.'
+                        f'{address}: the sample {sample} has two images. Choose one with --suffix, for '
+                        'example --suffix .jpg.'
                     )
                 last = sample
                 images.append(f'#{member.offset_data}+{member.size}#{name}')

@@ -26,8 +26,8 @@ class ShardedStrategy(FSDPStrategy):
 
     FSDP stores several tensors in one, and cuts it in as many parts as there are processes. ``FSDPStrategy``
     puts student and teacher in one, so their parts do not correspond, and the teacher cannot be averaged.
-    Here, both have the same units, and :func:`whole_parameters` gathers what is in no unit, such as the heads.
-    It also runs on CPUs, over gloo::
+    Here, both have the same units, and :func:`whole_parameters` gathers what is in no unit, such as heads. It
+    also runs on CPUs, over gloo::
 
         runner_type = 'FlexibleRunner'
         strategy = dict(type='allspark_mmseg.ShardedStrategy', state_dict_cfg='full')
@@ -65,7 +65,7 @@ class ShardedStrategy(FSDPStrategy):
     def model_state_dict(self) -> dict[str, Tensor]:
         """Return the parameters and buffers, for ``state_dict_cfg='full'`` with the names of the model.
 
-        PyTorch's own full state dict ends the process on CPUs, because it copies parameters that are cut again.
+        PyTorch's own full state dict ends the process on CPUs: it copies parameters that are cut again.
 
         Returns:
             dict[str, Tensor]: The state, on the CPU. Only the first process has the whole parameters.

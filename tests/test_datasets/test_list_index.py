@@ -86,10 +86,10 @@ def test_the_index_is_found_by_the_content(tmp_path, stored):
 
 def test_a_failure_leaves_no_index(tmp_path, stored):
     path = write(tmp_path / 'list.txt', 'a.jpg\n\nb.jpg c.png d.png\n')
-    with pytest.raises(ValueError, match='list.txt:3: expected .* found 3 columns'):
+    with pytest.raises(ValueError, match=r'list\.txt:3: expected .* found 3 columns'):
         read_lines(path, 'list.txt')
     path.write_bytes(b'a.jpg\n\xff.jpg')
-    with pytest.raises(ValueError, match="list.txt:2: 'utf-8' codec"):
+    with pytest.raises(ValueError, match=r"list\.txt:2: 'utf-8' codec"):
         read_lines(path, 'list.txt')
     assert list(stored.iterdir()) == []
     with patch.object(list_index, '_write_files', side_effect=OSError(28, 'No space left')):

@@ -5,6 +5,7 @@ import re
 import tarfile
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -56,7 +57,7 @@ class Ranges(SimpleHTTPRequestHandler):
 
     def do_GET(self):
         match = re.fullmatch(r'bytes=(\d+)-(\d+)', self.headers.get('Range', ''))
-        content = open(self.translate_path(self.path), 'rb').read()
+        content = Path(self.translate_path(self.path)).read_bytes()
         self.send_response(206 if match else 200)
         if match and not self.server.ignores_ranges:
             first, last = int(match[1]), min(int(match[2]), len(content) - 1)
@@ -126,7 +127,7 @@ def test_only_the_bytes_of_an_image_are_read(root, server):
     assert fileio.get(lines[2]) == (root / '7.png').read_bytes()
     assert server.sent == [(root / '7.png').stat().st_size]
     server.ignores_ranges = True
-    with pytest.raises(OSError, match='expected .* bytes, found 10240.* sends no ranges'):
+    with pytest.raises(OSError, match=r'expected .* bytes, found 10240.* sends no ranges'):
         fileio.get(lines[2])
     server.ignores_ranges = False
 

@@ -21,15 +21,15 @@ runner_type = 'FlexibleRunner'
 strategy = dict({strategy})
 default_hooks = dict(
     _delete_=True, logger=dict(type='LoggerHook', interval=1),
-    mean_teacher=dict(type='allspark_mmseg.MeanTeacherHook'), checkpoint=dict(type='CheckpointHook', save_optimizer=False))
+    mean_teacher=dict(type='allspark_mmseg.MeanTeacherHook'), checkpoint=dict(type='CheckpointHook'))
 custom_hooks = []
-# AdamW divides a gradient by its size, so it would enlarge rounding errors
-optim_wrapper = dict(optimizer=dict(_delete_=True, type='SGD', lr=0.1))
 train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=1, val_interval=1)
 val_cfg = dict(_delete_=True, type='ValLoop')
 """
+# ruff: noqa: E501
 STRATEGIES = {
-    'copies': "type='DDPStrategy', model_wrapper=dict(type='MMDistributedDataParallel', device_ids=None)",
+    'copies': "type='DDPStrategy', model_wrapper=dict("
+    "type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)",
     'shards': "type='allspark_mmseg.ShardedStrategy', state_dict_cfg='full'",
 }
 
@@ -48,7 +48,7 @@ def test_shards_train_like_copies(tmp_path):
     shards = states['shards']
     assert copies.keys() == shards.keys() and int(shards['teacher.steps']) == 2
     for key, value in copies.items():
-        torch.testing.assert_close(shards[key], value, rtol=1e-3, atol=1e-4, msg=key)
+        torch.testing.assert_close(shards[key], value, rtol=1e-5, atol=1e-6, msg=key)
     student, teacher = (shards[f'{name}.backbone.norm.weight'] for name in ('student', 'teacher.module'))
     assert not torch.equal(student, teacher)
 
