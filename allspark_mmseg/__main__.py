@@ -12,6 +12,7 @@ VERBS = {
     'report': 'write an HTML page about trainings',
     'predict': 'write masks, overlays and confidence of a folder of images',
     'suggest': 'rank unlabeled images by what a label would teach',
+    'shards': 'list the images inside tar files, for trainings that read them there',
     'export': 'write a trained network as ONNX or TorchScript, check it, count its operations',
 }
 

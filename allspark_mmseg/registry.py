@@ -13,6 +13,7 @@ from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import PARAM_SCHEDULERS as MMENGINE_PARAM_SCHEDULERS
+from mmengine.registry import STRATEGIES as MMENGINE_STRATEGIES
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
@@ -39,3 +40,4 @@ HOOKS = _child_registry(MMENGINE_HOOKS, 'allspark_mmseg.engine', 'allspark_mmseg
 LOOPS = _child_registry(MMENGINE_LOOPS, 'allspark_mmseg.engine')
 OPTIM_WRAPPERS = _child_registry(MMENGINE_OPTIM_WRAPPERS, 'allspark_mmseg.engine')
 PARAM_SCHEDULERS = _child_registry(MMENGINE_PARAM_SCHEDULERS, 'allspark_mmseg.engine')
+STRATEGIES = _child_registry(MMENGINE_STRATEGIES, 'allspark_mmseg.engine')

@@ -1,10 +1,46 @@
 """Small helpers that several subpackages use."""
 
-from collections.abc import Iterable
-from typing import cast
+import os
+from collections.abc import Callable, Iterable
+from typing import TypeVar, cast
 
+from mmengine.dist import all_gather_object, get_dist_info
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
+
+T = TypeVar('T')
+
+
+def on_one_process(function: Callable[[], T], *, of_each_machine: bool = False) -> T:
+    """Call a function on one process, and give its result or its error to all.
+
+    All processes must make this call.
+
+    Args:
+        function (Callable): The function. Its result and its errors must be picklable.
+        of_each_machine (bool): Call it on one process of each machine (``LOCAL_RANK`` 0). The result is that
+            of the first one.
+
+    Returns:
+        object: The result.
+
+    Raises:
+        Exception: The function raised it.
+    """
+    rank, processes = get_dist_info()
+    if processes == 1:
+        return function()
+    outcome: tuple[T | None, Exception | None] = (None, None)
+    if (int(os.environ.get('LOCAL_RANK', 0)) if of_each_machine else rank) == 0:
+        try:
+            outcome = (function(), None)
+        except Exception as error:
+            outcome = (None, error)
+    outcomes = all_gather_object(outcome)
+    for _, error in outcomes:
+        if error is not None:
+            raise error
+    return cast(T, outcomes[0][0])
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:

@@ -29,7 +29,7 @@ import numpy as np
 from mmengine.config import Config
 from PIL import Image
 
-from allspark_mmseg.datasets.image_list import parse_list_line
+from allspark_mmseg.datasets.list_lines import parse_list_line
 
 from .options import positive
 

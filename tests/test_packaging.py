@@ -79,7 +79,19 @@ def test_metadata_is_complete(distribution):
     assert metadata['Summary'] and metadata['Keywords']
     assert '# allspark_mmseg' in metadata.get_payload()
     extras = set(metadata.get_all('Provides-Extra'))
-    assert extras == {'coco', 'demo', 'dev', 'docs', 'export', 'hub', 'new', 'onedl', 'openmmlab', 'tests'}
+    assert extras == {
+        'coco',
+        'demo',
+        'dev',
+        'docs',
+        'export',
+        'hub',
+        'new',
+        'onedl',
+        'openmmlab',
+        'shards',
+        'tests',
+    }
     for field in ('Classifier', 'License-File', 'Project-URL', 'Requires-Dist'):
         assert metadata.get_all(field), field
 

@@ -16,6 +16,8 @@ _OTHER_KEYS = (
     'default_scope',
     'find_unused_parameters',
     'model_wrapper_cfg',
+    'runner_type',
+    'strategy',
     'sync_bn',
     'tta_model',
     'tta_pipeline',

@@ -12,6 +12,7 @@ import sys
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..engine import default_work_dir, find_last_checkpoint, lock_work_dir, prepare_launch
@@ -205,4 +206,6 @@ def main(arguments: list[str] | None = None) -> None:
         require_keys(cfg, args.config)
         with lock_work_dir(cfg.work_dir, args.launcher):
             prepare_launch(cfg, args.launcher)
-            Runner.from_cfg(cfg).train()
+            # as in MMSegmentation's tools/train.py; FSDP needs runner_type='FlexibleRunner'
+            runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+            runner.train()

@@ -1,9 +1,11 @@
 """Data sets, the dual-stream sampler, multi-view transforms and augmentations."""
 
-from .image_list import ImageListDataset, format_list_line, parse_list_line
+from .image_list import ImageListDataset
+from .list_lines import format_list_line, parse_list_line
 from .multi_view import MultiView, MultiViewSegDataPreProcessor, TwoCrops
 from .samplers import DualStreamSampler, LabeledStreamSampler
 from .semi_dataset import SemiDataset
+from .shards import TarBackend
 from .transforms import (
     ColorJitter,
     GaussianBlur,
@@ -30,6 +32,7 @@ __all__ = [
     'RareClassCrop',
     'ScaleIntensity',
     'SemiDataset',
+    'TarBackend',
     'TwoCrops',
     'format_list_line',
     'parse_list_line',

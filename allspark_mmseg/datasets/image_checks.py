@@ -13,11 +13,13 @@ from mmengine.dataset import BaseDataset
 from mmengine.dist import all_gather_object, get_dist_info
 from mmengine.logging import print_log
 
+from .file_checks import evenly_spaced
 from .image_headers import ImageHeader, any_size, read_headers, write_cache
 from .image_pixels import PixelReport, read_pixels
 from .loaded_images import check_loading, refuse
 
 _SAMPLE = 16  # images of a source that are decoded
+_LARGE_SAMPLE = 10_000  # headers of a data set with more than ``limit`` images that are read
 _MASK_ENDINGS = ('_mask', '_masks', '_label', '_labels', '_gt', '_seg', '-mask', '-label')
 _MAX_DOUBLES = 0.5  # share of images that have a second file of the same name
 
@@ -33,7 +35,8 @@ def check_images(
 
     Args:
         sources (Sequence[tuple[str, BaseDataset]]): Config key, for messages, and data set.
-        limit (int): Headers to read of one data set, at most. Of more images, evenly spaced ones are read.
+        limit (int): Images of a data set of which all headers are read. Of more images, the headers of
+            10 000 evenly spaced ones are read, or ``limit`` if that is less.
         cache (Path, optional): JSON file that keeps the headers for the next start.
 
     Returns:
@@ -76,11 +79,11 @@ def _loader(dataset: BaseDataset) -> LoadImageFromFile | None:
 
 
 def _paths(dataset: BaseDataset, limit: int) -> list[str]:
-    indices = range(len(dataset))
-    if len(indices) > limit:
-        indices = np.linspace(0, len(dataset) - 1, limit).astype(int).tolist()
+    count = len(dataset)
+    indices = evenly_spaced(count, limit if count <= limit else min(limit, _LARGE_SAMPLE))
+    if len(indices) < count:
         print_log(
-            f'Images: {limit} of {len(dataset)} headers are read (max_images={limit}).', logger='current'
+            f'Images: {len(indices)} of {count} headers are read (max_images={limit}).', logger='current'
         )
     return [dataset.get_data_info(index)['img_path'] for index in indices]
 

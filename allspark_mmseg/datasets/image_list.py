@@ -7,83 +7,50 @@ files exist.
 """
 
 import os.path as osp
-import re
 from collections.abc import Sequence
-from io import StringIO
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine import fileio
 from mmseg.datasets import BaseSegDataset
 
 from ..registry import DATASETS
-from ..utils import format_paths
+from ..utils import format_paths, on_one_process, require
+from .file_checks import evenly_spaced, find_bad_files
+from .list_index import Lines, lines_of_paths, read_lines
+from .list_lines import IMAGE_SUFFIXES, parse_list_line
 from .published_splits import command_for
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.ppm', '.webp')
-_FIRST_IMAGE = re.compile(rf'(.*?(?:{"|".join(map(re.escape, IMAGE_SUFFIXES))}))\s+(\S.*)', re.IGNORECASE)
+_PART = 10_000  # lines that are checked before their pages are freed
 
 
-def parse_list_line(line: str) -> tuple[str, str | None]:
-    """Split one line of a list into the path of the image and the path of the mask.
-
-    A tab separates the two columns. In a line without a tab, the first column ends with the first image
-    suffix (``IMAGE_SUFFIXES``) before white space, so both paths may contain spaces. A line without such a
-    suffix is split at white space.
+class Items(Sequence[dict]):
+    """The items of a data set, which are made when they are read.
 
     Args:
-        line (str): The line, not blank.
-
-    Returns:
-        tuple[str, str | None]: The image, and the mask or None.
-
-    Raises:
-        ValueError: The line has more than two columns.
-
-    Examples:
-        >>> parse_list_line('images/my photo.jpg masks/my photo.png')
-        ('images/my photo.jpg', 'masks/my photo.png')
-        >>> parse_list_line('images/my photo.jpg')
-        ('images/my photo.jpg', None)
+        dataset (ImageListDataset): The data set.
+        lines (Lines): The lines of its list.
+        part (range): The indices of its lines.
     """
-    line = line.lstrip(' \t').rstrip(' \r\n')  # a tab at the end has a meaning
-    if '\t' in line:
-        columns = [column.strip() for column in line.rstrip().split('\t')]
-    elif _FIRST_IMAGE.fullmatch(line):
-        columns = []
-        while match := _FIRST_IMAGE.fullmatch(line):
-            column, line = match.groups()
-            columns.append(column)
-        columns.append(line)
-    else:
-        columns = [line] if line.lower().endswith(IMAGE_SUFFIXES) else line.split()
-    if len(columns) > 2:
-        raise ValueError(
-            f"expected 'image' or 'image mask', found {len(columns)} columns: {columns}. If names contain "
-            'spaces, separate the two columns with a tab, and end a line without mask with a tab.'
-        )
-    return columns[0], columns[1] if len(columns) == 2 else None
 
+    def __init__(self, dataset: 'ImageListDataset', lines: Lines, part: range) -> None:
+        self.dataset, self.lines, self.part = dataset, lines, part
 
-def format_list_line(image: str, mask: str | None = None) -> str:
-    """Write one line of a list, the inverse of :func:`parse_list_line`.
+    def __len__(self) -> int:
+        return len(self.part)
 
-    Args:
-        image (str): Path of the image, without tabs, line breaks, and spaces at its ends.
-        mask (str, optional): Path of the mask, with the same restrictions.
+    def __getitem__(self, index: Any) -> Any:
+        """Return an item, or :class:`Items` for a slice."""
+        chosen = self.part[index]
+        if isinstance(chosen, range):
+            return Items(self.dataset, self.lines, chosen)
+        return self.dataset.make_item(self.lines[chosen])
 
-    Returns:
-        str: The line, without a line break. It has a tab if spaces alone do not separate the columns. A tab
-        at its end means that the line is one path.
-    """
-    line = image if mask is None else f'{image} {mask}'
-    if mask is not None and re.search(r'\s', image + mask):
-        return f'{image}\t{mask}'
-    try:
-        if parse_list_line(line) == (image, mask):
-            return line
-    except ValueError:
-        pass  # the path has spaces but no image suffix
-    return f'{image}\t{mask or ""}'
+    def find_names(self, wanted: np.ndarray) -> list[int]:
+        """Return the indices of the items whose image can have one of some names, see :class:`Lines`."""
+        found = self.lines.find_names(wanted).tolist()
+        return [self.part.index(index) for index in found if index in self.part]
 
 
 @DATASETS.register_module()
@@ -99,8 +66,12 @@ class ImageListDataset(BaseSegDataset):
     another suffix. An unlabeled data set reads no masks and ignores a second column.
 
     The items (``get_data_info``) hold ``img_path``, ``label_map``, ``reduce_zero_label``, ``seg_fields`` and
-    ``sample_idx``; labeled items also hold ``seg_map_path``. The data set checks that all files exist when it
-    is built, before the first iteration.
+    ``sample_idx``; labeled items also hold ``seg_map_path``. The data set checks that the files exist when it
+    is built, before the first iteration. One process of each machine does so.
+
+    The processes of a machine share the lines of a list of 16 MiB or more. The index of the list, which needs
+    a little more space than the list, lies below ``$XDG_CACHE_HOME`` or ``~/.cache``. A list with another
+    content gets another index.
 
     Args:
         ann_file (str): The list. A relative path is looked up in ``data_root``, then in the working
@@ -111,6 +82,8 @@ class ImageListDataset(BaseSegDataset):
             extension; a folder then holds all files with one of ``IMAGE_SUFFIXES``.
         data_prefix (dict, optional): ``img_path`` and ``seg_map_path``: folders, absolute or relative to
             ``data_root``.
+        max_checked (int): Files that are looked up at the start, at most. Of a larger data set, evenly spaced
+            ones are.
         **kwargs: Other arguments of ``BaseSegDataset``: ``data_root``, ``metainfo``, ``pipeline``,
             ``seg_map_suffix`` (``'.png'``), ``indices``.
 
@@ -128,14 +101,17 @@ class ImageListDataset(BaseSegDataset):
         labeled: bool = True,
         img_suffix: str | None = None,
         data_prefix: dict | None = None,
+        max_checked: int = 100_000,
         **kwargs: Any,
     ) -> None:
+        require('ImageListDataset', 'max_checked', max_checked, max_checked >= 1, '1 or more')
         self.labeled = labeled
+        self.max_checked = max_checked
         super().__init__(
             ann_file=ann_file,
             img_suffix=img_suffix,
             data_prefix={'img_path': ''} if data_prefix is None else data_prefix,
-            **kwargs,
+            **kwargs | {'serialize_data': False},
         )
 
     def _join_prefix(self) -> None:
@@ -145,11 +121,11 @@ class ImageListDataset(BaseSegDataset):
         if ann_file and not osp.isfile(self.ann_file) and osp.isfile(ann_file):
             self.ann_file = ann_file
 
-    def load_data_list(self) -> list[dict]:
-        """Read the list or the folder, and check that all files exist.
+    def load_data_list(self) -> Sequence[dict]:
+        """Read the list or the folder, and check that the files exist.
 
         Returns:
-            list[dict]: One item per image, in the order of the list.
+            Sequence[dict]: One item per image, in the order of the list. An item is made when it is read.
 
         Raises:
             FileNotFoundError: A file or folder does not exist, or a file is empty.
@@ -161,18 +137,55 @@ class ImageListDataset(BaseSegDataset):
                 f"data_root: expected a folder, found none at '{self.data_root}' "
                 f"(from '{osp.abspath('.')}'). Put the data there, or set data_root to where they are."
             )
-        rows = self._read_list() if self.ann_file else self._read_folder()
-        if not rows:
+        lines = self._read_list() if self.ann_file else self._read_folder()
+        if not len(lines):
             raise ValueError(
                 f'{self._source}: expected at least one image, found none. Check the file or the folder'
                 f'{f" and img_suffix={self.img_suffix!r}" if self.img_suffix else ""}.'
             )
-        self._require_files('images', [image for image, _ in rows])
-        if not self.labeled:
-            return [self._data_info(image) for image, _ in rows]
-        pairs = [(image, mask or self._mask_by_convention(image)) for image, mask in rows]
-        self._require_files('masks', [mask for _, mask in pairs])
-        return [self._data_info(image) | {'seg_map_path': mask} for image, mask in pairs]
+        on_one_process(lambda: self._check_files(lines), of_each_machine=True)
+        return Items(self, lines, range(len(lines)))
+
+    def make_item(self, line: str) -> dict:
+        """Make the item of a line of the list, or of a path in the folder.
+
+        Args:
+            line (str): The line.
+
+        Returns:
+            dict: The item, without ``sample_idx``.
+
+        Raises:
+            ValueError: The path of the mask is unknown.
+        """
+        image, mask = self._columns(line)
+        item = {
+            'img_path': image,
+            'label_map': self.label_map,
+            'reduce_zero_label': self.reduce_zero_label,
+            'seg_fields': [],
+        }
+        return item | ({'seg_map_path': mask or self._mask_by_convention(image)} if self.labeled else {})
+
+    def _columns(self, line: str) -> tuple[str, str | None]:
+        if not self.ann_file:
+            return osp.join(self.data_prefix.get('img_path') or '.', line), None
+        image, mask = parse_list_line(line)
+        root = self.data_root or ''
+        return osp.join(root, image), None if mask is None else osp.join(root, mask)
+
+    def _check_files(self, lines: Lines) -> None:
+        indices = evenly_spaced(len(lines), self.max_checked)
+        rows = []
+        for index in indices:
+            rows.append(self._columns(lines[index]))
+            if len(rows) % _PART == 0:
+                lines.free_pages()
+        lines.free_pages()
+        self._require_files('images', [image for image, _ in rows], len(lines))
+        if self.labeled:
+            masks = [mask or self._mask_by_convention(image) for image, mask in rows]
+            self._require_files('masks', masks, len(lines))
 
     @property
     def _source(self) -> str:
@@ -180,16 +193,9 @@ class ImageListDataset(BaseSegDataset):
             return f"ann_file '{self.ann_file}'"
         return f"data_prefix['img_path'] '{self.data_prefix.get('img_path')}'"
 
-    def _data_info(self, image: str) -> dict:
-        return {
-            'img_path': image,
-            'label_map': self.label_map,
-            'reduce_zero_label': self.reduce_zero_label,
-            'seg_fields': [],
-        }
-
-    def _read_list(self) -> list[tuple[str, str | None]]:
-        if not self._files.isfile(self.ann_file):
+    def _read_list(self) -> Lines:
+        files = fileio.get_file_backend(self.ann_file, backend_args=self.backend_args)
+        if not files.isfile(self.ann_file):
             command = command_for(self.ann_file, self.data_root or '.')
             raise FileNotFoundError(
                 f"ann_file: expected a list of images, found no file at '{self.ann_file}'. Give an absolute "
@@ -197,22 +203,10 @@ class ImageListDataset(BaseSegDataset):
                 "remove ann_file to use all images below data_prefix['img_path']."
                 + (f' Make it with: {command}' if command else '')
             )
-        rows = []
-        # Windows editors write a byte-order mark
-        text = self._files.get_text(self.ann_file).removeprefix('\ufeff')
-        # str.splitlines would also split at characters that a path can contain, such as a form feed
-        for number, line in enumerate(StringIO(text, newline=None), start=1):
-            if not line.strip():
-                continue
-            try:
-                image, mask = parse_list_line(line)
-            except ValueError as error:
-                raise ValueError(f'{self.ann_file}:{number}: {error}') from error
-            root = self.data_root or ''
-            rows.append((osp.join(root, image), None if mask is None else osp.join(root, mask)))
-        return rows
+        with files.get_local_path(self.ann_file) as local:
+            return read_lines(Path(local), self.ann_file)
 
-    def _read_folder(self) -> list[tuple[str, None]]:
+    def _read_folder(self) -> Lines:
         folder = self.data_prefix.get('img_path') or '.'
         if not self._files.isdir(folder):
             raise FileNotFoundError(
@@ -226,7 +220,7 @@ class ImageListDataset(BaseSegDataset):
             names = [name for name in names if name.endswith(self.img_suffix)]
         else:
             names = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
-        return [(osp.join(folder, name), None) for name in sorted(names)]
+        return lines_of_paths(sorted(names))
 
     def _mask_by_convention(self, image: str) -> str:
         folder, masks = self.data_prefix.get('img_path') or '.', self.data_prefix.get('seg_map_path')
@@ -246,22 +240,23 @@ class ImageListDataset(BaseSegDataset):
             )
         return osp.join(masks, name[: len(name) - len(suffix)] + self.seg_map_suffix)
 
-    def _require_files(self, kind: str, paths: Sequence[str]) -> None:
-        missing = [path for path in paths if not self._files.isfile(path)]
+    def _require_files(self, kind: str, paths: Sequence[str], total: int) -> None:
+        missing, empty = find_bad_files(paths, self._files)
         # an interrupted copy leaves empty files; OpenCV's error for them does not name the file
-        empty = [path for path in paths if osp.isfile(path) and not osp.getsize(path)]
         if missing or empty:
             which, what = (missing, 'do not exist') if missing else (empty, 'are empty files')
+            sample = '' if len(paths) == total else f' (a sample of {total}; max_checked={self.max_checked})'
             raise FileNotFoundError(
-                f'{self._source}: expected {len(paths)} {kind}, found that {len(which)} of them {what}:\n'
-                f'{format_paths(which)}\n{self._guess_spaces()}Check that the data are complete and that '
-                f"data_root '{self.data_root}', data_prefix and seg_map_suffix '{self.seg_map_suffix}' fit "
-                'them. A tab separates the columns of a list whose paths contain spaces.'
+                f'{self._source}: expected {len(paths)} {kind}{sample}, found that {len(which)} of them '
+                f'{what}:\n{format_paths(which)}\n{"" if sample else self._guess_spaces()}Check that the '
+                f"data are complete and that data_root '{self.data_root}', data_prefix and seg_map_suffix "
+                f"'{self.seg_map_suffix}' fit them. A tab separates the columns of a list whose paths "
+                'contain spaces.'
             )
 
     def _guess_spaces(self) -> str:
         """Return a sentence about the first line whose path was cut at a space, or nothing."""
-        text = self._files.get_text(self.ann_file) if self.ann_file else ''
+        text = fileio.get_text(self.ann_file, backend_args=self.backend_args) if self.ann_file else ''
         for number, line in enumerate(text.splitlines(), start=1):
             words = line.strip().split(' ')
             for end in range(len(words), 1, -1):

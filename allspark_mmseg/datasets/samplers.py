@@ -86,10 +86,9 @@ class DualStreamSampler(Sampler):
 
     def __iter__(self) -> Iterator[Draw]:
         steps = [self._steps(stream) for stream in self.drawn]
-        for iteration in range(self.iterations):
-            batch = [index for stream in steps for index in next(stream)]
-            if iteration >= self.first_step:
-                yield from batch
+        for _ in range(self.first_step, self.iterations):
+            for stream in steps:
+                yield from next(stream)
 
     def __len__(self) -> int:
         return self.iterations * sum(self.counts.values())
@@ -106,26 +105,44 @@ class DualStreamSampler(Sampler):
         self.first_step = first_step
 
     def _steps(self, stream: str) -> Iterator[list[Draw]]:
-        """Yield this process's draws of one stream, one list for each step, without end."""
+        """Yield this process's draws of one stream from the first step on, a list a step, without end."""
         indices = self.streams[stream]
-        step = self.counts[stream] * self.world_size
-        order = (self.seed, self.epoch, STREAMS.index(stream))
-        generator = np.random.default_rng(order)
-        waiting = np.empty(0, dtype=np.int64)
-        for first in itertools.count(0, step):
-            if len(waiting) < step:
-                waiting = self._append_pass(waiting, len(indices), step, generator)
-            mine = range(self.rank, step, self.world_size)
-            yield [Draw(waiting[slot] + indices.start, (*order, first + slot)) for slot in mine]
-            waiting = waiting[step:]
+        size = self.counts[stream] * self.world_size
+        key = (self.seed, self.epoch, STREAMS.index(stream))
+        mine = range(self.rank, size, self.world_size)
+        steps = self._chunks(len(indices), size, np.random.default_rng(key))
+        for first, drawn in zip(itertools.count(self.first_step * size, size), steps, strict=False):
+            yield [Draw(drawn[slot] + indices.start, (*key, first + slot)) for slot in mine]
 
-    def _append_pass(
-        self, waiting: np.ndarray, size: int, step: int, generator: np.random.Generator
-    ) -> np.ndarray:
-        """Append each index of a stream once. The first step in ``waiting`` gets no index twice."""
-        order = generator.permutation(size) if self.shuffle else np.arange(size)
-        head = order[~np.isin(order, waiting)][: step - len(waiting)]
-        return np.concatenate([waiting, head, order[~np.isin(order, head)]])
+    def _chunks(self, count: int, size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+        """Yield the numbers 0..count-1 in chunks of a size, permuted again when all have been used.
+
+        The chunks before the first step are skipped. No chunk has a number twice: at the end of a
+        permutation, the numbers that are left over are no part of the beginning of the next one.
+        """
+        order, used, skipped = np.empty(0, np.uint32), 0, self.first_step
+        while True:
+            whole = min((len(order) - used) // size, skipped)
+            used, skipped = used + whole * size, skipped - whole
+            if used + size <= len(order):
+                chunk = order[used : used + size]
+                used += size
+            else:
+                left, order = order[used:], np.arange(count, dtype=np.uint32)
+                if self.shuffle:
+                    generator.shuffle(order)
+                used = size - len(left)
+                if len(left):
+                    # what is not left over moves to the front of the first numbers
+                    head = order[:size]
+                    fresh = (head[:, None] != left).all(axis=1)
+                    chosen = fresh & (fresh.cumsum() <= used)
+                    order[:size] = np.concatenate([head[chosen], head[~chosen]])
+                chunk = np.concatenate([left, order[:used]])
+            if skipped:
+                skipped -= 1
+            else:
+                yield chunk
 
     def _check_sizes(self) -> None:
         for stream in self.drawn:

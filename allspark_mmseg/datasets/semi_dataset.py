@@ -3,7 +3,6 @@
 import logging
 import os.path as osp
 from collections.abc import Sequence
-from functools import lru_cache
 
 from mmengine.dataset import BaseDataset, ConcatDataset
 from mmengine.logging import print_log
@@ -11,8 +10,9 @@ from mmseg.registry import DATASETS as MMSEG_DATASETS
 from torch.utils.data import Dataset
 
 from ..registry import DATASETS
-from ..utils import format_paths, require
+from ..utils import format_paths, on_one_process, require
 from .draws import Draw, seeded
+from .shared_images import image_files, shared_images
 
 LIST_NAMES = {'labeled': 'labeled.txt', 'unlabeled': 'unlabeled.txt'}
 
@@ -88,7 +88,7 @@ class SemiDataset(ConcatDataset):
         keys = sorted({key for part in [*parts, *self.unlabeled] for key in part.metainfo})
         super().__init__([*parts, *self.unlabeled], ignore_keys=keys)
         if not allow_overlap:
-            self._check_overlap()
+            on_one_process(self._check_overlap)
 
     @property
     def streams(self) -> dict[str, range]:
@@ -119,7 +119,7 @@ class SemiDataset(ConcatDataset):
 
     def _check_overlap(self) -> None:
         labeled = image_files([self.labeled])
-        shared = sorted(labeled & image_files(self.unlabeled))
+        shared = shared_images(labeled, [leaf for part in self.unlabeled for leaf in leaf_datasets(part)])
         if shared:
             raise ValueError(
                 f'SemiDataset: {len(shared)} of {len(labeled)} labeled images are also unlabeled images:\n'
@@ -194,23 +194,3 @@ def leaf_datasets(dataset: Dataset) -> list:
         [dataset.dataset] if hasattr(dataset, 'dataset') else []
     )
     return [leaf for child in children for leaf in leaf_datasets(child)] or [dataset]
-
-
-def image_files(parts: Sequence[BaseDataset | ConcatDataset]) -> set[str]:
-    """Return the resolved paths of the images of data sets.
-
-    Args:
-        parts (Sequence[BaseDataset or ConcatDataset]): Data sets whose items have ``img_path``.
-
-    Returns:
-        set[str]: Absolute paths without links.
-    """
-    # realpath is cached per folder, because it needs a system call for each parent folder of each image
-    resolve = lru_cache(maxsize=None)(osp.realpath)
-    files = set()
-    for part in parts:
-        for index in range(len(part)):
-            folder, name = osp.split(part.get_data_info(index)['img_path'])
-            path = osp.join(resolve(folder), name)
-            files.add(osp.realpath(path) if osp.islink(path) else path)
-    return files

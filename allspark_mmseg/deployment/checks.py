@@ -11,7 +11,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..datasets.image_list import IMAGE_SUFFIXES
+from ..datasets.list_lines import IMAGE_SUFFIXES
 from .files import Runner, largest_difference, open_file
 from .segmentor import DeployedSegmentor
 from .tracing import traceable

@@ -22,6 +22,7 @@ from .label_quality import PseudoLabelQuality
 from .loops import PhaseTrainLoop, ResumableEpochLoop, TeacherStudentValLoop
 from .optim import BFloat16OptimWrapper
 from .schedulers import PostStepPolyLR
+from .sharding import ShardedStrategy
 from .startup import default_work_dir, prepare_launch
 from .work_dir_lock import lock_work_dir
 
@@ -42,6 +43,7 @@ __all__ = [
     'PseudoLabelVisualizationHook',
     'ResumableEpochLoop',
     'SafeCheckpointHook',
+    'ShardedStrategy',
     'StartupCheckHook',
     'StopSignalHook',
     'SyncBNStatsHook',

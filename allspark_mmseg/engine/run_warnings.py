@@ -1,12 +1,13 @@
 """Warnings about a run that works, but probably not as intended. Each appears once, at the start."""
 
 from mmengine.dataset import BaseDataset
-from mmengine.dist import get_world_size
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.runner.base_loop import BaseLoop
 
 from ..datasets import SemiDataset
-from ..datasets.semi_dataset import image_files, leaf_datasets
+from ..datasets.semi_dataset import leaf_datasets
+from ..datasets.shared_images import image_files, shared_images
 from ..utils import format_paths
 
 _FEW_STEPS = 10
@@ -19,6 +20,8 @@ def warn_of_shared_images(runner: Runner, dataset: BaseDataset | SemiDataset) ->
         runner (Runner): The runner, with validation.
         dataset (BaseDataset or SemiDataset): The training data set.
     """
+    if not is_main_process():
+        return
     validation = runner.val_loop.dataloader.dataset
     leaves = [*leaf_datasets(dataset), *leaf_datasets(validation)]
     if not all('img_path' in leaf.get_data_info(0) for leaf in leaves):
@@ -34,7 +37,7 @@ def warn_of_shared_images(runner: Runner, dataset: BaseDataset | SemiDataset) ->
             f'{format_paths(shared)}\nTheir score says nothing about new images, and the best checkpoint is '
             'chosen by it. Remove them from one of the two lists.'
         )
-    shared = sorted(image_files(unlabeled) & images)
+    shared = shared_images(images, [leaf for part in unlabeled for leaf in leaf_datasets(part)])
     if shared:
         runner.logger.warning(
             f'val_dataloader: {len(shared)} validation images are also unlabeled training images:\n'

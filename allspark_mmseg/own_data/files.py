@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
-from ..datasets.image_list import IMAGE_SUFFIXES
+from ..datasets.list_lines import IMAGE_SUFFIXES
 from ..output import complete_file, progress
 
 WORK = '.allspark'  # folder below the data for lists, converted masks and results of earlier runs

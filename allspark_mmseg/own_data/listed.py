@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path, PurePosixPath
 
-from ..datasets.image_list import parse_list_line
+from ..datasets.list_lines import parse_list_line
 from .files import is_image
 from .roles import MASK, parse_name
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..datasets.image_list import format_list_line
+from ..datasets.list_lines import format_list_line
 from .added import add_masks, read_added
 from .files import WORK, Cache, Problem, is_image, list_files
 from .groups import find_groups, hashes_available

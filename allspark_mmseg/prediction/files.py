@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 from mmengine import fileio
 
-from ..datasets.image_list import IMAGE_SUFFIXES
+from ..datasets.list_lines import IMAGE_SUFFIXES
 
 
 def find_images(source: str | Path, out: str | Path) -> list[PurePosixPath]:

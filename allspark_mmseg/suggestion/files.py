@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from ..datasets.image_list import format_list_line
+from ..datasets.list_lines import format_list_line
 from ..output import complete_file, progress
 from .annotation import Region, coco_json, labelme_json, trace
 from .networks import Network

@@ -7,6 +7,7 @@ from mmengine.runner import Runner
 from ...methods import SemiSegmentor
 from ...registry import HOOKS
 from ...utils import unwrap_model
+from ..sharding import whole_parameters
 
 
 @HOOKS.register_module()
@@ -49,4 +50,5 @@ class MeanTeacherHook(Hook):
         if not isinstance(model, SemiSegmentor) or model.teacher is None or model.supervised_only:
             return
         if runner.optim_wrapper.should_update():
-            model.teacher.update_parameters(model.student)
+            with whole_parameters(runner.model):
+                model.teacher.update_parameters(model.student)

@@ -55,8 +55,8 @@ class StartupCheckHook(Hook):
         images (bool): Read the headers of all images, and decode some images. Each process reads its share.
             The headers are kept in ``image_headers.json``, in the folder ``.allspark`` of the data if it
             exists, otherwise in the work dir. The next start reads only the headers of changed files.
-        max_images (int): Headers to read of one data set, at most. Of larger data sets, evenly spaced images
-            are read.
+        max_images (int): Images of a data set of which all headers are read. Of larger data sets, the
+            headers of 10 000 evenly spaced images are read.
         evaluation (bool): Predict two validation images.
 
     Attributes:
