@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -59,7 +60,7 @@ def sizes(options: argparse.Namespace) -> str:
 @contextmanager
 def tensor_float_32(allowed: bool) -> Iterator[None]:
     """Allow or forbid TensorFloat-32 in matrix products and convolutions."""
-    parts = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    parts: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [part.allow_tf32 for part in parts]
     for part in parts:
         part.allow_tf32 = allowed

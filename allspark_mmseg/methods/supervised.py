@@ -32,20 +32,21 @@ def head_losses(head: nn.Module, logits: Tensor, data_samples: list[SegDataSampl
     inner = head if isinstance(head, BaseDecodeHead) else getattr(head, 'decoder', head)  # AllSparkHead
     if getattr(type(inner), 'loss_by_feat', None) is not BaseDecodeHead.loss_by_feat:
         return cast(Any, head).loss_by_feat(logits, data_samples)
-    head = cast(BaseDecodeHead, inner)
-    label = head._stack_batch_gt(data_samples)
-    logits = resize(logits, size=label.shape[2:], mode='bilinear', align_corners=head.align_corners)
-    weight = None if head.sampler is None else head.sampler.sample(logits, label)
+    decoder: Any = inner
+    label = decoder._stack_batch_gt(data_samples)
+    logits = resize(logits, size=label.shape[2:], mode='bilinear', align_corners=decoder.align_corners)
+    weight = None if decoder.sampler is None else decoder.sampler.sample(logits, label)
     label = label.squeeze(1)
     losses: dict[str, Tensor] = {}
-    parts: Any = head.loss_decode if isinstance(head.loss_decode, nn.ModuleList) else [head.loss_decode]
+    parts: Any = decoder.loss_decode
+    parts = parts if isinstance(parts, nn.ModuleList) else [parts]
     for part in parts:
-        options: dict[str, Any] = dict(weight=weight, ignore_index=head.ignore_index)
+        options: dict[str, Any] = dict(weight=weight, ignore_index=decoder.ignore_index)
         if _counts_on_host(part):
-            options['avg_factor'] = (label != head.ignore_index).sum().to(logits.dtype)
+            options['avg_factor'] = (label != decoder.ignore_index).sum().to(logits.dtype)
         name, value = part.loss_name, part(logits, label, **options)
         losses[name] = losses[name] + value if name in losses else value
-    losses['acc_seg'] = _accuracy(logits, label, head.ignore_index)
+    losses['acc_seg'] = _accuracy(logits, label, decoder.ignore_index)
     return losses
 
 

@@ -22,7 +22,7 @@ LARGE = (2048, 21, 1024, 512, 289)  # Pascal, crop 513, two labeled images
 def _branches_of_an_accelerator(monkeypatch):
     """Also on a CPU. No map is small."""
     for module in (attention_blocks, fast_attention):
-        monkeypatch.setattr(module, 'is_on_cpu', lambda tensor: False)
+        monkeypatch.setattr(module, 'is_cpu', lambda device: False)
     monkeypatch.setattr(fast_attention, '_SMALL_MAP', 0)
 
 

@@ -28,7 +28,7 @@ def _small_blocks(monkeypatch):
 def kind(request, monkeypatch):
     """The branches for a CPU, and those for other devices."""
     if request.param != 'cpu':
-        monkeypatch.setattr(attention_blocks, 'is_on_cpu', lambda tensor: False)
+        monkeypatch.setattr(attention_blocks, 'is_cpu', lambda device: False)
     if 'several' in request.param:
         monkeypatch.setattr(attention_blocks, '_ACCELERATOR_BLOCK_BYTES', 2**10)
     return request.param
@@ -78,7 +78,7 @@ def test_fast_attention_equals_the_plain_formula(shape, shared, size, seed, acce
     given = [size * query, *others]
     with pytest.MonkeyPatch.context() as patch:
         if accelerator is not None:
-            patch.setattr(attention_blocks, 'is_on_cpu', lambda tensor: False)
+            patch.setattr(attention_blocks, 'is_cpu', lambda device: False)
             patch.setattr(attention_blocks, '_ACCELERATOR_BLOCK_BYTES', accelerator)
         found = with_gradients(fast_channel_attention, *given)
     expected = with_gradients(plain, *(each.double() for each in given))
@@ -142,7 +142,7 @@ def single_map(**sizes):
 def dropout_mask(query, source, weight, probability, seed):
     """The weights that the next call would keep, scaled as dropout scales them."""
     torch.manual_seed(seed)
-    drop = Dropout(probability, int(torch.randint(2**62, ())), query)
+    drop = Dropout(probability, int(torch.randint(2**62, ())), query.device)
     kept = torch.empty(len(query), len(source), len(weight))
     for block in Blocks(query, source, weight, weight, buffers=1):
         part = kept[block.rows, block.groups]
@@ -169,7 +169,7 @@ def test_forward_and_backward_pass_use_the_same_dropout_mask(kind):
 def test_dropout_drops_with_its_probability(kind, probability):
     draws = torch.ones(20, 200, 301)
     for number, out in enumerate(draws):
-        Dropout(probability, 7, draws).draw(number, out)
+        Dropout(probability, 7, draws.device).draw(number, out)
     draws = draws == 0
     spread = (probability * (1 - probability) / draws.numel()) ** 0.5
     assert draws.float().mean().item() == pytest.approx(probability, abs=5 * spread)
@@ -226,7 +226,7 @@ def test_mixed_precision_keeps_its_statistics_in_float32(monkeypatch, kind, drop
 
 def test_float16_survives_scores_far_above_their_mean(monkeypatch):
     """On an accelerator. The weights of a row are at most 1, and the gradients keep their size."""
-    monkeypatch.setattr(attention_blocks, 'is_on_cpu', lambda tensor: False)
+    monkeypatch.setattr(attention_blocks, 'is_cpu', lambda device: False)
     given = single_map(queries=9, groups=40, keys=50)
     given[0][0] *= 30
     exact = with_gradients(blocked_attention, *given)

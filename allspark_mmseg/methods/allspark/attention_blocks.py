@@ -15,9 +15,9 @@ _ALIGNMENT = 8  # on an accelerator, fast matrix products need rows of a multipl
 _DROPOUT_LEVELS = 2**16  # on a CPU, the dropout probability is rounded to a multiple of 1 / 65536
 
 
-def is_on_cpu(tensor: Tensor) -> bool:
-    """Return whether a tensor (...) is on a CPU. Tests replace this function to run the other branches."""
-    return tensor.device.type == 'cpu'
+def is_cpu(device: torch.device) -> bool:
+    """Return whether a device is a CPU. The tests replace this function, and so run the other branches."""
+    return device.type == 'cpu'
 
 
 class Dropout:
@@ -26,12 +26,12 @@ class Dropout:
     Args:
         probability (float): Dropout probability, in [0, 1).
         seed (int): Seed of all blocks.
-        like (Tensor): Any tensor (...) on the device of the masks.
+        device (torch.device): Device of the masks.
     """
 
-    def __init__(self, probability: float, seed: int, like: Tensor) -> None:
+    def __init__(self, probability: float, seed: int, device: torch.device) -> None:
         self.seed = seed
-        self.generator = None if is_on_cpu(like) else torch.Generator(like.device)
+        self.generator = None if is_cpu(device) else torch.Generator(device)
         self.cut = round(probability * _DROPOUT_LEVELS)
         self.keep = 1 - (self.cut / _DROPOUT_LEVELS if self.generator is None else probability)
 
@@ -91,7 +91,7 @@ class Blocks:
     def __init__(
         self, query: Tensor, source: Tensor, key_weight: Tensor, value_weight: Tensor, buffers: int
     ) -> None:
-        self.on_cpu = is_on_cpu(query)
+        self.on_cpu = is_cpu(query.device)
         self.source = source
         self.key_weight, self.value_weight = key_weight.to(query.dtype), value_weight.to(query.dtype)
         self.width = query.shape[1] if self.on_cpu else -(-query.shape[1] // _ALIGNMENT) * _ALIGNMENT
@@ -142,7 +142,7 @@ class Blocks:
 
 def _block_size(queries: int, groups: int, keys: int, like: Tensor) -> tuple[int, int]:
     """Return the numbers of queries and of groups of a block. On a CPU, a block has one group."""
-    on_cpu = is_on_cpu(like)
+    on_cpu = is_cpu(like.device)
     scores = (_CPU_BLOCK_BYTES if on_cpu else _ACCELERATOR_BLOCK_BYTES) // like.element_size()
     rows = min(queries, max(1, scores // keys))
     if on_cpu or rows < queries:

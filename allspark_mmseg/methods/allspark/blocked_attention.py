@@ -49,9 +49,9 @@ def blocked_attention(
     return out.to(query.dtype)
 
 
-def _make_dropout(probability: float, seed: Tensor | None, like: Tensor) -> Dropout | None:
+def _make_dropout(probability: float, seed: Tensor | None, device: torch.device) -> Dropout | None:
     # the seed is on the CPU, so its value is at hand
-    return None if seed is None else Dropout(probability, int(seed), like)
+    return None if seed is None else Dropout(probability, int(seed), device)
 
 
 def attend(
@@ -73,7 +73,7 @@ def attend(
         tuple[Tensor, Tensor, Tensor]: The output (M, N), and what the backward pass needs of each row: the
         shift and the sum, each (M, 1). All are float32.
     """
-    dropout = _make_dropout(probability, seed, query)
+    dropout = _make_dropout(probability, seed, query.device)
     with torch.autocast(query.device.type, enabled=False):
         blocks = Blocks(query, source, key_weight, value_weight, buffers=2 if dropout else 1)
         if blocks.on_cpu:
@@ -126,7 +126,7 @@ def attend_backward(
         tuple[Tensor, Tensor, Tensor, Tensor]: Gradients of query (M, N), of source (S, D, N) or an empty
         tensor, and of both weights (O, D).
     """
-    dropout, dtype = _make_dropout(probability, seed, query), query.dtype
+    dropout, dtype = _make_dropout(probability, seed, query.device), query.dtype
     with torch.autocast(query.device.type, enabled=False):
         blocks = Blocks(query, source, key_weight, value_weight, buffers=3 if dropout else 2)
         shift = shift.to(dtype) if blocks.on_cpu else shift
@@ -181,8 +181,8 @@ def _(
     grad: Tensor, query: Tensor, source: Tensor, key_weight: Tensor, value_weight: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     grad_source = torch.empty_like(source) if rest[-1] else source.new_empty(0)
-    weights = (torch.empty_like(key_weight, memory_format=torch.contiguous_format) for _ in range(2))
-    return query.new_empty(query.shape), grad_source, *weights
+    of_key, of_value = (key_weight.new_empty(key_weight.shape) for _ in range(2))
+    return query.new_empty(query.shape), grad_source, of_key, of_value
 
 
 def _keep_for_backward(ctx: Any, inputs: tuple, output: tuple) -> None:

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...utils import require
-from .attention_blocks import is_on_cpu
+from .attention_blocks import is_cpu
 from .fast_attention import fast_channel_attention
 
 EPS = 1e-5  # epsilon of the instance normalization
@@ -81,7 +81,7 @@ class ChannelAttention(nn.Module):
         )
         dropout = self.dropout if self.training else 0.0
         # a graph is exported in eval mode on a CPU
-        blocked = self.training or not is_on_cpu(query)
+        blocked = self.training or not is_cpu(query.device)
         return fast_channel_attention(query, source, key_weight, value_weight, dropout, blocked=blocked)
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .attention_blocks import is_on_cpu
+from .attention_blocks import is_cpu
 from .blocked_attention import blocked_attention
 from .score_moments import score_scale
 
@@ -87,6 +87,6 @@ def softmax_attention(
 
 def _prefers_blocks(query: Tensor, source: Tensor, key_weight: Tensor) -> bool:
     """Return whether blocks are better than the whole map; arguments as in ``fast_channel_attention``."""
-    if is_on_cpu(query):
+    if is_cpu(query.device):
         return torch.is_grad_enabled()
     return query.shape[:3].numel() * source.shape[1] * key_weight.shape[1] > _SMALL_MAP
