@@ -11,6 +11,7 @@ from mmseg.registry import MODELS
 from PIL import Image
 
 from .helpers.configs import CONFIGS, ROOT, make_tiny, replace_size, views_of
+from .test_engine.conftest import plain_text
 
 RECIPES = sorted(path.stem for path in (CONFIGS / '_base_' / 'recipes').glob('*.py'))
 CROP = (65, 65)
@@ -92,6 +93,7 @@ def data(tmp_path_factory) -> Path:
 @pytest.mark.parametrize('recipe', sorted({method_of(recipe) for recipe in RECIPES}))
 def test_it_trains_and_validates_on_a_user_s_folder(recipe, data, tmp_path, monkeypatch):
     monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
+    monkeypatch.setattr(Config, 'pretty_text', property(plain_text))  # YAPF takes seconds
     cfg = Config(replace_size(load(recipe, tmp_path).to_dict(), (513, 513), CROP))
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False)

@@ -63,8 +63,7 @@ def test_a_named_checkpoint_wins(read):
 
 @pytest.mark.parametrize('weights', ["'balanced'", "'sqrt_balanced'", '[1.0, 2.0, 1.0]'])
 @pytest.mark.parametrize('recipe', ['allspark', 'fixmatch', 'supervised'])
-def test_class_weight_alone_works_with_every_recipe(weights, recipe, tmp_path, capsys):
-    """MMSegmentation's loss, which the configs have, would fail."""
+def test_class_weight_alone_works_with_every_recipe(weights, recipe, tmp_path):
     head = f'decode_head=dict(loss_decode=dict(class_weight={weights}))'
     model = {
         'allspark': f'segmentor=dict({head.replace("dict(", "dict(decoder=dict(", 1)}))',
@@ -78,8 +77,20 @@ def test_class_weight_alone_works_with_every_recipe(weights, recipe, tmp_path, c
     node = cfg.model.get('segmentor', cfg.model).decode_head
     loss = node.get('decoder', node).loss_decode
     assert loss.type == 'allspark_mmseg.CrossEntropyLoss' and loss.avg_non_ignore
-    assert '1 loss(es) are allspark_mmseg.CrossEntropyLoss' in capsys.readouterr().out
     assert isinstance(MODELS.build(loss), CrossEntropyLoss)
+
+
+def test_class_weight_alone_works_with_a_published_config(tmp_path, capsys):
+    """MMSegmentation's loss, which these configs have, would fail."""
+    decoder = "dict(loss_decode=dict(class_weight='balanced'))"
+    (tmp_path / 'mine.py').write_text(
+        f"_base_ = '{CONFIGS}/allspark/voc_1over16.py'\n"
+        f'model = dict(segmentor=dict(decode_head=dict(decoder={decoder})))'
+    )
+    cfg = train.read_config(train.parse_args([str(tmp_path / 'mine.py')]))
+    loss = cfg.model.segmentor.decode_head.decoder.loss_decode
+    assert loss.type == 'allspark_mmseg.CrossEntropyLoss' and loss.avg_non_ignore
+    assert '1 loss(es) are allspark_mmseg.CrossEntropyLoss' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
