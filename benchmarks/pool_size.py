@@ -154,7 +154,7 @@ def measure_next(folder: Path, size: int) -> dict[str, float]:
     del draws
     for name, step in (('batch', 0), ('resume', sampler.iterations - 1)):
         sampler.set_position(step)
-        loader = DataLoader(dataset, 4, sampler=sampler, num_workers=2, collate_fn=list)
+        loader: DataLoader = DataLoader(dataset, 4, sampler=sampler, num_workers=2, collate_fn=list)
         start = time.perf_counter()
         batches = iter(loader)
         next(batches)
