@@ -34,8 +34,8 @@ def on_one_process(function: Callable[[], T], *, of_each_machine: bool = False) 
     if (int(os.environ.get('LOCAL_RANK', 0)) if of_each_machine else rank) == 0:
         try:
             outcome = (function(), None)
-        except Exception as error:
-            outcome = (None, error)
+        except Exception as raised:
+            outcome = (None, raised)
     outcomes = all_gather_object(outcome)
     for _, raised in outcomes:
         if raised is not None:

@@ -69,8 +69,8 @@ class ImageListDataset(BaseSegDataset):
     ``sample_idx``; labeled items also hold ``seg_map_path``. The data set checks that the files exist when it
     is built, before the first iteration. One process of each machine does so.
 
-    The processes of a machine share the lines of a list of 16 MiB or more. The index of the list, which needs
-    a little more space than the list, lies below ``$XDG_CACHE_HOME`` or ``~/.cache``. A list with another
+    The processes of a machine share the lines of a list of 16 MiB or more. The index of the list, which takes
+    up to twice the space of the list, lies below ``$XDG_CACHE_HOME`` or ``~/.cache``. A list with another
     content gets another index.
 
     Args:

@@ -66,8 +66,8 @@ class Ranges(SimpleHTTPRequestHandler):
         self.send_header('Accept-Ranges', 'bytes')
         self.send_header('Content-Length', str(len(content)))
         self.end_headers()
+        self.server.sent.append(len(content))  # before the client can look
         self.wfile.write(content)
-        self.server.sent.append(len(content))
 
     def log_message(self, *_):
         pass

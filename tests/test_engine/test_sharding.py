@@ -8,6 +8,7 @@ from benchmarks.kill_and_resume import last_checkpoint, run
 
 from ..helpers.project import write_project
 
+# ruff: noqa: E501
 TINY_DINOV2 = """
 segmentor.data_preprocessor.test_cfg = dict(size_divisor=14)
 segmentor.backbone = dict(
@@ -26,7 +27,6 @@ custom_hooks = []
 train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=1, val_interval=1)
 val_cfg = dict(_delete_=True, type='ValLoop')
 """
-# ruff: noqa: E501
 STRATEGIES = {
     'copies': "type='DDPStrategy', model_wrapper=dict("
     "type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)",
