@@ -171,9 +171,11 @@ class PseudoLabelQualityHook(Hook):
         self.latest = PseudoLabelQuality.from_matrix(self._matrix)
         loader = runner.val_dataloader if self._loader is None else self._loader
         names = _classes(loader) or [str(index) for index in range(model.num_classes)]
+        # on all processes: if only a validation runs, this builds the training data, in which all take part
+        step = runner.iter
         if is_main_process():
             runner.logger.info(f'{self._title(runner, model)}\n{self.latest.table(names)}')
-            runner.visualizer.add_scalars(self.latest.scalars(names), step=runner.iter)
+            runner.visualizer.add_scalars(self.latest.scalars(names), step=step)
         self._warn(runner, self.latest, names, supervised_only=model.supervised_only)
 
     def _build_loader(self, runner: Runner) -> None:
