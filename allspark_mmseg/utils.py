@@ -37,9 +37,9 @@ def on_one_process(function: Callable[[], T], *, of_each_machine: bool = False) 
         except Exception as raised:
             outcome = (None, raised)
     outcomes = all_gather_object(outcome)
-    for _, raised in outcomes:
-        if raised is not None:
-            raise raised
+    for _, error in outcomes:
+        if error is not None:
+            raise error
     return cast(T, outcomes[0][0])
 
 
