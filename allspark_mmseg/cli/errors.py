@@ -50,8 +50,8 @@ def explain(error: BaseException) -> str | None:
         return message
     if _WORKER.search(message) or _is_lost_worker(error):
         return (
-            'a worker of the data loader was killed. Linux does so when memory runs out; its log (dmesg) '
-            f'tells. Reduce num_workers or batch_size of train_dataloader. {_RESUME}'
+            'a worker of the data loader was killed. Linux does this when memory runs out, and logs it '
+            f'(dmesg). Reduce num_workers or batch_size of train_dataloader. {_RESUME}'
         )
     if int(os.environ.get('WORLD_SIZE', 1)) > 1 and _PEER.search(message):
         return (
@@ -62,7 +62,7 @@ def explain(error: BaseException) -> str | None:
 
 
 def _is_lost_worker(error: BaseException) -> bool:
-    """Whether the connection to a worker of the data loader broke. Its end can be noticed later."""
+    """Whether the connection to a worker of the data loader broke. PyTorch notices its end later."""
     frames = traceback.extract_tb(error.__traceback__)
     return isinstance(error, OSError | EOFError) and any(
         frame.filename.endswith(('resource_sharer.py', 'reductions.py')) for frame in frames
@@ -110,7 +110,7 @@ def one_sentence(verb: str) -> Iterator[None]:
 
 @contextmanager
 def _without_news_of_children() -> Iterator[None]:
-    """Keep PyTorch from raising the end of a worker here: it does so in a signal handler, at any time."""
+    """Switch off the signal handler of PyTorch, which raises an error when a worker ends, at any time."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, 'SIGCHLD'):
         yield
         return

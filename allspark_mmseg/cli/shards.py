@@ -100,11 +100,9 @@ def _list_shard(root: str, shard: str, suffix: str | None) -> str:
 
 def _common_folder(addresses: Sequence[str]) -> str:
     """Return the folder that all addresses begin with, with a slash at its end, or nothing."""
-    first, last = min(addresses), max(addresses)  # what these have in common, all have
-    length = next(
-        (n for n, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first)
-    )
-    return first[: first[:length].rfind('/') + 1]
+    # commonpath would change the // of a URL
+    common = os.path.commonprefix(list(addresses))  # noqa: RUF071
+    return common[: common.rfind('/') + 1]
 
 
 def _keep_complete(part: Path) -> set[str]:

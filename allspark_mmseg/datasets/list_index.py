@@ -58,7 +58,7 @@ class Lines(Sequence[str]):
         return self.text[first : end - 1].decode(errors='surrogateescape')
 
     def free_pages(self) -> None:
-        """Take the texts that were read out of the memory of this process, if they are in files."""
+        """Release the memory of the texts that were read, if they are in files."""
 
     def find_names(self, wanted: np.ndarray) -> np.ndarray:
         """Find the lines whose image has one of some names.
@@ -94,7 +94,7 @@ class StoredLines(Lines):
                 part.madvise(mmap.MADV_RANDOM)  # a line needs one page, not the pages around it
 
     def free_pages(self) -> None:
-        """Take what was read out of the memory of this process. It stays in the system's cache."""
+        """Release the memory of the texts that were read. The system keeps them in its cache."""
         for part in (self.text, self.starts, self.names):
             if isinstance(part, mmap.mmap) and hasattr(part, 'madvise'):
                 part.madvise(mmap.MADV_DONTNEED)
