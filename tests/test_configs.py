@@ -75,14 +75,30 @@ def test_base_names_are_unique_so_that_mim_finds_them():
         assert method == 'allspark' or stem.startswith((f'{method}_', 'camvid', 'demo'))
 
 
-def test_name_and_method(run):
+def test_config(run):
+    """One test for each config, because 82 configs times twelve tests take half a minute."""
+    check_name_and_method(run)
+    check_name_and_data(run)
+    check_name_and_network(run)
+    check_classes(run)
+    check_crop_sizes(run)
+    check_pipelines(run)
+    check_test_pipeline(run)
+    check_loaders(run)
+    check_learning_rate_belongs_to_the_batch(run)
+    check_schedule_lasts_as_long_as_training(run)
+    check_hooks(run)
+    check_a_teacher_predicts_and_both_are_validated(run)
+
+
+def check_name_and_method(run):
     assert run.cfg.model.type in METHODS[run.method]
     if run.method == 'css' and run.dataset == 'camvid':
         assert run.cfg.model.type == f'allspark_mmseg.CSS{run.words[-1].title()}'
     assert (run.split is not None) == (run.dataset == 'camvid' or run.method == 'allspark')
 
 
-def test_name_and_data(run):
+def check_name_and_data(run):
     train = run.cfg.train_dataloader.dataset
     assert train.type == 'allspark_mmseg.SemiDataset'
     datasets = [train, run.cfg.val_dataloader.dataset, run.cfg.test_dataloader.dataset]
@@ -107,7 +123,7 @@ def test_lists_in_the_repository_exist_and_are_disjoint(name):
     assert len(labeled) == -(-len(labeled | unlabeled) // 8)  # every 8th, the first included
 
 
-def test_name_and_network(run):
+def check_name_and_network(run):
     backbone = run.segmentor.backbone
     kind, size = BACKBONES[run.network]
     assert backbone.type == kind
@@ -124,7 +140,7 @@ def test_name_and_network(run):
         assert weights.checkpoint == 'pretrained/deit_base_mmseg.pth'
 
 
-def test_classes(run):
+def check_classes(run):
     classes = run.cfg.metainfo.classes
     assert len(set(classes)) == len(classes) == len(run.cfg.metainfo.palette)
     assert {node['num_classes'] for node in dicts(run.cfg.model) if 'num_classes' in node} == {len(classes)}
@@ -132,7 +148,7 @@ def test_classes(run):
         assert run.cfg[f'{stage}_dataloader'].dataset.metainfo == run.cfg.metainfo
 
 
-def test_crop_sizes(run):
+def check_crop_sizes(run):
     crop = tuple(run.cfg.crop_size)
     assert tuple(run.segmentor.data_preprocessor.size) == crop
     steps = [node for stream in run.streams.values() for node in dicts(stream.pipeline)]
@@ -149,7 +165,7 @@ def test_crop_sizes(run):
         assert tuple(run.segmentor.decode_head.bottleneck.crop_size) == crop
 
 
-def test_pipelines(run):
+def check_pipelines(run):
     pipelines = {name: [step.type for step in stream.pipeline] for name, stream in run.streams.items()}
     for name, steps in pipelines.items():
         assert ('LoadAnnotations' in steps) == (name == 'labeled')
@@ -175,7 +191,7 @@ def test_pipelines(run):
         assert ('PhotoMetricDistortion' in str(steps)) == run.deit, 'S4Former distorts every view'
 
 
-def test_test_pipeline(run):
+def check_test_pipeline(run):
     # CamVid images get odd sides for EfficientNet; a mask is loaded after the image is resized
     odd = run.dataset == 'camvid' and not run.dinov2
     resize = ['Resize'] if odd or (run.deit and run.dataset == 'voc') else []
@@ -184,7 +200,7 @@ def test_test_pipeline(run):
     assert run.cfg.test_dataloader.dataset.pipeline == run.cfg.test_pipeline
 
 
-def test_loaders(run):
+def check_loaders(run):
     for stage in ('train', 'val', 'test'):
         loader = run.cfg[f'{stage}_dataloader']
         # otherwise every epoch repeats the random draws of the first
@@ -201,12 +217,12 @@ def test_loaders(run):
     assert run.cfg.val_dataloader.sampler == dict(type='DefaultSampler', shuffle=False)
 
 
-def test_learning_rate_belongs_to_the_batch(run):
+def check_learning_rate_belongs_to_the_batch(run):
     assert run.cfg.auto_scale_lr.base_batch_size == run.processes * run.cfg.train_dataloader.batch_size
     assert run.cfg.auto_scale_lr.enable is False
 
 
-def test_schedule_lasts_as_long_as_training(run):
+def check_schedule_lasts_as_long_as_training(run):
     loop = run.cfg.train_cfg
     epochs = loop.type == 'EpochBasedTrainLoop'
     assert epochs == run.by_epoch
@@ -227,7 +243,7 @@ def test_schedule_lasts_as_long_as_training(run):
     assert loop.val_interval % checkpoint.interval == 0
 
 
-def test_hooks(run):
+def check_hooks(run):
     hooks = run.cfg.default_hooks
     assert {'startup_check', 'mean_teacher', 'sync_bn_stats', 'pseudo_label_quality'} <= set(hooks)
     assert ('memory_warm_up' in hooks) == (run.method == 'allspark')
@@ -246,7 +262,7 @@ def test_own_custom_hooks_remove_none_of_ours(tmp_path):
     assert len(cfg.custom_hooks) == 1
 
 
-def test_a_teacher_predicts_and_both_are_validated(run):
+def check_a_teacher_predicts_and_both_are_validated(run):
     model = run.cfg.model
     always = ('css', 'mean_teacher', 's4former', 'unimatch_v2')
     teacher = run.method in always or 'teacher' in model

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-from mmengine.config import Config
 from mmengine.hooks import Hook
 
 from allspark_mmseg.engine import load_checkpoint_file, lock_work_dir
@@ -19,7 +18,6 @@ from allspark_mmseg.registry import HOOKS
 from benchmarks.kill_and_resume import start
 
 from .helpers.project import write_project
-from .test_engine.conftest import plain_text
 
 # a step has 2 labeled and 4 unlabeled images
 ONE_PROCESS = [
@@ -74,9 +72,7 @@ custom_hooks = [dict(type='allspark_mmseg.FaultHook'), _base_.custom_hooks[0]]
 
 
 @pytest.fixture(autouse=True)
-def _fast_start(monkeypatch):
-    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
-    monkeypatch.setattr(Config, 'pretty_text', property(plain_text))
+def _no_fault(monkeypatch):
     monkeypatch.delenv('FAULT', raising=False)
 
 
@@ -121,10 +117,7 @@ def steps(work_dir: Path) -> dict[int, dict]:
 @pytest.fixture(scope='module')
 def whole(project) -> dict[int, dict]:
     """The steps of a run in one process that is not stopped."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('mmengine.runner.runner.collect_env', dict)
-        patch.setattr(Config, 'pretty_text', property(plain_text))
-        assert train(project, 'whole', 1) == [0], log(project, 'whole')
+    assert train(project, 'whole', 1) == [0], log(project, 'whole')
     return steps(project / 'whole')
 
 

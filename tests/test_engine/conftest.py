@@ -135,17 +135,9 @@ def log_lines(runner) -> list[str]:
     return path.read_text().splitlines()
 
 
-def plain_text(config: Config) -> str:
-    """The config as Python code, which MMEngine writes into logs and checkpoints."""
-    return '\n'.join(f'{key} = {value!r}' for key, value in config.to_dict().items())
-
-
 @pytest.fixture
-def runner_of(monkeypatch):
+def runner_of():
     """Build a runner and close its log file at the end."""
-    # without this, a runner takes seconds to query the compilers and to format the config with YAPF
-    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
-    monkeypatch.setattr(Config, 'pretty_text', property(plain_text))
     built = []
 
     def build(config: Config) -> Runner:

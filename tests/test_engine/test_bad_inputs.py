@@ -14,7 +14,7 @@ from allspark_mmseg.cli import train
 
 from ..helpers.odd_images import cut, write
 from ..helpers.tiny_models import CROP, tiny_segmentor
-from .conftest import NAMES, plain_text
+from .conftest import NAMES
 
 Change = Callable[[Config, Path], object]
 TRAIN = 'train_dataloader'
@@ -367,7 +367,7 @@ def test_bad_input(case, with_validation, tmp_path, runner_of, monkeypatch, capf
     change, pattern = CASES[case]
     options = change(with_validation, tmp_path)
     options = list(options) if isinstance(options, list) else []
-    path = text(tmp_path / 'config.py', plain_text(with_validation))
+    path = text(tmp_path / 'config.py', with_validation.pretty_text)
     arguments = options if options and options[0].endswith(('.py', '.txt')) else [str(path), *options]
     monkeypatch.setattr('mmengine.optim.OptimWrapper.update_params', step)
     before = set(tmp_path.rglob('*'))

@@ -36,7 +36,15 @@ def test_rows_have_unique_names_and_every_published_config_has_rows():
     assert configs == {name for name in NAMES if RunConfig(name).dataset in PUBLISHED} - examples
 
 
-def test_name_and_options(row, run):
+def test_figures_of_a_row(row, run, monkeypatch):
+    """One test for each row, because 290 rows times four tests take a minute."""
+    check_name_and_options(row, run)
+    check_data(row, run)
+    check_length(row, run, monkeypatch)
+    check_memory_warm_up(row, run)
+
+
+def check_name_and_options(row, run):
     method = row.config.split('/')[0]
     assert method == 'allspark' or row.name.startswith(f'{method}_')
     assert method != 'allspark' or not row.options, 'AllSpark has a config for each row'
@@ -48,7 +56,7 @@ def test_name_and_options(row, run):
     assert all(key in allowed or key.endswith(network) for key in row.options)
 
 
-def test_data(row, run):
+def check_data(row, run):
     names = {'Pascal VOC 2012': 'voc', 'Cityscapes': 'cityscapes', 'COCO 2017': 'coco'}
     assert run.dataset == names[row.meta['Training Data']]
     assert tuple(run.cfg.crop_size) == (row.meta['Crop Size'],) * 2
@@ -89,7 +97,7 @@ def steps_per_epoch(row, run, monkeypatch) -> int:
     return len(sampler) // loader.batch_size
 
 
-def test_length(row, run, monkeypatch):
+def check_length(row, run, monkeypatch):
     steps, loop = steps_per_epoch(row, run, monkeypatch), run.cfg.train_cfg
     if run.by_epoch:
         assert loop.max_epochs == row.meta['Epochs']
@@ -99,7 +107,7 @@ def test_length(row, run, monkeypatch):
         assert loop.max_iters == row.meta['Iterations'] == row.meta['Epochs'] * steps
 
 
-def test_memory_warm_up(row, run):
+def check_memory_warm_up(row, run):
     hook = run.cfg.default_hooks.get('memory_warm_up')
     assert (hook.epochs if hook else None) == row.meta.get('Memory Warm-Up Epochs')
     if hook:

@@ -5,7 +5,6 @@ import pytest
 from ..helpers.configs import RunConfig, read_rows
 
 ROWS = read_rows()
-SEMI_SUPERVISED = [name for name, row in ROWS.items() if not row.config.startswith('supervised/')]
 LOSSES = {
     'cross-entropy': dict(type='CrossEntropyLoss', avg_non_ignore=True),
     'OHEM': dict(type='allspark_mmseg.OHEMCrossEntropyLoss', threshold=0.7, min_kept=200000),
@@ -62,7 +61,14 @@ def run(row) -> RunConfig:
     return row.peek()
 
 
-def test_network_and_losses(row, run):
+def test_network_of_a_row(row, run):
+    check_network_and_losses(row, run)
+    check_inference(run)
+    if not run.supervised:
+        check_arguments_of_the_method(row, run)
+
+
+def check_network_and_losses(row, run):
     networks = CSS_NETWORK if run.method == 'css' else NETWORKS[row.meta['Backbone']]
     for arguments, expected in zip((run.segmentor.backbone, run.decoder), networks, strict=True):
         assert {key: arguments[key] for key in expected} == expected
@@ -81,7 +87,7 @@ def test_network_and_losses(row, run):
     assert normalization.bgr_to_rgb is True
 
 
-def test_inference(row, run):
+def check_inference(run):
     windows = dict(mode='slide_probs_clipped', crop_size=(801, 801), stride=(534, 534))
     if run.method == 'css':
         expected = dict(mode='whole')
@@ -96,8 +102,7 @@ def test_inference(row, run):
     assert run.segmentor.test_cfg == expected
 
 
-@pytest.mark.parametrize('row', SEMI_SUPERVISED, indirect=True)
-def test_arguments_of_the_method(row, run):
+def check_arguments_of_the_method(row, run):
     """All other arguments are defaults; test_weights_of_the_methods compares them with the papers."""
     expected = {}
     if run.method == 'css':
