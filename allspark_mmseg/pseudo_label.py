@@ -23,7 +23,7 @@ class PseudoLabel:
         valid (Tensor): (N, H, W) bool, True for pixels that are confident and not padding.
         image_mask (Tensor): (N, H, W) bool, False for padding.
         logits (Tensor): (N, K, H, W) float, the logits that the labels come from.
-        weight (Tensor, optional): (N, H, W) float in [0, 1], the weight of a pixel in the loss; None for 1.
+        weight (Tensor, optional): (N, H, W) float, 0 or more, the weight of a pixel in the loss; None for 1.
     """
 
     label: Tensor

@@ -10,6 +10,7 @@ from torch.multiprocessing import start_processes
 from allspark_mmseg.mixing import paste_labels
 from allspark_mmseg.pseudo_label import PseudoLabel, pseudo_label_loss
 from allspark_mmseg.thresholds import (
+    ClassBalancedThreshold,
     FreeMatchThreshold,
     SoftMatchThreshold,
     build_threshold,
@@ -19,7 +20,11 @@ from allspark_mmseg.thresholds import (
 from .helpers.tiny_models import same
 
 K = 5
-KINDS = {'FreeMatch': FreeMatchThreshold, 'SoftMatch': SoftMatchThreshold}
+KINDS = {
+    'FreeMatch': FreeMatchThreshold,
+    'SoftMatch': SoftMatchThreshold,
+    'ClassBalanced': ClassBalancedThreshold,
+}
 EACH = pytest.mark.parametrize('kind', KINDS)
 
 
@@ -77,10 +82,61 @@ def test_softmatch_is_the_papers(momentum, n_sigma):
     assert (weight == 1).any() and (weight < 0.9).any()
 
 
-def test_thresholds_start_at_one_over_k():
-    for kind in KINDS.values():
+@pytest.mark.parametrize('momentum', [0.0, 0.5])
+@pytest.mark.parametrize('exponent', [0.0, 0.5, 1.0])
+def test_class_balanced_is_its_formula(momentum, exponent):
+    """With the confidences of all samples, each with the weight that is left of its step."""
+    proportion, limit, bins = 0.4123, 1.5, 50  # no share of a few pixels is equal to this proportion
+    threshold = ClassBalancedThreshold(K, momentum, proportion, exponent, limit, bins)
+    old: list[tuple[np.ndarray, np.ndarray]] = []  # of each step: labels and bins
+    for _ in range(4):
+        logits = 2 * torch.randn(6, K, 8, 8) + 0.4 * torch.arange(K)[:, None, None]
+        image_mask = torch.rand(6, 8, 8) < 0.7
+        every, samples = probabilities(logits, image_mask)
+        old.append((samples.argmax(axis=1), np.floor(samples.max(axis=1) * bins) / bins))
+        steps = range(len(old))
+        left = [np.full(len(old[i][0]), momentum ** (steps[-1] - i) / len(old[i][0])) for i in steps]
+        label, edge, mass = (np.concatenate(parts) for parts in (*zip(*old, strict=True), left))
+        share = np.bincount(label, mass, K) / mass.sum()
+        raw = np.minimum((np.sort(share[share > 0])[(sum(share > 0) - 1) // 2] / share) ** exponent, limit)
+        weights = raw / (raw * share).sum()
+        tau = [
+            max(e for e in edge[label == c] if mass[(label == c) & (edge >= e)].sum()
+                >= proportion * mass[label == c].sum() - 1e-9)
+            for c in range(K)
+        ]  # fmt: skip
+        found = threshold(logits, image_mask)
+        assert threshold.class_thresholds.numpy() == pytest.approx(np.array(tau), abs=1e-6)
+        assert threshold.class_weights.numpy() == pytest.approx(weights, rel=1e-4)
+        predicted = every.argmax(axis=-1)
+        accepted = np.floor(every.max(axis=-1) * bins) / bins >= np.array(tau)[predicted] - 1e-9
+        assert found.numpy() == pytest.approx(accepted * weights[predicted], rel=1e-4)
+        kept = [np.mean(accepted[image_mask.numpy() & (predicted == c)]) for c in range(K)]
+    if not momentum:
+        assert min(kept) >= proportion and np.mean(kept) < 0.7
+
+
+def test_class_balanced_thresholds_follow_the_confidence_of_their_class():
+    """A class that is never confident keeps its share; one number for all classes would drop it."""
+    logits = torch.zeros(1, 3, 2, 100)
+    logits[:, 0, 0] = torch.linspace(4, 8, 100)  # common and confident
+    logits[:, 1, 1, :10] = torch.linspace(0.5, 1.5, 10)  # rare, hardly more probable than the others
+    image_mask = torch.ones(1, 2, 100, dtype=torch.bool)
+    image_mask[:, 1, 10:] = False
+    threshold = ClassBalancedThreshold(3, momentum=0.0)
+    weight = threshold(logits, image_mask)
+    assert (weight[0, 1, :10] > 0).sum() in (5, 6)
+    common, rare, never = threshold.class_thresholds.tolist()
+    assert common > 0.9 > 0.65 > rare and never == 0
+    assert threshold.class_weights[1] / threshold.class_weights[0] == pytest.approx(10**0.5)
+
+
+def test_initial_statistics():
+    for kind in (FreeMatchThreshold, SoftMatchThreshold):
         assert kind(K).class_thresholds.tolist() == pytest.approx([1 / K] * K)
     assert SoftMatchThreshold(K).variance == 1
+    balanced = ClassBalancedThreshold(K).eval()
+    assert balanced(*batch()).eq(1).all() and balanced.class_thresholds.eq(0).all()
 
 
 def test_classes_of_equal_probability_have_the_global_threshold():
@@ -238,7 +294,7 @@ def test_dicts_become_modules():
 @pytest.mark.parametrize(
     ('threshold', 'message'),
     [
-        (dict(momentum=0.9), r"Some: threshold\.type is None, expected one of \('FreeMatch', 'SoftMatch'\)"),
+        (dict(momentum=0.9), r"Some: threshold\.type is None, expected one of \('FreeMatch', 'Soft"),
         (dict(type='Free'), r"Some: threshold\.type is 'Free', expected one of"),
         (dict(type='FreeMatch', n_sigma=2), r"Some: a key of threshold is 'n_sigma', expected one of "),
         (dict(type='FreeMatch', num_classes=2), "a key of threshold is 'num_classes', expected one of "),
@@ -246,6 +302,10 @@ def test_dicts_become_modules():
         (dict(type='SoftMatch', momentum=-0.1), 'SoftMatchThreshold: momentum is -0.1, expected'),
         (dict(type='SoftMatch', momentum='x'), "SoftMatchThreshold: momentum is 'x', expected"),
         (dict(type='SoftMatch', n_sigma=0), 'SoftMatchThreshold: n_sigma is 0, expected a number above 0'),
+        (dict(type='ClassBalanced', proportion=0), r'Threshold: proportion is 0, expected a share in \(0, 1'),
+        (dict(type='ClassBalanced', exponent=-1), 'Threshold: exponent is -1, expected a number from 0 on'),
+        (dict(type='ClassBalanced', max_weight=0.5), 'max_weight is 0.5, expected a number from 1 on'),
+        (dict(type='ClassBalanced', bins=1), 'bins is 1, expected an integer from 2 on'),
     ],
 )
 def test_bad_dicts_are_refused(threshold, message):

@@ -10,7 +10,8 @@ from prettytable import PrettyTable
 from torch import Tensor
 
 from ..methods.student import full_precision
-from ..pseudo_label import IGNORE_INDEX, PseudoLabel
+from ..pseudo_label import IGNORE_INDEX
+from ..thresholds import most_probable
 
 # a class has too many pseudo-labels only if its true share is lower by at least this
 _SINK_MARGIN = 0.02
@@ -160,21 +161,21 @@ class PseudoLabelQuality:
         )
 
 
-def pseudo_label_matrix(logits: Tensor, truth: Tensor, threshold: float) -> Tensor:
+def pseudo_label_matrix(logits: Tensor, truth: Tensor, thresholds: Tensor) -> Tensor:
     """Count the pixels of an image by true class and pseudo-label.
 
     Args:
         logits (Tensor): (C, H, W) float.
         truth (Tensor): (H, W) integer, in 0..C-1. Other labels, such as 255, are ignored pixels.
-        threshold (float): Minimum confidence of a pseudo-label, in [0, 1].
+        thresholds (Tensor): (C,) float, the minimum confidence of a pseudo-label of each class, in [0, 1].
 
     Returns:
         Tensor: (C + 1, C + 1) int64. Row: true class, the last row for ignored pixels. Column: pseudo-label,
         the last column for pixels without one.
     """
     num_classes = len(logits)
-    pseudo = PseudoLabel.from_logits(full_precision(logits)[None], threshold)
-    column = pseudo.label[0].masked_fill(~pseudo.valid[0], num_classes)
+    label, confidence = most_probable(full_precision(logits)[None])
+    column = label[0].masked_fill(confidence[0] < thresholds.to(confidence)[label[0]], num_classes)
     row = truth.to(column).clamp(max=num_classes)
     cells = (row * (num_classes + 1) + column).flatten()
     return torch.bincount(cells, minlength=(num_classes + 1) ** 2).view(num_classes + 1, -1)

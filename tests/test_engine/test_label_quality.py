@@ -20,14 +20,14 @@ def quality_of(labeled, correct, true, confident=1.0) -> PseudoLabelQuality:
     return PseudoLabelQuality(*map(np.asarray, (labeled, correct, true)), confident)
 
 
-def brute_force(logits, truth, threshold) -> tuple[list, list, float]:
+def brute_force(logits, truth, thresholds) -> tuple[list, list, float]:
     """Precision, coverage and the share of confident pixels, pixel by pixel."""
     _, height, width = logits.shape
     pixels = []
     for y, x in itertools.product(range(height), range(width)):
         probability = torch.softmax(logits[:, y, x].double(), 0)
-        label = int(probability.argmax()) if probability.max() >= threshold else None
-        pixels.append((int(truth[y, x]), label))
+        label = int(probability.argmax())
+        pixels.append((int(truth[y, x]), label if probability[label] >= thresholds[label] else None))
     known = [(true, label) for true, label in pixels if true != 255]
     precision, coverage = [], []
     for c in range(C):
@@ -41,20 +41,24 @@ def brute_force(logits, truth, threshold) -> tuple[list, list, float]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**31), st.sampled_from([0.0, 0.4, 0.7, 0.95]), st.booleans())
-def test_values_are_those_of_a_loop_over_pixels(seed, threshold, absent):
+@given(
+    st.integers(0, 2**31),
+    st.lists(st.sampled_from([0.0, 0.4, 0.7, 0.95]), min_size=C, max_size=C),
+    st.booleans(),
+)
+def test_values_are_those_of_a_loop_over_pixels(seed, thresholds, absent):
     generator = torch.Generator().manual_seed(seed)
     images = []
     for size in ((5, 7), (4, 3)):
         truth = torch.randint(C - absent, size, generator=generator)  # the last class may be absent
         truth[torch.rand(size, generator=generator) < 0.2] = 255
         images.append((2 * torch.randn(C, *size, generator=generator), truth))
-    matrix = sum(pseudo_label_matrix(*image, threshold) for image in images)
+    matrix = sum(pseudo_label_matrix(*image, torch.tensor(thresholds)) for image in images)
     quality = PseudoLabelQuality.from_matrix(matrix)
     # two images count as one image with the pixels of both
     logits = torch.cat([logits.flatten(1) for logits, _ in images], 1)[:, None]
     truth = torch.cat([truth.flatten() for _, truth in images])[None]
-    precision, coverage, confident = brute_force(logits, truth, threshold)
+    precision, coverage, confident = brute_force(logits, truth, thresholds)
     np.testing.assert_allclose(quality.precision, precision)
     np.testing.assert_allclose(quality.coverage, coverage)
     assert quality.confident == pytest.approx(confident)
@@ -68,7 +72,7 @@ def test_half_precision_and_other_integers_count_the_same():
     truth = torch.tensor([[0, 0, 1, 255]])
     expected = torch.tensor([[1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 1, 0]])
     for low, mask in ((logits, truth), (logits.bfloat16(), truth.to(torch.uint8))):
-        assert torch.equal(pseudo_label_matrix(low, mask, 0.9), expected)
+        assert torch.equal(pseudo_label_matrix(low, mask, torch.full((3,), 0.9)), expected)
 
 
 def test_classes_without_pixels_have_no_value_and_do_not_change_the_means():

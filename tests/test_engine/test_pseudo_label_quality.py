@@ -73,11 +73,12 @@ def set_apart(model) -> None:
 def measured(segmentor, model, loader, threshold=THRESHOLD) -> PseudoLabelQuality:
     """The quality of the segmentor's pseudo-labels."""
     segmentor.eval()
+    thresholds = torch.tensor(threshold).repeat(CLASSES) if isinstance(threshold, float) else threshold
     matrix = torch.zeros(CLASSES + 1, CLASSES + 1, dtype=torch.int64)
     for batch in loader:
         data = model.data_preprocessor(batch, False)
         for sample in segmentor.predict(data['inputs'], data['data_samples']):
-            matrix += pseudo_label_matrix(sample.seg_logits.data, sample.gt_sem_seg.data[0], threshold)
+            matrix += pseudo_label_matrix(sample.seg_logits.data, sample.gt_sem_seg.data[0], thresholds)
     return PseudoLabelQuality.from_matrix(matrix)
 
 
@@ -134,6 +135,22 @@ def test_the_threshold_is_the_one_of_the_hook_or_of_the_method(config, runner_of
     teacher = runner.model.teacher.module
     assert same(hook_of(runner).latest, measured(teacher, runner.model, runner.val_dataloader, used))
     assert any(f'threshold {used:g}:' in line for line in log_lines(runner))
+
+
+def test_an_adaptive_threshold_has_a_value_for_each_class(config, runner_of):
+    config.model.threshold = ConfigDict(type='ClassBalanced')
+    runner = runner_of(config)
+    set_apart(runner.model)
+    threshold = runner.model.threshold
+    levels = torch.linspace(0.3, 0.7, CLASSES)
+    for label, level in enumerate(levels):  # all confidences of a class lie in one bin
+        threshold.histogram[label, int(level * threshold.bins)] = 1.0
+    runner.val()
+    expected = measured(
+        runner.model.teacher.module, runner.model, runner.val_dataloader, threshold.class_thresholds
+    )
+    assert same(hook_of(runner).latest, expected)
+    assert any('threshold 0.3 to 0.7:' in line for line in log_lines(runner))
 
 
 def test_each_validation_of_a_run_is_logged(config, runner_of):

@@ -21,7 +21,9 @@ from ..helpers.tiny_models import (
 
 VIEWS = tuple(prefix + view for prefix in ('', 'mix_') for view in ('weak', 'strong_1', 'strong_2'))
 ADAPTIVE = dict(
-    FreeMatch=dict(type='FreeMatch', momentum=0.5), SoftMatch=dict(type='SoftMatch', momentum=0.5)
+    FreeMatch=dict(type='FreeMatch', momentum=0.5),
+    SoftMatch=dict(type='SoftMatch', momentum=0.5),
+    ClassBalanced=dict(type='ClassBalanced', momentum=0.5),
 )
 METHODS = ['AllSpark', 'FixMatch', 'MeanTeacher', 'SelfTraining', 'UniMatch', 'UniMatchV2']
 EACH_KIND = pytest.mark.parametrize('kind', ADAPTIVE)

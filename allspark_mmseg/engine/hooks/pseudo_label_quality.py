@@ -11,6 +11,7 @@ from mmengine.hooks.hook import DATA_BATCH
 from mmengine.runner import Runner
 from mmengine.runner.amp import autocast
 from mmseg.structures import SegDataSample
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ...methods import SemiSegmentor
@@ -28,8 +29,8 @@ _STATE = 'pseudo_label_quality'  # key in the message hub
 class PseudoLabelQualityHook(Hook):
     """Show how good the pseudo-labels of each class are, after each validation.
 
-    A pixel gets a pseudo-label if the labeler's highest softmax probability is at least the threshold. For
-    each class c,
+    A pixel gets a pseudo-label if the labeler's highest softmax probability is at least the threshold of its
+    class. For each class c,
 
     .. code-block:: text
 
@@ -148,7 +149,7 @@ class PseudoLabelQualityHook(Hook):
             return
         both = isinstance(runner.val_loop, TeacherStudentValLoop)
         if not both or model.predictor_name == _labeler(model):
-            self._count(outputs or (), runner.val_dataloader, self._threshold(model))
+            self._count(outputs or (), runner.val_dataloader, self._thresholds(model))
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Log precision and coverage, and warn.
@@ -192,14 +193,15 @@ class PseudoLabelQualityHook(Hook):
             )
         self._loader = loader
 
-    def _threshold(self, model: SemiSegmentor) -> float:
-        if self.threshold is not None:
-            return self.threshold
+    def _thresholds(self, model: SemiSegmentor) -> Tensor:
+        """Return the threshold of each class, (C,) float on the CPU."""
         own = getattr(model, 'threshold', None) or 0.0
-        # of an adaptive threshold, the mean over the classes
-        return float(own.class_thresholds.mean() if isinstance(own, ConfidenceThreshold) else own)
+        if self.threshold is None and isinstance(own, ConfidenceThreshold):
+            return own.class_thresholds.cpu()
+        number = own if self.threshold is None else self.threshold
+        return torch.full((model.num_classes,), float(number))
 
-    def _count(self, samples: Sequence[SegDataSample], loader: DataLoader, threshold: float) -> None:
+    def _count(self, samples: Sequence[SegDataSample], loader: DataLoader, thresholds: Tensor) -> None:
         rank, world_size = get_dist_info()
         for sample in samples:
             # the sampler repeats images so that all processes have the same number
@@ -208,7 +210,7 @@ class PseudoLabelQualityHook(Hook):
             if not repeated and 'gt_sem_seg' in sample and 'seg_logits' in sample:
                 logits, truth = sample.seg_logits.data, sample.gt_sem_seg.data[0]
                 if logits.shape[1:] == truth.shape:
-                    self._matrix += pseudo_label_matrix(logits, truth, threshold).cpu()
+                    self._matrix += pseudo_label_matrix(logits, truth, thresholds).cpu()
 
     @torch.no_grad()
     def _predict(self, runner: Runner, model: SemiSegmentor, loader: DataLoader) -> None:
@@ -220,7 +222,7 @@ class PseudoLabelQualityHook(Hook):
                 samples = labeler.predict(data['inputs'], data['data_samples'])
                 for sample in samples:
                     check_mask(sample, model.num_classes)
-                self._count(samples, loader, self._threshold(model))
+                self._count(samples, loader, self._thresholds(model))
 
     def _title(self, runner: Runner, model: SemiSegmentor) -> str:
         labeler = measured = _labeler(model)
@@ -233,7 +235,9 @@ class PseudoLabelQualityHook(Hook):
                 "val_cfg=dict(type='allspark_mmseg.TeacherStudentValLoop') to measure it"
             )
         source = 'the validation images' if self._loader is None else 'the images of dataloader'
-        return f'Pseudo-labels of the {measured} on {source}, threshold {self._threshold(model):g}{note}:'
+        lowest, highest = (f'{value:.4g}' for value in self._thresholds(model).aminmax())
+        threshold = lowest if lowest == highest else f'{lowest} to {highest}'
+        return f'Pseudo-labels of the {measured} on {source}, threshold {threshold}{note}:'
 
     def _warn(
         self, runner: Runner, quality: PseudoLabelQuality, names: Sequence[str], *, supervised_only: bool
