@@ -1,6 +1,8 @@
 """Write a trained network as ONNX or TorchScript: the same as ``python -m allspark_mmseg export``."""
 
+import sys
+
 from allspark_mmseg.cli.export import main
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

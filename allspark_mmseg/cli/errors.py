@@ -1,6 +1,7 @@
-"""Errors of ``train`` and ``test``: one sentence for the user's mistakes and for faults of the machine.
+"""Errors of the commands: one sentence for the user's mistakes and for faults of the machine.
 
-All other errors keep their traceback.
+``train`` and ``test`` run other people's code, so they find out which errors explain themselves. All other
+errors keep their traceback.
 """
 
 import os
@@ -9,8 +10,9 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 
 import mmengine
@@ -30,6 +32,39 @@ _PEER = re.compile(
 )
 
 
+Main = Callable[..., int]  # takes the arguments of the command line, returns the exit code
+
+
+def refuses_mistakes(verb: str, *kinds: type[Exception]) -> Callable[[Main], Main]:
+    """Make a function that prints a mistake of the user in one line instead of raising an error.
+
+    Args:
+        verb (str): The command, which begins the line.
+        *kinds (type[Exception]): Errors that are mistakes, besides ``OSError`` and ``ValueError``.
+
+    Returns:
+        Callable: Decorator for the function of a command. After a mistake, the exit code is 2.
+    """
+
+    def decorate(main: Main) -> Main:
+        @wraps(main)
+        def checked(arguments: list[str] | None = None) -> int:
+            try:
+                return main(arguments)
+            except (OSError, ValueError, *kinds) as error:
+                print(f'{verb}: {message_of(error)}', file=sys.stderr)
+                return 2
+
+        return checked
+
+    return decorate
+
+
+def message_of(error: BaseException) -> str:
+    """Return the message of an error, without the quotes that ``KeyError`` adds."""
+    return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+
+
 def is_explained(error: BaseException) -> bool:
     """Whether a ``raise`` statement of this package made the error, so that its message says what to do."""
     last = traceback.extract_tb(error.__traceback__)[-1]
@@ -45,7 +80,7 @@ def explain(error: BaseException) -> str | None:
     Returns:
         str or None: The sentence. None if the error needs its traceback.
     """
-    message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    message = message_of(error)
     if isinstance(error, UnreadableImageError) or is_explained(error):
         return message
     if _WORKER.search(message) or _is_lost_worker(error):

@@ -30,6 +30,7 @@ from ..deployment import (
 )
 from ..output import complete_file, progress
 from ..trained_model import find_checkpoint, load_model, work_dir_of
+from .errors import refuses_mistakes
 
 DEFAULT_SIZE = (512, 512)
 SUFFIXES = {'onnx': '.onnx', 'torchscript': '.pt'}
@@ -78,21 +79,18 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
+@refuses_mistakes('export', ImportError, KeyError, RuntimeError)
 def main(arguments: list[str] | None = None) -> int:
     """Run the command.
 
-    Raises:
-        SystemExit: With code 2 for a mistake of the user, with code 1 if the check fails.
+    Args:
+        arguments (list[str], optional): The command line. Default: that of the process.
+
+    Returns:
+        int: 0; 1 if the check fails; 2 after a mistake of the user.
     """
     args = parse_args(arguments)
-    try:
-        passed = run(args)
-    except (ImportError, KeyError, OSError, RuntimeError, ValueError) as error:
-        print(f'export: {error}', file=sys.stderr)
-        raise SystemExit(2) from error
-    if not passed:
-        raise SystemExit(1)
-    return 0
+    return 0 if run(args) else 1
 
 
 def run(args: argparse.Namespace) -> bool:

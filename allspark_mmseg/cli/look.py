@@ -6,7 +6,6 @@ share of each class.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -19,6 +18,7 @@ from ..preview import build_preprocessor, draw_sheet, find_streams, make_section
 from ..preview.draws import Draw, Stream
 from ..preview.numbers import ViewNumbers
 from ..preview.sections import Section
+from .errors import refuses_mistakes
 
 DRAWS = 50  # draws of each stream for the numbers
 # what methods do to the views after the pipeline; the sheet cannot show it
@@ -123,6 +123,7 @@ def notes_of(cfg: Config, seed: int) -> list[str]:
     return notes
 
 
+@refuses_mistakes('look')
 def main(arguments: list[str] | None = None) -> int:
     """Write the sheet.
 
@@ -133,15 +134,11 @@ def main(arguments: list[str] | None = None) -> int:
         int: 0; 2 if the config or its data are wrong.
     """
     args = parse_args(arguments)
-    try:
-        if args.num < 1:
-            raise ValueError(f'--num is {args.num}; expected at least 1.')
-        cfg = Config.fromfile(args.config)
-        cfg.merge_from_dict(args.cfg_options or {})
-        sections, classes, palette = make_sections(cfg, args.num, args.seed)
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    if args.num < 1:
+        raise ValueError(f'--num is {args.num}; expected at least 1.')
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options or {})
+    sections, classes, palette = make_sections(cfg, args.num, args.seed)
     out = Path(args.out or cfg.get('work_dir') or default_work_dir(args.config))
     content = (args.config, notes_of(cfg, args.seed), sections, classes, palette)
     with complete_file(out / 'look.png') as path:

@@ -23,6 +23,7 @@ from ..own_data.prepare import Streams, Understanding, add, finish, understand
 from ..own_data.state import State
 from ..own_data.table import class_table, problem_lines, stream_table
 from ..own_data.write import DataSet, main_config, method_configs, write_configs
+from .errors import refuses_mistakes
 
 _REMEMBERED = ('images', 'masks', 'unlabeled', 'val', 'classes', 'colors', 'threshold', 'out')
 
@@ -63,6 +64,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+@refuses_mistakes('new')
 def main(arguments: list[str] | None = None) -> int:
     """Run the command.
 
@@ -72,11 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse_args(arguments)
     # Pillow warns about large images and damaged tags; the images are checked here
     warnings.filterwarnings('ignore', module='PIL')
-    try:
-        run(args)
-    except (OSError, ValueError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
+    run(args)
     return 0
 
 

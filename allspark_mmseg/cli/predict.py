@@ -20,6 +20,7 @@ from ..prediction.folder import FolderPrediction
 from ..prediction.output import PARTS
 from ..prediction.pipelines import class_colors, find_test_data
 from ..trained_model import load_model
+from .errors import refuses_mistakes
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -141,6 +142,7 @@ def report(task: FolderPrediction, classes: list[str], skipped: int) -> None:
         print(f'{len(task.failed)} images failed. Replace them and run the command again.', file=sys.stderr)
 
 
+@refuses_mistakes('predict')
 def main(arguments: list[str] | None = None) -> int:
     """Predict the images.
 
@@ -153,19 +155,13 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse_args(arguments)
     # the limit protects servers from hostile files; these are the user's own
     Image.MAX_IMAGE_PIXELS = None
-    try:
-        images = find_images(args.images, args.out)
-        names = output_names(images)
-        task, classes = prepare(args, names)
-        todo = [
-            image
-            for image in images
-            if args.again or not task.output.is_done(names[image], task.root / image)
-        ]
-        if todo:
-            task.run(todo)
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    images = find_images(args.images, args.out)
+    names = output_names(images)
+    task, classes = prepare(args, names)
+    todo = [
+        image for image in images if args.again or not task.output.is_done(names[image], task.root / image)
+    ]
+    if todo:
+        task.run(todo)
     report(task, classes, len(images) - len(todo))
     return 1 if task.failed else 0

@@ -19,6 +19,7 @@ from ..report.contact import draw_contact_sheet, iou_table
 from ..report.figures import Gallery, make_galleries
 from ..report.page import render_page
 from ..report.runs import Run, read_run
+from .errors import refuses_mistakes
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -98,6 +99,7 @@ def make_pictures(report: Report, args: argparse.Namespace) -> list[Gallery]:
         return []
 
 
+@refuses_mistakes('report')
 def main(arguments: list[str] | None = None) -> int:
     """Write the report.
 
@@ -108,11 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
         int: The exit code.
     """
     args = parse_args(arguments)
-    try:
-        runs = read_runs(args.work_dirs)
-    except (OSError, ValueError) as error:
-        print(f'report: {describe(error)}', file=sys.stderr)
-        return 2
+    runs = read_runs(args.work_dirs)
     use_safe_loading()
     report = collect(runs, args.device, args.logs_only)
     galleries = make_pictures(report, args)

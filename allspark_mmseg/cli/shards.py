@@ -9,7 +9,6 @@ command goes on where it was interrupted.
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from ..datasets.shards import expand_ranges, format_shard_lines, list_images
 from ..output import progress
+from .errors import refuses_mistakes
 
 _THREADS = 16  # headers of remote shards wait for the network
 
@@ -39,6 +39,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+@refuses_mistakes('shards', ImportError)
 def main(arguments: list[str] | None = None) -> int:
     """Run the command.
 
@@ -49,11 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         int: The exit code.
     """
     args = parse_args(arguments)
-    try:
-        run(args)
-    except (OSError, ValueError, ImportError) as error:
-        print(f'shards: {error}', file=sys.stderr)
-        return 2
+    run(args)
     return 0
 
 

@@ -22,6 +22,7 @@ from ..suggestion.selection import MAX_CANDIDATES
 from ..suggestion.streams import Images, find_training_config, images_of_run, images_of_source
 from ..trained_model import load_model
 from ..utils import join_first
+from .errors import refuses_mistakes
 
 
 def positive(text: str) -> int:
@@ -76,6 +77,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+@refuses_mistakes('suggest', KeyError)
 def main(arguments: list[str] | None = None) -> int:
     """Rank images and write the results.
 
@@ -86,12 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
         int: The exit code; 2 after an error in the input.
     """
     args = parse_args(arguments)
-    try:
-        run(args)
-    except (OSError, ValueError, KeyError) as error:
-        text = error.args[0] if isinstance(error, KeyError) else error
-        print(f'suggest: {text}', file=sys.stderr)
-        return 2
+    run(args)
     return 0
 
 

@@ -27,8 +27,8 @@ _base_ = './allspark.py'
 segmentor = _base_.model.segmentor
 {head}
 teacher = dict(momentum=_base_.model.teacher.momentum)
-model = dict(_delete_=True, type='allspark_mmseg.{kind}', segmentor=segmentor, {argument}teacher=teacher,
-             predict_on='teacher')
+model = dict(_delete_=True, type='allspark_mmseg.{kind}', segmentor=segmentor, teacher=teacher,
+             {argument}predict_on='teacher')
 """
 _SAME_HEAD = "segmentor.decode_head = segmentor.decode_head.decoder  # without AllSpark's bottleneck"
 _CSS_HEAD = """\
@@ -38,6 +38,7 @@ segmentor.decode_head = dict(
     in_channels=(decoder.in_channels[0], decoder.in_channels[-1]), channels=decoder.channels,
     norm_cfg=dict(type='GN', num_groups=16), num_classes=decoder.num_classes,
     loss_decode=decoder.loss_decode)"""
+_THRESHOLD = 'threshold=_base_.model.threshold'
 _TWO_VIEWS = """\
 unlabeled = dict(pipeline=[*_base_.load_unlabeled, _base_.crop, _base_.two_strong_views])
 train_dataloader = dict(dataset=dict(unlabeled=unlabeled))
@@ -175,10 +176,10 @@ def _iterations(choices: Choices, labeled: int, semi: bool) -> list[str]:
 
 
 _METHODS = {  # class, its arguments, and the views if they are not those of AllSpark
-    'fixmatch': ('FixMatch', '', ''),
+    'fixmatch': ('FixMatch', f'{_THRESHOLD}, strong_weight=1.0, ', ''),
     'mean_teacher': ('MeanTeacher', 'ignore_padding=True, ', ''),
-    'unimatch': ('UniMatch', '', _TWO_VIEWS),
-    'unimatch_v2': ('UniMatchV2', '', _TWO_VIEWS),
+    'unimatch': ('UniMatch', f'{_THRESHOLD}, ', _TWO_VIEWS),
+    'unimatch_v2': ('UniMatchV2', f'{_THRESHOLD}, ', _TWO_VIEWS),
     'css': ('CSSMix', 'contrast_ramp_down=None, ignore_padding=True, ', ''),
 }
 

@@ -225,7 +225,7 @@ def test_errors_are_one_sentence(arguments, message, data, capsys):
     Path('empty').mkdir()
     assert main(arguments) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith('error: ') and message in error
+    assert error.startswith('new: ') and message in error
 
 
 def test_choices_follow_the_data_and_the_machine():

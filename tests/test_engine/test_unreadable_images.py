@@ -33,8 +33,10 @@ class Fault(Hook):
 
 
 @pytest.fixture
-def faulty(config, data_root, tmp_path) -> Config:
+def faulty(config, data_root, tmp_path, monkeypatch) -> Config:
     """Six epochs of two iterations, with a worker, on a copy of the data."""
+    # seconds that PyTorch waits for a worker at the end of a run; 5 by default
+    monkeypatch.setattr('torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL', 0.2)
     for path in data_root.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     for stream in ('labeled', 'unlabeled'):

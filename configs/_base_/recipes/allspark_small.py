@@ -20,7 +20,7 @@ model = dict(
     type='allspark_mmseg.AllSpark',
     segmentor=segmentor,
     unlabeled_view='strong_1',
-    threshold=0.8,
+    threshold=dict(type='ClassBalanced'),
     unlabeled_weight=1.0,
     ignore_padding=True,
     # only the student's memory is read

@@ -13,6 +13,8 @@ model = dict(
     _delete_=True,
     type='allspark_mmseg.FixMatch',
     segmentor=segmentor,
+    threshold=dict(type='ClassBalanced'),
+    strong_weight=1.0,
     teacher=dict(momentum=0.004),
     predict_on='teacher',
 )

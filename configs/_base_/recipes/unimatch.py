@@ -13,6 +13,7 @@ model = dict(
     _delete_=True,
     type='allspark_mmseg.UniMatch',
     segmentor=segmentor,
+    threshold=dict(type='ClassBalanced'),
     teacher=dict(momentum=0.004),
     predict_on='teacher',
 )
