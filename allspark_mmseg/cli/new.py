@@ -230,6 +230,8 @@ def _print_choices(console: Console, choices: Choices, streams: Streams) -> None
     reasons.append(f'{step}: {choices.step_reason}' if choices.step_reason else step)
     if choices.rare:
         reasons.append(f'half of the crops contain a rare class: {choices.rare}')
+    if choices.background and streams.unlabeled:
+        reasons.append(f'only confident pseudo-labels, threshold 0.95: {choices.background}')
     if choices.window:
         slow = '; on a CPU this is slow, and smaller copies of the images train faster'
         reasons.append('large images are predicted in windows' + slow * (choices.network == 'small'))

@@ -167,9 +167,9 @@ class Scoreboard:
             f'{self.method} did not exceed the supervised {self.metric} of {supervised.value:.2f} in '
             f'{validations} validations (best {best.value:.2f}). The unlabeled images do not pay, so the '
             'training stops. Try: more labeled images of the classes with a low coverage in the table of '
-            'pseudo-labels; a longer supervised phase; crops that contain rare classes (rare_prob); a lower '
-            'threshold if few pixels are confident, or a higher one if the precision is low; unlabeled '
-            'images of the same kind as the labeled ones.'
+            'pseudo-labels; a longer supervised phase; crops that contain rare classes (rare_prob); '
+            "threshold=dict(type='ClassBalanced') if rare classes have a low coverage, or threshold=0.95 if "
+            'their precision is low; unlabeled images of the same kind as the labeled ones.'
         )
 
     def sentence(self) -> str:

@@ -17,6 +17,7 @@ _COST = {'small': 2800, 'mit-b0': 1800, 'mit-b2': 4000}
 _MAX_CROP = {'small': 161, 'mit-b0': 513, 'mit-b2': 513}
 _PER_STREAM = {'small': 8, 'mit-b0': 4, 'mit-b2': 4}
 _RARE = 0.1  # a class is rare if its share of the pixels is this part of an equal share
+_BACKGROUND = 0.9  # from this share of the pixels on, one class is a background that hides the others
 _WINDOW_PIXELS = {'cpu': 4_000_000, 'cuda': 2_500_000}  # larger images are predicted in windows
 
 
@@ -55,6 +56,7 @@ class Choices:
         crop (int): Side of a crop in pixels.
         labeled, unlabeled (int): Images per step.
         rare (str): The rarest class if it is rare, with its share in words; else empty.
+        background (str): The largest class if it covers almost all pixels, in the same form.
         window (int): Side of the windows of the evaluation, or 0 for whole images.
         network_reason, crop_reason, step_reason (str): Why.
     """
@@ -64,6 +66,7 @@ class Choices:
     labeled: int
     unlabeled: int
     rare: str
+    background: str
     window: int
     network_reason: str
     crop_reason: str
@@ -102,8 +105,9 @@ def choose(
         step_reason = f'there are {unlabeled} unlabeled images'
     largest = max(width * height for width, height in sizes)
     window = crop if largest > _WINDOW_PIXELS[machine.device] else 0
+    rare, background = _rare_and_background(counts, classes)
     return Choices(
-        network, crop, drawn, others, _rare(counts, classes), window, network_reason, crop_reason, step_reason
+        network, crop, drawn, others, rare, background, window, network_reason, crop_reason, step_reason
     )
 
 
@@ -136,15 +140,21 @@ def _images_per_step(machine: Machine, network: str, crop: int) -> tuple[int, st
     return max(fit, 2), f'{machine.memory / _GIB:.0f} GB of memory'
 
 
-def _rare(counts: Mapping[str, np.ndarray], classes: Sequence[str]) -> str:
+def _rare_and_background(counts: Mapping[str, np.ndarray], classes: Sequence[str]) -> tuple[str, str]:
+    """Describe the rarest class and the largest one, if they are rare or a background; else empty."""
     total = np.sum(list(counts.values()), axis=0)[: len(classes)]
     present = [number for number in range(len(classes)) if total[number]]
     if not present:
-        return ''
-    rarest = min(present, key=lambda number: total[number])
-    share = total[rarest] / total.sum()
-    rare = share < _RARE / len(classes)
-    return f'{classes[rarest]} covers {100 * share:.2g} % of the pixels' if rare else ''
+        return '', ''
+    share = total / total.sum()
+    rarest, largest = min(present, key=lambda number: share[number]), int(share.argmax())
+    rare, background = (
+        f'{classes[number]} covers {100 * share[number]:.3g} % of the pixels' for number in (rarest, largest)
+    )
+    return (
+        rare if share[rarest] < _RARE / len(classes) else '',
+        background if share[largest] >= _BACKGROUND and len(present) > 1 else '',
+    )
 
 
 def missing_weights(network: str) -> str:

@@ -148,13 +148,16 @@ def _comment(line: str, reason: str) -> str:
 
 def _model(choices: Choices, count: int, semi: bool) -> str:
     window = f', {_WINDOW}' if choices.window else ''
-    reason = 'large images are predicted in windows' if choices.window else ''
+    reasons = ['large images are predicted in windows'] if choices.window else []
     if not semi:
         model = f'dict(data_preprocessor=dict(size=crop_size), decode_head=dict(num_classes={count}){window})'
     else:
         head = f'dict(bottleneck=dict(crop_size=crop_size), decoder=dict(num_classes={count}))'
-        model = f'dict(segmentor=dict(data_preprocessor=dict(size=crop_size), decode_head={head}{window}))'
-    return _comment(f'model = {model}', reason)
+        threshold = ', threshold=0.95' if choices.background else ''
+        reasons += [f'only confident pseudo-labels: {choices.background}'] if choices.background else []
+        segmentor = f'dict(data_preprocessor=dict(size=crop_size), decode_head={head}{window})'
+        model = f'dict(segmentor={segmentor}{threshold})'
+    return _comment(f'model = {model}', '; '.join(reasons))
 
 
 def _iterations(choices: Choices, labeled: int, semi: bool) -> list[str]:

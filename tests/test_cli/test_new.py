@@ -102,6 +102,20 @@ def test_the_configs_have_few_lines_and_fit_together(data, monkeypatch):
             assert set(model.needed_views) == {v for stream in streams for v in views_of(stream.pipeline[-1])}
 
 
+@pytest.mark.parametrize('background', [False, True])
+def test_where_one_class_covers_almost_everything_only_confident_pixels_count(background, tmp_path):
+    from allspark_mmseg.own_data.write import method_configs
+
+    counts = np.array([95, 5] if background else [60, 40])
+    choices = choose(Machine('cuda', 80 * GIB), [(900, 800)] * 9, {'a': counts}, ['a', 'b'], 4, 4)
+    data = DataSet('data', ['a', 'b'], [(0, 0, 0), (1, 1, 1)], 4, 4, 1)
+    (tmp_path / 'allspark.py').write_text(main_config('new', tmp_path, data, choices))
+    (tmp_path / 'fixmatch.py').write_text(method_configs()['fixmatch'])
+    expected = 0.95 if background else dict(type='ClassBalanced')
+    for name in ('allspark', 'fixmatch'):
+        assert Config.fromfile(tmp_path / f'{name}.py').model.threshold == expected
+
+
 @pytest.mark.parametrize('name', sorted(set(METHODS) - {'allspark'}))
 def test_a_method_has_the_settings_of_its_recipe(name, tmp_path):
     """With MiT-B2, the config of a method is its recipe with the data and choices of allspark.py."""
@@ -232,7 +246,8 @@ def test_choices_follow_the_data_and_the_machine():
     counts = {'a': np.array([999, 1, *[0] * 254])}
     cpu = choose(Machine('cpu', 16 * GIB), [(120, 90)] * 5, counts, ['a', 'b'], 4, 90)
     assert (cpu.network, cpu.crop, cpu.labeled, cpu.unlabeled, cpu.window) == ('small', 97, 4, 8, 0)
-    assert cpu.rare == 'b covers 0.1 % of the pixels' and 'there are 4 labeled images' in cpu.step_reason
+    assert cpu.rare == 'b covers 0.1 % of the pixels' and cpu.background == 'a covers 99.9 % of the pixels'
+    assert 'there are 4 labeled images' in cpu.step_reason
     large = choose(Machine('cuda', 24 * GIB), [(5000, 4000)] * 5, counts, ['a', 'b'], 90, 90)
     assert (large.network, large.crop, large.labeled) == ('mit-b2', 513, 4) and large.window
     assert choose(Machine('cuda', 6 * GIB), [(99, 99)], counts, ['a'], 9, 9).network == 'mit-b0'
