@@ -45,13 +45,14 @@ def refuses_mistakes(verb: str, *kinds: type[Exception]) -> Callable[[Main], Mai
     Returns:
         Callable: Decorator for the function of a command. After a mistake, the exit code is 2.
     """
+    mistakes: tuple[type[Exception], ...] = (OSError, ValueError, *kinds)
 
     def decorate(main: Main) -> Main:
         @wraps(main)
         def checked(arguments: list[str] | None = None) -> int:
             try:
                 return main(arguments)
-            except (OSError, ValueError, *kinds) as error:
+            except mistakes as error:
                 print(f'{verb}: {message_of(error)}', file=sys.stderr)
                 return 2
 

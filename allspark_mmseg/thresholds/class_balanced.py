@@ -69,9 +69,11 @@ class ClassBalancedThreshold(ConfidenceThreshold):
     @property
     def class_thresholds(self) -> Tensor:
         """(K,) float in [0, 1): tau(c)."""
-        above = self.histogram.flip(1).cumsum(1).flip(1)
-        enough = above >= self.proportion * above[:, :1]
-        return ((enough & (above > 0)).sum(dim=1) - 1).clamp(min=0) / self.bins
+        # (K, bins): what lies in a bin or above; not cumsum, which has no deterministic algorithm on CUDA
+        at_or_above = self.histogram.new_ones(self.bins, self.bins).triu()
+        above = (self.histogram[:, None] * at_or_above).sum(dim=2)
+        enough = (above >= self.proportion * above[:, :1]) & (above > 0)
+        return (enough.sum(dim=1) - 1).clamp(min=0) / self.bins
 
     @property
     def class_weights(self) -> Tensor:

@@ -20,7 +20,7 @@ model = dict(
     type='allspark_mmseg.AllSpark',
     segmentor=segmentor,
     unlabeled_view='strong_1',
-    threshold=0.8,
+    threshold=0.95,  # most unlabeled images have no defect, so only confident pseudo-labels
     unlabeled_weight=1.0,
     # only the student's memory is read
     teacher=dict(momentum=0.02, buffers={'': 'average', 'bottleneck.memory': 'leave'}),

@@ -108,6 +108,27 @@ def test_a_step_does_not_wait_for_the_device(contract, device, precision):
     loss.backward()
 
 
+@pytest.mark.parametrize('kind', ['FreeMatch', 'SoftMatch', 'ClassBalanced'])
+def test_an_adaptive_threshold_does_not_wait_and_is_deterministic(kind, device):
+    contract = CONTRACTS['FixMatch']()
+    model = build(contract, device, threshold=dict(type=kind))
+    logits = torch.randn(2, CLASSES, 33, 33, device=device)
+    image_mask = torch.ones(2, 33, 33, dtype=torch.bool, device=device)
+    model.threshold(logits, image_mask)
+    torch.use_deterministic_algorithms(True)
+    try:
+        with no_waiting(device):
+            judged = model.threshold(logits, image_mask)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    on_cpu = type(model.threshold)(CLASSES)
+    for _ in range(2):
+        expected = on_cpu(logits.cpu(), image_mask.cpu())
+    assert (judged.float().cpu() - expected.float()).abs().gt(1e-4).float().mean() < 1e-3, (
+        'apart from rounding'
+    )
+
+
 def test_a_state_predicts_the_same_on_both_devices(contract, device):
     """After a step on the device, its state is loaded on the CPU."""
     model = build(contract, device)
