@@ -214,7 +214,7 @@ def _write(
     data = DataSet(args.data.as_posix(), labels.classes, labels.palette, *sizes)
     texts = {main_name: main_config(_command(args), out, data, choices)}
     if streams.unlabeled:
-        texts |= method_configs()
+        texts |= method_configs(choices)
     written, notes = write_configs(out, texts, state)
     _print_choices(console, choices, streams)
     for path in written:

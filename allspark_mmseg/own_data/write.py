@@ -39,6 +39,7 @@ segmentor.decode_head = dict(
     norm_cfg=dict(type='GN', num_groups=16), num_classes=decoder.num_classes,
     loss_decode=decoder.loss_decode)"""
 _THRESHOLD = 'threshold=_base_.model.threshold'
+_WEIGHT = 'strong_weight=1.0, '  # measured with ClassBalanced; the default with 0.95
 _TWO_VIEWS = """\
 unlabeled = dict(pipeline=[*_base_.load_unlabeled, _base_.crop, _base_.two_strong_views])
 train_dataloader = dict(dataset=dict(unlabeled=unlabeled))
@@ -179,7 +180,7 @@ def _iterations(choices: Choices, labeled: int, semi: bool) -> list[str]:
 
 
 _METHODS = {  # class, its arguments, and the views if they are not those of AllSpark
-    'fixmatch': ('FixMatch', f'{_THRESHOLD}, strong_weight=1.0, ', ''),
+    'fixmatch': ('FixMatch', f'{_THRESHOLD}, {_WEIGHT}', ''),
     'mean_teacher': ('MeanTeacher', 'ignore_padding=True, ', ''),
     'unimatch': ('UniMatch', f'{_THRESHOLD}, ', _TWO_VIEWS),
     'unimatch_v2': ('UniMatchV2', f'{_THRESHOLD}, ', _TWO_VIEWS),
@@ -187,14 +188,19 @@ _METHODS = {  # class, its arguments, and the views if they are not those of All
 }
 
 
-def method_configs() -> dict[str, str]:
+def method_configs(choices: Choices) -> dict[str, str]:
     """Return the configs of the other methods, which inherit ``allspark.py`` of the same folder.
+
+    Args:
+        choices (Choices): The settings of ``allspark.py``.
 
     Returns:
         dict[str, str]: Name -> text.
     """
     configs = {'supervised': _SUPERVISED.lstrip()}
     for name, (kind, argument, views) in _METHODS.items():
+        if choices.background:
+            argument = argument.replace(_WEIGHT, '')
         head, network = (_CSS_HEAD, 'backbone') if name == 'css' else (_SAME_HEAD, 'network')
         text = _METHOD.format(kind=kind, argument=argument, head=head, network=network)
         configs[name] = (text + views + _WITHOUT_MEMORY).lstrip()

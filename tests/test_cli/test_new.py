@@ -110,10 +110,12 @@ def test_where_one_class_covers_almost_everything_only_confident_pixels_count(ba
     choices = choose(Machine('cuda', 80 * GIB), [(900, 800)] * 9, {'a': counts}, ['a', 'b'], 4, 4)
     data = DataSet('data', ['a', 'b'], [(0, 0, 0), (1, 1, 1)], 4, 4, 1)
     (tmp_path / 'allspark.py').write_text(main_config('new', tmp_path, data, choices))
-    (tmp_path / 'fixmatch.py').write_text(method_configs()['fixmatch'])
+    (tmp_path / 'fixmatch.py').write_text(method_configs(choices)['fixmatch'])
     expected = 0.95 if background else dict(type='ClassBalanced')
     for name in ('allspark', 'fixmatch'):
-        assert Config.fromfile(tmp_path / f'{name}.py').model.threshold == expected
+        model = Config.fromfile(tmp_path / f'{name}.py').model
+        assert model.threshold == expected
+    assert model.get('strong_weight') == (None if background else 1.0)
 
 
 @pytest.mark.parametrize('name', sorted(set(METHODS) - {'allspark'}))
@@ -124,7 +126,7 @@ def test_a_method_has_the_settings_of_its_recipe(name, tmp_path):
     choices = choose(Machine('cuda', 80 * GIB), [(900, 800)] * 9, {'a': np.ones(256)}, ['a', 'b'], 4, 4)
     data = DataSet('data', ['a', 'b'], [(0, 0, 0), (1, 1, 1)], 4, 4, 1)
     (tmp_path / 'allspark.py').write_text(main_config('new', tmp_path, data, choices))
-    (tmp_path / 'method.py').write_text(method_configs()[name])
+    (tmp_path / 'method.py').write_text(method_configs(choices)[name])
     cfg, recipe = (
         Config.fromfile(path) for path in (tmp_path / 'method.py', CONFIGS / f'_base_/recipes/{name}.py')
     )
