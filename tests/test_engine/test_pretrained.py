@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmseg.registry import MODELS
 
 from allspark_mmseg.engine import load_checkpoint_file
@@ -142,4 +143,5 @@ def test_a_hub_backbone_is_described_in_the_checkpoint(config, runner_of):
     stored = runner.cfg.model.segmentor.backbone.config
     assert stored['hidden_sizes'] == [8, 16, 40, 64] and stored['model_type'] == 'resnet'
     checkpoint = load_checkpoint_file(f'{runner.work_dir}/epoch_2.pth')
-    assert repr(stored['hidden_sizes']) in checkpoint['meta']['cfg']
+    kept = Config.fromstring(checkpoint['meta']['cfg'], '.py').model.segmentor.backbone.config
+    assert kept == stored
