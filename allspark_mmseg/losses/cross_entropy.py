@@ -48,7 +48,7 @@ class CrossEntropyLoss(PlainCrossEntropyLoss):
 
     Raises:
         ValueError: ``class_weight`` is combined with ``use_sigmoid``, ``use_mask`` or
-        ``avg_non_ignore=False``.
+            ``avg_non_ignore=False``.
     """
 
     class_weight: Any
