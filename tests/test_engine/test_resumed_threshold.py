@@ -9,7 +9,7 @@ from mmengine.config import ConfigDict
 from ..helpers.tiny_models import same
 
 
-@pytest.mark.parametrize('kind', ['FreeMatch', 'SoftMatch'])
+@pytest.mark.parametrize('kind', ['FreeMatch', 'SoftMatch', 'ClassBalanced'])
 def test_a_resumed_run_has_the_statistics_of_the_stopped_one(config, runner_of, kind):
     config.model.threshold = ConfigDict(type=kind, momentum=0.5)
     config.custom_hooks.append(ConfigDict(type='allspark_mmseg.ClassStatisticsHook', interval=1))
