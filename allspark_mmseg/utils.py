@@ -50,6 +50,11 @@ def unwrap_model(model: nn.Module) -> nn.Module:
     return model
 
 
+def message_of(error: BaseException) -> str:
+    """Return the message of an error, without the quotes that ``KeyError`` adds."""
+    return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+
+
 def join_first(items: Iterable[object], limit: int = 5, separator: str = '; ') -> str:
     """Join the first ``limit`` items for an error message and say how many more there are."""
     texts = [str(item) for item in items]

@@ -9,6 +9,8 @@ from mmengine.config import Config
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 
+from ..engine.formatted_config import FormattedOnce
+
 # keys that MMEngine, MMSegmentation or this package read from a config, beside the arguments of Runner
 _OTHER_KEYS = (
     'auto_scale_lr',
@@ -23,25 +25,6 @@ _OTHER_KEYS = (
     'tta_pipeline',
 )
 _NEEDED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
-
-
-class FormattedOnce(Config):
-    """A config that keeps its formatted text.
-
-    MMEngine asks for the text four times at the start of a run and once for each checkpoint. YAPF needs
-    about 1 s each time.
-    """
-
-    @property
-    def pretty_text(self) -> str:
-        """The config as formatted Python code."""
-        content = repr(self.to_dict())
-        if content not in _texts:
-            _texts[content] = super().pretty_text
-        return _texts[content]
-
-
-_texts: dict[str, str] = {}
 
 
 def read_config_file(path: str) -> Config:

@@ -18,6 +18,7 @@ from pathlib import Path
 import mmengine
 
 from ..datasets.unreadable import UnreadableImageError
+from ..utils import message_of
 
 PACKAGE = Path(__file__).resolve().parents[1]
 REGISTRY = Path(mmengine.__file__).resolve().parent / 'registry'
@@ -59,11 +60,6 @@ def refuses_mistakes(verb: str, *kinds: type[Exception]) -> Callable[[Main], Mai
         return checked
 
     return decorate
-
-
-def message_of(error: BaseException) -> str:
-    """Return the message of an error, without the quotes that ``KeyError`` adds."""
-    return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
 
 
 def is_explained(error: BaseException) -> bool:

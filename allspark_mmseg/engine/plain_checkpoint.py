@@ -12,6 +12,7 @@ from torch import nn
 from ..methods import SemiSegmentor
 from ..utils import join_first
 from .checkpoint import ATOMIC_BACKEND
+from .formatted_config import FormattedOnce
 from .scoreboard import SUPERVISED, Score, Scoreboard
 
 # keys of a config that evaluation and prediction need
@@ -49,7 +50,7 @@ def plain_config(cfg: Config) -> Config:
         parts['val_cfg'] = dict(type='ValLoop')
     if 'test_dataloader' in parts:
         parts['test_cfg'] = dict(type='TestLoop')
-    return Config({**parts, 'model': model})
+    return FormattedOnce({**parts, 'model': model})
 
 
 def _without_class_weights(node: Any) -> Any:

@@ -17,7 +17,7 @@ _COST = {'small': 2800, 'mit-b0': 1800, 'mit-b2': 4000}
 _MAX_CROP = {'small': 161, 'mit-b0': 513, 'mit-b2': 513}
 _PER_STREAM = {'small': 8, 'mit-b0': 4, 'mit-b2': 4}
 _RARE = 0.1  # a class is rare if its share of the pixels is this part of an equal share
-_BACKGROUND = 0.9  # from this share of the pixels on, one class is a background that hides the others
+_BACKGROUND = 0.9  # share of the pixels from which on the largest class is a background
 _WINDOW_PIXELS = {'cpu': 4_000_000, 'cuda': 2_500_000}  # larger images are predicted in windows
 
 

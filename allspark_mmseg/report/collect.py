@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from mmseg.datasets import BaseSegDataset
 
+from ..utils import message_of
 from .evaluate import Evaluation, evaluate
 from .groups import Group, group_runs
 from .networks import Network, build_val_dataset, check_same_data, find_networks
@@ -129,6 +130,6 @@ def _evaluate(report: Report, network: Network, device: str | None) -> None:
 
 
 def describe(error: BaseException) -> str:
-    """Return the first line of the message of an error, without the quotes that KeyError adds."""
-    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
+    """Return the first line of the message of an error."""
+    text = message_of(error).strip()
     return text.splitlines()[0] if text else type(error).__name__

@@ -66,14 +66,15 @@ class ConfidenceThreshold(nn.Module):
         """
         label, confidence = most_probable(logits)
         if self.training:
-            self.update(logits, confidence, image_mask)
+            self.update(logits, label, confidence, image_mask)
         return self.judge(label, confidence)
 
-    def update(self, logits: Tensor, confidence: Tensor, image_mask: Tensor) -> None:
+    def update(self, logits: Tensor, label: Tensor, confidence: Tensor, image_mask: Tensor) -> None:
         """Update the statistics.
 
         Args:
             logits (Tensor): (N, K, H, W) float.
+            label (Tensor): (N, H, W) int64, the most probable class.
             confidence (Tensor): (N, H, W) float.
             image_mask (Tensor): (N, H, W) bool, False for padding.
         """

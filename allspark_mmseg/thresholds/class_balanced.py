@@ -86,10 +86,10 @@ class ClassBalancedThreshold(ConfidenceThreshold):
         total = (share * weights).sum()
         return torch.where(total > 0, weights / total, 1.0)
 
-    def update(self, logits: Tensor, confidence: Tensor, image_mask: Tensor) -> None:
+    def update(self, logits: Tensor, label: Tensor, confidence: Tensor, image_mask: Tensor) -> None:
         """Update h and mu; see ``ConfidenceThreshold`` for the shapes (N, K, H, W) and (N, H, W)."""
         bins = (confidence * self.bins).long().clamp(max=self.bins - 1)
-        cells = (logits.argmax(dim=1) * self.bins + bins).flatten()
+        cells = (label * self.bins + bins).flatten()
         counted = image_mask.flatten().to(self.histogram)
         # scatter_add_ instead of bincount, which synchronizes with the device
         counts = self.histogram.new_zeros(self.histogram.numel()).scatter_add_(0, cells, counted)

@@ -35,7 +35,7 @@ class FreeMatchThreshold(ConfidenceThreshold):
         """(K,) float in [0, 1]: tau(c)."""
         return self.mean_confidence * self.mean_probability / self.mean_probability.max()
 
-    def update(self, logits: Tensor, confidence: Tensor, image_mask: Tensor) -> None:
+    def update(self, logits: Tensor, label: Tensor, confidence: Tensor, image_mask: Tensor) -> None:
         """Update tau and p; see ``ConfidenceThreshold`` for the shapes (N, K, H, W) and (N, H, W)."""
         # in place, because the probabilities are as large as the logits
         probability = logits.softmax(dim=1).mul_(image_mask[:, None])

@@ -37,7 +37,7 @@ class SoftMatchThreshold(ConfidenceThreshold):
         self.n_sigma = n_sigma
         self.register_buffer('variance', torch.ones(()))
 
-    def update(self, logits: Tensor, confidence: Tensor, image_mask: Tensor) -> None:
+    def update(self, logits: Tensor, label: Tensor, confidence: Tensor, image_mask: Tensor) -> None:
         """Update mu and var; see ``ConfidenceThreshold`` for the shapes (N, K, H, W) and (N, H, W)."""
         # moments around the old mu: one sum over the processes is enough, and little precision is lost
         deviation = (confidence - self.mean_confidence) * image_mask
