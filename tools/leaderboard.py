@@ -3,11 +3,13 @@
     python tools/leaderboard.py --cell METHOD DATA BUDGET [--cell ...] [--seed 0 ...] [--again]
     python tools/leaderboard.py --table
 
-A cell is a training of METHOD with BUDGET iterations after its supervised phase; DATA is a file in
+A cell is a training of METHOD with BUDGET iterations after 1000 supervised iterations; DATA is a file in
 configs/_base_/datasets, such as demo, camvid_1over30 or magnetic_tile_36. The config is that of the demo,
-configs/METHOD/demo.py, with the data set replaced. The method supervised trains 1000 + BUDGET iterations. The
-result of a cell is a line of docs/leaderboard.jsonl, and replaces that of an earlier run of the cell. A cell
-that was run with this version of the package is skipped. --table writes the tables to docs/results.md.
+configs/METHOD/demo.py, with the data set replaced. The supervised iterations are trained once for each data
+set, network and seed, so that all methods start from the same weights; minutes and memory are those of the
+BUDGET iterations. The method supervised trains 1000 + BUDGET iterations. The result of a cell is a line of
+docs/leaderboard.jsonl, and replaces that of an earlier run of the cell. A cell that was run with this version
+of the package is skipped. --table writes the tables to docs/results.md.
 
 If a training fails, the other cells still run, and the exit code is 1.
 """
@@ -40,23 +42,28 @@ ROWS = ROOT / 'docs' / 'leaderboard.jsonl'
 PAGE = ROOT / 'docs' / 'results.md'
 SUPERVISED_ITERATIONS = 1000  # of the first phase
 VAL_INTERVAL = 250  # iterations; both phases
-# methods without a config of their own: the config of another method, and options
+CLASS_BALANCED = "model['threshold'] = dict(type='ClassBalanced')"
+# methods without a config of their own: the config of another method, and what is appended to it
 VARIANTS = {
     'allspark_released': (
         'allspark',
-        ['model.unlabeled_view=weak', 'model.threshold=0', 'model.teacher=None', 'model.predict_on=student'],
+        "model.update(unlabeled_view='weak', threshold=0, unlabeled_weight=0.5, teacher=None)\n"
+        "model['predict_on'] = 'student'",
     ),
+    'allspark_class_balanced': ('allspark', CLASS_BALANCED),
+    'fixmatch_class_balanced': ('fixmatch', f'{CLASS_BALANCED}\nmodel["strong_weight"] = 1.0'),
+    'fixmatch_softmatch': ('fixmatch', "model['threshold'] = dict(type='SoftMatch')"),
     'self_training': (
         'mean_teacher',
-        [
-            'model.type=allspark_mmseg.SelfTraining',
-            'model.unlabeled_view=strong_1',
-            'model.threshold=0.95',
-            'model.teacher=None',
-            'model.predict_on=student',
-        ],
+        "model.update(type='allspark_mmseg.SelfTraining', unlabeled_view='strong_1', threshold=0.95, "
+        "teacher=None, predict_on='student')",
     ),
-    'unimatch_v2': ('unimatch', ['model.type=allspark_mmseg.UniMatchV2']),
+    'unimatch_class_balanced': ('unimatch', CLASS_BALANCED),
+    'unimatch_v2': ('unimatch', "model['type'] = 'allspark_mmseg.UniMatchV2'"),
+    'unimatch_v2_class_balanced': (
+        'unimatch',
+        f"model['type'] = 'allspark_mmseg.UniMatchV2'\n{CLASS_BALANCED}",
+    ),
 }
 
 
@@ -94,39 +101,76 @@ def make_config(method: str, data: str) -> str:
     Raises:
         FileNotFoundError: The method or the data set has no config.
     """
-    source = CONFIGS / VARIANTS.get(method, (method, []))[0] / 'demo.py'
+    folder, changes = VARIANTS.get(method, (method, ''))
+    source = CONFIGS / folder / 'demo.py'
     dataset = CONFIGS / '_base_' / 'datasets' / f'{data}.py'
     for path in (source, dataset):
         if not path.is_file():
             raise FileNotFoundError(f'there is no {path}')
     text = source.read_text().replace('../_base_/datasets/demo.py', str(dataset))
-    return text.replace('../_base_/', f'{CONFIGS}/_base_/')
+    return '\n'.join([text.replace('../_base_/', f'{CONFIGS}/_base_/'), changes])
 
 
-def make_options(cell: Cell) -> list[str]:
-    """Return the settings of a cell, which the configs of the demo set differently: ``KEY=VALUE``."""
-    iterations, phase_1 = cell.budget, []
+def make_options(cell: Cell, start: Path | None) -> list[str]:
+    """Return the settings of a training, which the configs of the demo set differently.
+
+    Args:
+        cell (Cell): The cell.
+        start (Path, optional): Weights after the supervised iterations. None: these iterations, and one more,
+            since a run has two phases.
+
+    Returns:
+        list[str]: Options of the form ``KEY=VALUE``.
+    """
     if cell.method == 'supervised':
-        iterations += SUPERVISED_ITERATIONS
-    else:  # the first hook is WarmStartHook
-        settings = {'max_iters': SUPERVISED_ITERATIONS, 'val_interval': VAL_INTERVAL}
-        phase_1 = [f'custom_hooks.0.{key}={value}' for key, value in settings.items()]
+        iterations, interval, phases = SUPERVISED_ITERATIONS + cell.budget, VAL_INTERVAL, []
+    elif start is None:
+        # the first hook is WarmStartHook
+        settings = {'max_iters': SUPERVISED_ITERATIONS, 'val_interval': VAL_INTERVAL, 'ramp_up': 0}
+        iterations, interval = 1, 1
+        phases = [f'custom_hooks.0.{key}={value}' for key, value in settings.items()]
+    else:
+        iterations, interval, phases = cell.budget, VAL_INTERVAL, [f'load_from={start}']
     return [
         f'train_cfg.max_iters={iterations}',
-        f'train_cfg.val_interval={VAL_INTERVAL}',
+        f'train_cfg.val_interval={interval}',
         f'param_scheduler.0.end={iterations}',
         f'randomness.seed={cell.seed}',
-        *phase_1,
-        *VARIANTS.get(cell.method, ('', []))[1],
+        *phases,
     ]
 
 
-def train(cell: Cell, work_dir: Path) -> tuple[float, float]:
+def find_start(cell: Cell, work_dir: Path) -> Path:
+    """Return the weights after the supervised iterations, which are trained if no cell has needed them yet.
+
+    Args:
+        cell (Cell): A cell of a semi-supervised method.
+        work_dir (Path): Folder of all work dirs.
+
+    Returns:
+        Path: The checkpoint. AllSpark has another network than the other methods.
+
+    Raises:
+        FileNotFoundError: The training did not write its results.
+        RuntimeError: The training failed.
+    """
+    network = 'allspark' if cell.method.startswith('allspark') else 'plain'
+    folder = work_dir / cell.data / f'start_{network}_seed{cell.seed}'
+    start, end = folder / 'supervised.pth', folder / 'summary.json'
+    if not end.exists():  # the training was not run, or interrupted
+        train(cell, folder, None)
+    if not (start.exists() and end.exists()):
+        raise FileNotFoundError(f'the training wrote no {start if end.exists() else end}')
+    return start
+
+
+def train(cell: Cell, work_dir: Path, start: Path | None) -> tuple[float, float]:
     """Train in a process of its own, with ``train.log`` in the work dir.
 
     Args:
         cell (Cell): The cell.
-        work_dir (Path): Its work dir.
+        work_dir (Path): The work dir of the training.
+        start (Path, optional): Weights after the supervised iterations. None: these are trained.
 
     Returns:
         tuple[float, float]: Minutes, and peak memory of the process in MiB.
@@ -139,18 +183,11 @@ def train(cell: Cell, work_dir: Path) -> tuple[float, float]:
     (work_dir / 'summary.json').unlink(missing_ok=True)
     config = work_dir / f'{cell.method}.py'
     config.write_text(make_config(cell.method, cell.data))
-    command = [
-        sys.executable,
-        str(TRAIN),
-        str(config),
-        '--work-dir',
-        str(work_dir),
-        '--cfg-options',
-        *make_options(cell),
-    ]
+    command = [sys.executable, str(TRAIN), str(config), '--work-dir', str(work_dir)]
+    command += ['--cfg-options', *make_options(cell, start)]
     # the package of this folder, whose version is recorded, and not another one that is installed
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])])
-    start = time.monotonic()
+    begin = time.monotonic()
     with (
         (work_dir / 'train.log').open('w') as log,
         subprocess.Popen(
@@ -163,7 +200,7 @@ def train(cell: Cell, work_dir: Path) -> tuple[float, float]:
     if process.returncode:
         raise RuntimeError(f'the training ended with exit code {process.returncode}')
     # macOS counts bytes, Linux KiB
-    return (time.monotonic() - start) / 60, usage.ru_maxrss / (2**20 if sys.platform == 'darwin' else 2**10)
+    return (time.monotonic() - begin) / 60, usage.ru_maxrss / (2**20 if sys.platform == 'darwin' else 2**10)
 
 
 def code_version() -> str:
@@ -192,7 +229,7 @@ def run_cell(cell: Cell, work_dir: Path) -> Row:
 
     Args:
         cell (Cell): The cell.
-        work_dir (Path): Its work dir.
+        work_dir (Path): Folder of all work dirs.
 
     Returns:
         dict: The row.
@@ -204,10 +241,12 @@ def run_cell(cell: Cell, work_dir: Path) -> Row:
     """
     # code that is edited during the training does not count
     code = {'version': code_version(), 'commit': code_commit(), 'torch': version('torch')}
-    minutes, memory = train(cell, work_dir)
+    start = None if cell.method == 'supervised' else find_start(cell, work_dir)
+    folder = work_dir / cell.data / f'{cell.method}_{cell.budget}_seed{cell.seed}'
+    minutes, memory = train(cell, folder, start)
     row = {
         **vars(cell),
-        **read_results(cell.method, work_dir),
+        **read_results(cell.method, folder),
         'minutes': round(minutes, 2),
         'memory': round(memory),
         'date': datetime.now(timezone.utc).date().isoformat(),
@@ -242,12 +281,11 @@ def run_cells(cells: list[Cell], work_dir: Path, again: bool) -> int:
                 )
             )
             continue
-        folder = work_dir.resolve() / cell.data / f'{cell.method}_{cell.budget}_seed{cell.seed}'
         try:
-            row = run_cell(cell, folder)
+            row = run_cell(cell, work_dir.resolve())
         except (OSError, RuntimeError, ValueError) as error:
             failed += 1
-            print(f'FAILED: {error}; see {folder / "train.log"}')
+            print(f'FAILED: {error}; see train.log in {work_dir.resolve() / cell.data}')
         else:
             gain = '' if row['gain'] is None else f' ({row["gain"]:+.2f})'
             print(f'mIoU {row["mIoU"]:.2f}{gain}, {row["minutes"]:.1f} min, {row["memory"]} MiB')

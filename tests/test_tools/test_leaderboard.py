@@ -10,12 +10,13 @@ import leaderboard
 import leaderboard_rows
 import pytest
 from mmengine.config import Config
+from mmseg.registry import MODELS
 
 import allspark_mmseg
 
 from ..helpers.configs import ROOT
 
-# The config of the stand-in is JSON: mIoU of seed 0, class name, exit code, MiB to allocate.
+# The first line of a config of the stand-in is JSON: mIoU of seed 0, class name, exit code, MiB to allocate.
 TRAIN = """
 import argparse, json, sys
 from pathlib import Path
@@ -29,7 +30,7 @@ options = dict(option.split('=') for option in args.cfg_options)
 log = args.work_dir / 'now' / 'vis_data' / 'scalars.json'
 log.parent.mkdir(parents=True, exist_ok=True)
 log.write_text(json.dumps({'mIoU': 40.0, 'step': 500}) + '\\n' + json.dumps({'mIoU': 39.0, 'step': 1000}))
-config = json.loads(args.config.read_text())
+config = json.loads(args.config.read_text().splitlines()[0])
 print('trains with', sorted(options.items()))
 memory = b'x' * (config.get('memory', 0) << 20)
 if config.get('exit'):
@@ -41,6 +42,7 @@ if 'name' in config:
     summary.update(chosen=config['name'], gain=best - 40)
 if 'silent' not in config:
     (args.work_dir / 'summary.json').write_text(json.dumps(summary))
+    (args.work_dir / 'supervised.pth').touch()
 """
 CONFIGS = {
     'fixmatch': {'name': 'FixMatch', 'mIoU': 44.0},
@@ -94,29 +96,75 @@ def test_a_cell_becomes_a_row(place, capsys):
     assert 0 <= row['minutes'] < 1 and row['memory'] > 1
     pattern = r'fixmatch toy 1000, seed 2: mIoU 47\.00 \(\+7\.00\), 0\.\d min, \d+ MiB\n'
     assert re.fullmatch(pattern, capsys.readouterr().out)
-    (log,) = (place / 'work').rglob('train.log')
+    start = place / 'work' / 'toy' / 'start_plain_seed2'
     options = {
         'custom_hooks.0.max_iters': '1000',
+        'custom_hooks.0.ramp_up': '0',
         'custom_hooks.0.val_interval': '250',
+        'param_scheduler.0.end': '1',
+        'randomness.seed': '2',
+        'train_cfg.max_iters': '1',
+        'train_cfg.val_interval': '1',
+    }
+    assert f'trains with {sorted(options.items())}' in (start / 'train.log').read_text()
+    options = {
+        'load_from': str(start / 'supervised.pth'),
         'param_scheduler.0.end': '1000',
         'randomness.seed': '2',
         'train_cfg.max_iters': '1000',
         'train_cfg.val_interval': '250',
     }
+    log = place / 'work' / 'toy' / 'fixmatch_1000_seed2' / 'train.log'
     assert f'trains with {sorted(options.items())}' in log.read_text()
+
+
+def test_cells_with_one_network_and_seed_share_the_supervised_weights(place):
+    add_config(place, 'allspark', CONFIGS['fixmatch'])
+    run(place, 'fixmatch', 'css', 'allspark', 'allspark_released', options=('--seed', '0', '1'))
+    starts = {path.parent.name: path.stat().st_mtime_ns for path in (place / 'work').rglob('supervised.pth')}
+    starts = {name: time for name, time in starts.items() if name.startswith('start')}
+    assert set(starts) == {f'start_{network}_seed{s}' for network in ('plain', 'allspark') for s in (0, 1)}
+    loaded = {
+        path.parent.name: re.findall(r"'load_from', '\S+?(start_\w+)/", path.read_text())
+        for path in (place / 'work').rglob('train.log')
+    }
+    assert loaded['css_1000_seed1'] == loaded['fixmatch_1000_seed1'] == ['start_plain_seed1']
+    assert loaded['allspark_released_1000_seed0'] == ['start_allspark_seed0']
+    run(place, 'fixmatch', options=('--again',))
+    again = place / 'work' / 'toy' / 'start_plain_seed0' / 'supervised.pth'
+    assert again.stat().st_mtime_ns == starts['start_plain_seed0'], 'a finished start is not trained again'
+    (again.parent / 'summary.json').unlink()
+    run(place, 'fixmatch', options=('--again',))
+    assert again.stat().st_mtime_ns > starts['start_plain_seed0'], 'an interrupted one is'
 
 
 @pytest.mark.parametrize('method', ['allspark', 'fixmatch', 'mean_teacher', 'unimatch', 'supervised'])
 def test_the_configs_have_what_the_options_of_a_cell_set(method):
-    cfg = Config.fromfile(ROOT / 'configs' / method / 'demo.py')
+    def merge(start: Path | None) -> Config:
+        cfg = Config.fromfile(ROOT / 'configs' / method / 'demo.py')
+        cfg.merge_from_dict(dict(option.split('=') for option in leaderboard.make_options(cell, start)))
+        return cfg
+
     cell = leaderboard.Cell(method, 'demo', 5000, 0)
-    cfg.merge_from_dict(dict(option.split('=') for option in leaderboard.make_options(cell)))
+    cfg = merge(Path('start.pth'))
     iterations = '6000' if method == 'supervised' else '5000'
     assert cfg.train_cfg.max_iters == cfg.param_scheduler[0].end == iterations
     if method != 'supervised':
-        hook = cfg.custom_hooks[0]
+        assert cfg.load_from == 'start.pth'
+        hook = merge(None).custom_hooks[0]
         assert (hook.type, hook.max_iters) == ('allspark_mmseg.WarmStartHook', '1000')
         assert hook.val_interval == '250'
+
+
+@pytest.mark.parametrize('method', leaderboard.VARIANTS)
+def test_a_variant_is_a_model(tmp_path, method):
+    path = tmp_path / 'variant.py'
+    path.write_text(leaderboard.make_config(method, 'camvid_1over30'))
+    cfg = Config.fromfile(path)
+    base = Config.fromfile(ROOT / 'configs' / leaderboard.VARIANTS[method][0] / 'demo.py')
+    assert cfg.model != base.model and len(cfg.val_dataloader.dataset.metainfo.classes) == 11
+    cfg.model.segmentor.decode_head.pop('loss_decode', None)
+    MODELS.build(cfg.model)
 
 
 def test_the_commit_says_whether_code_differs_from_it(tmp_path, monkeypatch):
@@ -165,8 +213,13 @@ def test_a_known_cell_is_skipped_unless_again_or_another_version(place, capsys):
     [('broken', 'the training ended with exit code 3'), ('silent', 'the training wrote no ')],
 )
 def test_after_a_failed_training_the_other_cells_run(place, capsys, method, message):
-    work_dir = place / 'work' / 'toy' / f'{method}_1000_seed0'
-    work_dir.mkdir(parents=True)
+    start, work_dir = (
+        place / 'work' / 'toy' / name for name in ('start_plain_seed0', f'{method}_1000_seed0')
+    )
+    start.mkdir(parents=True)
+    work_dir.mkdir()
+    for name in ('supervised.pth', 'summary.json'):
+        (start / name).touch()
     (work_dir / 'summary.json').write_text(json.dumps({'supervised': {'mIoU': 1}, 'Old': {'mIoU': 2}}))
     with pytest.raises(SystemExit) as caught:
         run(place, method, 'fixmatch', options=('--table',))
@@ -174,9 +227,19 @@ def test_after_a_failed_training_the_other_cells_run(place, capsys, method, mess
     assert [row['method'] for row in rows_of(place)] == ['fixmatch']
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f'{method} toy 1000, seed 0: FAILED: {message}')
-    assert lines[0].endswith(f'; see {work_dir / "train.log"}')
+    assert lines[0].endswith(f'; see train.log in {work_dir.parent}')
     assert 'trains with' in (work_dir / 'train.log').read_text()
     assert '| fixmatch | **45.00** (1 seed)' in (place / 'page.md').read_text()
+
+
+def test_a_failed_supervised_phase_fails_the_cell_and_is_trained_again(place, capsys):
+    with pytest.raises(SystemExit):
+        run(place, 'silent', 'broken', 'fixmatch')
+    lines = capsys.readouterr().out.splitlines()
+    start = place / 'work' / 'toy' / 'start_plain_seed0'
+    assert f'FAILED: the training wrote no {start / "summary.json"}; see train.log in' in lines[0]
+    assert 'FAILED: the training ended with exit code 3; see train.log in' in lines[1]
+    assert lines[2].startswith('fixmatch toy 1000, seed 0: mIoU 45.00')
 
 
 def test_memory_is_that_of_the_cell_alone(place):
