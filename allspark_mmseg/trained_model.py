@@ -12,6 +12,7 @@ from mmseg.models import BaseSegmentor
 from .engine.checkpoint import load_checkpoint_file, use_safe_loading
 from .engine.scoreboard import CHOSEN
 from .engine.startup import default_work_dir
+from .methods import SemiSegmentor
 from .prediction.pipelines import find_test_data
 from .utils import join_first
 
@@ -103,6 +104,8 @@ def load_model(
         path = find_checkpoint(source) if source.is_dir() else source
         config = read_model_config(path)
     _drop_pretrained(config.model)
+    if 'data_preprocessor' in config:  # as MMEngine's Runner does
+        config.model.setdefault('data_preprocessor', config.data_preprocessor)
     config.load_from = str(path)
     model = init_model(config, device=device)
     stored = load_checkpoint_file(path, map_location='cpu')
@@ -110,6 +113,33 @@ def load_model(
     classes = stored.get('meta', {}).get('dataset_meta')
     model.dataset_meta = classes or dict(find_test_data(config).get('metainfo') or {})
     return model
+
+
+def choose_network(model: BaseSegmentor, name: str | None) -> BaseSegmentor:
+    """Choose whether the student or the teacher predicts.
+
+    Args:
+        model (BaseSegmentor): A plain segmentor or a semi-supervised method, whose ``predict_on`` is changed.
+        name (str, optional): ``'student'``, ``'teacher'``, or None for the ``predict_on`` of the config.
+
+    Returns:
+        BaseSegmentor: The plain segmentor that predicts.
+
+    Raises:
+        ValueError: The model has no teacher, or it is a plain segmentor and ``name`` is given.
+    """
+    kind = type(model).__name__
+    if not isinstance(model, SemiSegmentor):
+        if name is not None:
+            raise ValueError(
+                f'--{name}: the checkpoint holds one network ({kind}), expected a checkpoint of a '
+                f'semi-supervised run, such as iter_*.pth. Leave --{name} out.'
+            )
+        return model
+    if name == 'teacher' and model.teacher is None:
+        raise ValueError(f'--teacher: the {kind} of the checkpoint has no teacher. Leave --teacher out.')
+    model.predict_on = name or model.predict_on
+    return model.predictor
 
 
 def _check_device(device: str | None) -> str:

@@ -5,10 +5,10 @@ import os
 import pytest
 import torch
 
-from allspark_mmseg.trained_model import find_checkpoint, load_model, read_model_config
+from allspark_mmseg.trained_model import choose_network, find_checkpoint, load_model, read_model_config
 
 from .helpers.checkpoints import META, model_config, write_checkpoint
-from .helpers.tiny_models import tiny_head, tiny_segmentor
+from .helpers.tiny_models import build_model, tiny_head, tiny_segmentor
 
 
 def write_config(path, **keys):
@@ -140,3 +140,27 @@ def test_a_device_that_is_not_there(tmp_path):
 
 def test_the_config_of_a_checkpoint(tmp_path):
     assert read_model_config(write_checkpoint(tmp_path / 'a.pth')).model.type == tiny_segmentor()['type']
+
+
+def test_the_network_is_chosen():
+    config = dict(type='allspark_mmseg.MeanTeacher', segmentor=tiny_segmentor(), predict_on='teacher')
+    model = build_model(config)
+    assert choose_network(model, None) is model.teacher.module
+    assert choose_network(model, 'student') is model.student is choose_network(model.student, None)
+    assert model.predictor is model.student
+    assert choose_network(model, 'teacher') is model.teacher.module is model.predictor
+    with pytest.raises(ValueError, match=r'--student: the checkpoint holds one network \(EncoderDecoder\)'):
+        choose_network(model.student, 'student')
+    without = build_model(dict(type='allspark_mmseg.SelfTraining', segmentor=tiny_segmentor()))
+    with pytest.raises(ValueError, match='SelfTraining of the checkpoint has no teacher'):
+        choose_network(without, 'teacher')
+
+
+def test_the_preprocessor_of_the_runner_counts(tmp_path):
+    """A config can have data_preprocessor beside the model, as in MMEngine."""
+    config = model_config()
+    preprocessor = config['model'].pop('data_preprocessor')
+    mean = [1.0, 2.0, 3.0]
+    config['data_preprocessor'] = preprocessor | dict(mean=mean)
+    path = write_checkpoint(tmp_path / 'a.pth', config)
+    assert load_model(path, device='cpu').data_preprocessor.mean.flatten().tolist() == mean

@@ -22,14 +22,13 @@ from ..deployment import (
     PRECISIONS,
     TOLERANCE,
     DeployedSegmentor,
-    choose_network,
     compare,
     describe_complexity,
     export_model,
     find_images,
 )
 from ..output import complete_file, progress
-from ..trained_model import find_checkpoint, load_model, work_dir_of
+from ..trained_model import choose_network, find_checkpoint, load_model, work_dir_of
 from .errors import refuses_mistakes
 
 DEFAULT_SIZE = (512, 512)

@@ -15,11 +15,11 @@ from mmengine.device import get_device
 from mmseg.models import BaseSegmentor
 from PIL import Image
 
-from ..prediction import ImageLoader, OutputFolder, Predictor, choose_network, find_images, output_names
+from ..prediction import ImageLoader, OutputFolder, Predictor, find_images, output_names
 from ..prediction.folder import FolderPrediction
 from ..prediction.output import PARTS
 from ..prediction.pipelines import class_colors, find_test_data
-from ..trained_model import load_model
+from ..trained_model import choose_network, load_model
 from .errors import refuses_mistakes
 
 

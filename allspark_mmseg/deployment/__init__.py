@@ -2,7 +2,7 @@
 
 from .checks import Comparison, compare, describe_complexity, find_images, read_image
 from .files import OPSET, TOLERANCE, Exported, export_model, largest_difference, open_file
-from .segmentor import PRECISIONS, DeployedSegmentor, choose_network
+from .segmentor import PRECISIONS, DeployedSegmentor
 from .tracing import traceable
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     'Comparison',
     'DeployedSegmentor',
     'Exported',
-    'choose_network',
     'compare',
     'describe_complexity',
     'export_model',

@@ -5,39 +5,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmseg.models.segmentors import EncoderDecoder
+from mmseg.models import BaseSegmentor, EncoderDecoder
 from torch import Tensor, nn
 
-from ..methods import SemiSegmentor
-
 PRECISIONS = ('fp32', 'fp16')
-
-
-def choose_network(model: nn.Module, name: str | None = None) -> EncoderDecoder:
-    """Choose the segmentor of a model that predicts.
-
-    Args:
-        model (nn.Module): A plain segmentor or a semi-supervised method.
-        name (str, optional): ``'student'`` or ``'teacher'``. Default: the one that predicts.
-
-    Returns:
-        EncoderDecoder: The plain segmentor.
-
-    Raises:
-        ValueError: The model has no such network, or it is not an ``EncoderDecoder``.
-    """
-    if isinstance(model, SemiSegmentor):
-        if name == 'teacher' and model.teacher is None:
-            raise ValueError(f'the {type(model).__name__} has no teacher; use its student.')
-        teacher = model.teacher.module if model.teacher is not None else None
-        network = {'student': model.student, 'teacher': teacher, None: model.predictor}[name]
-    elif name is not None:
-        raise ValueError(f'the model is a plain {type(model).__name__} without a {name}; omit --{name}.')
-    else:
-        network = model
-    if not isinstance(network, EncoderDecoder):
-        raise ValueError(f'the model is a {type(network).__name__}, expected an EncoderDecoder.')
-    return network
 
 
 class DeployedSegmentor(nn.Module):
@@ -47,21 +18,26 @@ class DeployedSegmentor(nn.Module):
     than three channels keep the order of the file.
 
     Args:
-        network (EncoderDecoder): The segmentor. It is put in evaluation mode, and its parameters lose their
+        network (BaseSegmentor): The segmentor. It is put in evaluation mode, and its parameters lose their
             gradients. For ``'fp16'``, a copy is used.
         precision (str): ``'fp32'``, or ``'fp16'`` for weights and activations of half the size. Input and
             logits stay float32.
         preprocessor (nn.Module, optional): The data preprocessor. Default: that of the network. A method can
             have one of its own.
+
+    Raises:
+        ValueError: The segmentor is not an ``EncoderDecoder``.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, network: EncoderDecoder, precision: str = 'fp32', preprocessor: nn.Module | None = None
+        self, network: BaseSegmentor, precision: str = 'fp32', preprocessor: nn.Module | None = None
     ) -> None:
         super().__init__()
+        if not isinstance(network, EncoderDecoder):
+            raise ValueError(f'the model is a {type(network).__name__}, expected an EncoderDecoder.')
         self.dtype = torch.float16 if precision == 'fp16' else torch.float32
         network = copy.deepcopy(network).half() if precision == 'fp16' else network
         self.network = network.eval().requires_grad_(False)

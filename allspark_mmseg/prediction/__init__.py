@@ -4,7 +4,7 @@ from .files import find_images, output_names
 from .loading import ImageLoader, LoadedImage
 from .output import OutputFolder
 from .pipelines import find_test_pipeline
-from .predictor import Prediction, Predictor, choose_network
+from .predictor import Prediction, Predictor
 from .tta import find_tta, use_tta
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     'OutputFolder',
     'Prediction',
     'Predictor',
-    'choose_network',
     'find_images',
     'find_test_pipeline',
     'find_tta',

@@ -34,30 +34,6 @@ class Prediction:
     confidence: np.ndarray
 
 
-def choose_network(model: BaseSegmentor, network: str | None) -> None:
-    """Choose whether the student or the teacher predicts.
-
-    Args:
-        model (BaseSegmentor): The model. Its ``predict_on`` is changed.
-        network (str, optional): ``'student'``, ``'teacher'``, or None for the ``predict_on`` of the config.
-
-    Raises:
-        ValueError: The model has no teacher, or it is a plain segmentor.
-    """
-    if network is None:
-        return
-    if not isinstance(model, SemiSegmentor):
-        raise ValueError(
-            f'--{network}: the checkpoint holds one network ({type(model).__name__}), expected a checkpoint '
-            f'of a semi-supervised run, such as iter_*.pth. Leave --{network} out.'
-        )
-    if network == 'teacher' and model.teacher is None:
-        raise ValueError(
-            f'--teacher: the {type(model).__name__} of the checkpoint has no teacher. Leave --teacher out.'
-        )
-    model.predict_on = network
-
-
 class Predictor:
     """Predicts loaded images with a segmentor.
 

@@ -8,12 +8,12 @@ import onnx
 import pytest
 import torch
 from mmseg.structures import SegDataSample
+from torch import nn
 
 from allspark_mmseg.deployment import (
     PRECISIONS,
     TOLERANCE,
     DeployedSegmentor,
-    choose_network,
     export_model,
     largest_difference,
     open_file,
@@ -227,7 +227,7 @@ def test_the_preprocessor_of_a_method_counts():
     method = dict(type='allspark_mmseg.FixMatch', segmentor=segmentor)
     own = dict(preprocessor, type='allspark_mmseg.MultiViewSegDataPreProcessor')
     model = build_model(method | dict(data_preprocessor=own))
-    found = DeployedSegmentor(choose_network(model), preprocessor=model.data_preprocessor)
+    found = DeployedSegmentor(model.predictor, preprocessor=model.data_preprocessor)
     assert found.mean.flatten().tolist() == preprocessor['mean'] and not found.reverse
 
 
@@ -239,16 +239,9 @@ def test_one_output_channel_gets_a_threshold():
     assert np.array_equal(labels, (1 / (1 + np.exp(-logits[:, 0])) > 0.3).astype(np.uint8))
 
 
-def test_the_network_is_chosen():
-    config = dict(type='allspark_mmseg.MeanTeacher', segmentor=tiny_segmentor(), predict_on='teacher')
-    model = build_model(config)
-    assert choose_network(model) is model.teacher.module is choose_network(model, 'teacher')
-    assert choose_network(model, 'student') is model.student is choose_network(model.student)
-    with pytest.raises(ValueError, match='plain EncoderDecoder without a teacher'):
-        choose_network(model.student, 'teacher')
-    without = build_model(dict(type='allspark_mmseg.SelfTraining', segmentor=tiny_segmentor()))
-    with pytest.raises(ValueError, match='SelfTraining has no teacher'):
-        choose_network(without, 'teacher')
+def test_only_an_encoder_decoder_is_deployed():
+    with pytest.raises(ValueError, match='the model is a Conv2d, expected an EncoderDecoder'):
+        DeployedSegmentor(nn.Conv2d(3, 2, 1))
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):

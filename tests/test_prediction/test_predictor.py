@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmseg.models import SegTTAModel
 
-from allspark_mmseg.prediction import ImageLoader, Predictor, choose_network
+from allspark_mmseg.prediction import ImageLoader, Predictor
 from allspark_mmseg.prediction.predictor import _window_side
 
 from ..helpers.checkpoints import LOAD, TEST_PIPELINE, model_config, write_image
@@ -183,18 +183,6 @@ def test_options_out_of_range():
 def semi(teacher=None):
     config = dict(type='allspark_mmseg.FixMatch', segmentor=tiny_segmentor(), teacher=teacher)
     return build_model(config)
-
-
-def test_the_network_that_predicts():
-    model = semi(teacher=dict(momentum=0.1))
-    choose_network(model, None)
-    assert model.predict_on == 'student'
-    choose_network(model, 'teacher')
-    assert model.predictor is model.teacher.module
-    with pytest.raises(ValueError, match='FixMatch of the checkpoint has no teacher'):
-        choose_network(semi(), 'teacher')
-    with pytest.raises(ValueError, match='--student: the checkpoint holds one network'):
-        choose_network(build_model(tiny_segmentor()), 'student')
 
 
 def test_large_images_of_a_semi_supervised_model(tmp_path):
