@@ -25,14 +25,16 @@ _WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLES, _EXTRA_SAMPLES = 256,
 _OFFSETS_AND_SIZES = ((273, 279), (324, 325))  # strips, tiles
 _PALETTE = 3
 _TEXT_STARTS = {
-    b'<!doctype': 'is a web page (HTML)',
-    b'<html': 'is a web page (HTML)',
-    b'<?xml': 'is an XML or SVG file',
-    b'<svg': 'is an XML or SVG file',
-    b'version https://git-lfs': 'is a pointer of Git LFS; git lfs pull fetches the file',
-    b'%pdf': 'is a PDF file',
-    b'{': 'is a JSON or text file',
+    b'<!doctype': 'is a web page (HTML), not an image',
+    b'<html': 'is a web page (HTML), not an image',
+    b'<?xml': 'is an XML or SVG file, not an image',
+    b'<svg': 'is an XML or SVG file, not an image',
+    b'version https://git-lfs': 'is a pointer of Git LFS, not an image; run git lfs pull',
+    b'%pdf': 'is a PDF file, not an image',
+    b'{': 'is a JSON or text file, not an image',
 }
+# what Pillow raises for damaged files
+READ_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 class ImageHeader(NamedTuple):
@@ -80,44 +82,59 @@ def read_header(path: str) -> ImageHeader:
     """
     try:
         with fileio.get_local_path(path) as local, open(local, 'rb') as file:
-            return _read(path, file)
-    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+            start = file.read(32)
+            try:
+                return _read(path, file, start)
+            except READ_ERRORS as error:
+                return ImageHeader(path, describe_damage(start, error))
+    except (OSError, ValueError) as error:  # of the file system, or of MMEngine's file backend
         return ImageHeader(path, f'cannot be read ({error})')
 
 
-def _read(path: str, file: BinaryIO) -> ImageHeader:
-    start = file.read(32)
+def describe_damage(start: bytes, error: Exception) -> str:
+    """Say why a file is not an image that can be used.
+
+    Args:
+        start (bytes): The first bytes of the file, 32 or more.
+        error (Exception): The error of Pillow, one of `READ_ERRORS`.
+
+    Returns:
+        str: A phrase that follows the path.
+    """
+    if isinstance(error, Image.DecompressionBombError):
+        return 'has more than 179 million pixels, which Pillow refuses; cut it into parts'
+    if not isinstance(error, UnidentifiedImageError):
+        return f'is damaged ({error})'
+    text = start.lstrip(b'\xef\xbb\xbf \t\r\n').lower()
+    if not text:
+        return 'is an empty file'
+    for beginning, meaning in _TEXT_STARTS.items():
+        if text.startswith(beginning):
+            return meaning
+    return f'is not an image that Pillow knows (it starts with {start[:8]!r})'
+
+
+def _read(path: str, file: BinaryIO, start: bytes) -> ImageHeader:
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     if start[:4] in (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'):
         return _read_tiff(path, file, start, size)
-    try:
-        with Image.open(file) as image:
-            bits = start[24] if image.format == 'PNG' and image.mode != 'P' else _BITS.get(image.mode, 8)
-            header = ImageHeader(
-                path,
-                format=image.format or '',
-                mode=image.mode,
-                bands=len(image.getbands()),
-                bits=bits,
-                width=image.width,
-                height=image.height,
-                # getexif would decode a PNG without EXIF
-                rotated='exif' in image.info
-                and image.getexif().get(_ORIENTATION_TAG) in _ROTATED_ORIENTATIONS,
-                alpha=image.mode in ('LA', 'PA', 'RGBA', 'La', 'RGBa'),
-            )
-    except UnidentifiedImageError:
-        return ImageHeader(path, _describe_text(start))
+    with Image.open(file) as image:
+        # Pillow reads PNG files with 16 bits as RGB with 8 bits
+        bits = start[24] if image.format == 'PNG' and image.mode != 'P' else _BITS.get(image.mode, 8)
+        header = ImageHeader(
+            path,
+            format=image.format or '',
+            mode=image.mode,
+            bands=len(image.getbands()),
+            bits=bits,
+            width=image.width,
+            height=image.height,
+            # getexif would decode a PNG without EXIF
+            rotated='exif' in image.info and image.getexif().get(_ORIENTATION_TAG) in _ROTATED_ORIENTATIONS,
+            alpha=image.mode in ('LA', 'PA', 'RGBA', 'La', 'RGBa'),
+        )
     return header._replace(suspicious=not _has_end(header.format, start, size, file))
-
-
-def _describe_text(start: bytes) -> str:
-    text = start.lstrip(b'\xef\xbb\xbf \t\r\n').lower()
-    for beginning, meaning in _TEXT_STARTS.items():
-        if text.startswith(beginning):
-            return f'{meaning}, not an image'
-    return f'is not an image that Pillow knows (it starts with {start[:8]!r})'
 
 
 def _has_end(kind: str, start: bytes, size: int, file: BinaryIO) -> bool:

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..datasets.image_headers import READ_ERRORS
 from .files import Problem, is_image, select
 from .listed import find_lists, find_voc
 from .pairs import match
 from .polygons import PolygonFile, find_polygons
 from .roles import IMAGE, MASK, Name, parse_name, strip_common_ends
-from .scan import READ_ERRORS
 
 _SAMPLES = 5  # files of a family whose pixels are looked at
 _MAX_COLORS = 48  # a mask has at most this many colors, a photograph has more

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .scan import READ_ERRORS, describe_damage
+from ..datasets.image_headers import READ_ERRORS, describe_damage
 
 _MAX_COLORS = 4096
 _KEPT_COLORS = 256  # of a mask with more colors than _MAX_COLORS
@@ -42,7 +42,7 @@ def read_mask_facts(path: Path) -> dict[str, Any]:
                 facts['palette'] = _palette(image)
             return facts
     except READ_ERRORS as error:
-        return {'error': describe_damage(path, error)}
+        return {'error': describe_damage(path.read_bytes()[:32], error)}
 
 
 def _histogram(image: Image.Image) -> list[list[int]]:

@@ -204,7 +204,7 @@ def test_problems_are_listed_and_left_out(data, capsys):
     output, problems = capsys.readouterr().out, '\n'.join(lines(data, 'problems'))
     assert '5 files are left out' in output
     for text in (
-        '06.jpg is a web page, not an image',
+        '06.jpg is a web page (HTML), not an image',
         '07.jpg is damaged',
         '16.png has 16 bits per channel',
         'copy.jpg is a copy of images/00.jpg',

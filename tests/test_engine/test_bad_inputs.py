@@ -222,7 +222,7 @@ FILES: dict[str, tuple[Change, str]] = {
     ),
     'a pointer of Git LFS': (
         pair(lambda path: text(path, 'version https://git-lfs.github.com/spec/v1\n')),
-        r'odd\.png is a pointer of Git LFS; git lfs pull',
+        r'odd\.png is a pointer of Git LFS, not an image; run git lfs pull',
     ),
     'a truncated JPEG': (pair(truncated_jpeg), r'odd\.jpg is truncated'),
     'a truncated PNG': (pair(lambda path: cut(picture(path))), r'odd\.png is truncated'),

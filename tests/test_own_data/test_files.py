@@ -8,6 +8,7 @@ from PIL import Image
 from allspark_mmseg.own_data.files import Cache
 from allspark_mmseg.own_data.scan import read_facts, unusable
 
+from ..helpers import odd_images
 from ..helpers.folders import photo
 
 
@@ -80,10 +81,24 @@ def test_what_can_be_trained_on(mode, name, reason, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ('kind', 'reason'),
+    [
+        ('tif RGB', None),
+        ('tif 4x8', 'has 4 bands, expected 1 or 3'),
+        ('tif 7x16', 'has 16 bits per channel'),
+        ('png RGB16', 'has 16 bits per channel'),
+    ],
+)
+def test_images_that_pillow_reads_in_part_or_not_at_all(kind, reason, tmp_path):
+    found = unusable(read_facts(odd_images.write(kind, tmp_path / 'a'), False))
+    assert found is None if reason is None else found.startswith(reason)
+
+
+@pytest.mark.parametrize(
     ('content', 'reason'),
     [
         (b'', 'is an empty file'),
-        (b' <HTML>', 'is a web page, not an image'),
+        (b' <HTML>', 'is a web page (HTML), not an image'),
         (b'version https://git-lfs.github.com/spec/v1', 'is a pointer of Git LFS'),
         (b'x', 'is not an image'),
     ],

@@ -143,4 +143,4 @@ def test_colors_of_classes_differ():
 
 def test_a_damaged_mask_is_named(tmp_path):
     (tmp_path / 'mask.png').write_text('<!DOCTYPE html>')
-    assert read_mask_facts(tmp_path / 'mask.png') == {'error': 'is a web page, not an image'}
+    assert read_mask_facts(tmp_path / 'mask.png') == {'error': 'is a web page (HTML), not an image'}
