@@ -12,5 +12,5 @@ OMP_NUM_THREADS=1 tools/dist_train.sh configs/allspark/demo.py 2 --work-dir "$ou
     "randomness.seed=$seed" train_dataloader.batch_size=8 train_dataloader.sampler.{labeled,unlabeled}=4
 python tools/report.py "$out" --sheet "$out/contact_sheet.png"
 python tools/show_summary.py "$out"
-echo "Supervised training with the masks of all 1000 images for 2000 steps reaches 56.3 mIoU (docs/results.md)."
+echo "Supervised training with the masks of all 1000 images for 2000 iterations reaches 56.3 mIoU (docs/results.md)."
 awk "BEGIN { printf \"The demo took %.1f minutes. Checkpoints, logs and summary.json: %s\\n\", ($SECONDS - $start) / 60, \"$out\" }"
