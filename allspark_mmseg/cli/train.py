@@ -187,7 +187,8 @@ def use_mixed_precision(cfg: Config, kind: str) -> None:
             'type.'
         )
     if kind == 'auto':
-        kind = 'fp16' if device == 'cuda' and not torch.cuda.is_bf16_supported() else 'bf16'
+        slow = device == 'cuda' and not torch.cuda.is_bf16_supported(including_emulation=False)
+        kind = 'fp16' if slow else 'bf16'
     if kind == 'bf16':
         wrapper.type = 'allspark_mmseg.BFloat16OptimWrapper'
     elif device == 'cpu':

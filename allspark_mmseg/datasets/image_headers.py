@@ -194,7 +194,10 @@ def read_headers(paths: Sequence[str], cache: Path | None = None) -> tuple[list[
         files.
     """
     known = _read_cache(cache)
-    headers = {path: known[key] for path in set(paths) if (key := cache_key(path)) and key in known}
+    # a key of the cache has the absolute path
+    headers = {
+        path: known[key]._replace(path=path) for path in set(paths) if (key := cache_key(path)) in known
+    }
     unread = sorted(set(paths) - set(headers))
     parts = [unread[first : first + _PART] for first in range(0, len(unread), _PART)]
     with any_size(), ThreadPoolExecutor(_THREADS) as pool:
@@ -222,7 +225,7 @@ def cache_key(path: str) -> str | None:
     return f'{os.path.abspath(path)}|{stat.st_size}|{stat.st_mtime_ns}'
 
 
-def _read_cache(cache: Path | None) -> dict[str, ImageHeader]:
+def _read_cache(cache: Path | None) -> dict[str | None, ImageHeader]:
     try:
         stored = {} if cache is None else json.loads(cache.read_text())
         if stored.get('format') != _CACHE_FORMAT:
@@ -241,7 +244,8 @@ def write_cache(cache: Path, headers: Iterable[ImageHeader]) -> None:
     """
     new = {header.path: header for header in headers}
     # of other data sets, such as those of a test
-    stored = {key: header[1:] for key, header in _read_cache(cache).items() if header.path not in new}
+    replaced = {os.path.abspath(path) for path in new}
+    stored = {key: header[1:] for key, header in _read_cache(cache).items() if header.path not in replaced}
     keys = ((cache_key(header.path), header) for header in new.values() if not header.problem)
     stored.update((key, header[1:]) for key, header in keys if key)
     with contextlib.suppress(OSError), complete_file(cache) as temporary:

@@ -135,7 +135,9 @@ def _advise(reason: str) -> str:
 def keep_random_state() -> Iterator[None]:
     """Restore the global random numbers of Python, NumPy and PyTorch after a block."""
     python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+    # of all devices, fork_rng would warn that it initializes each
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
         yield
     random.setstate(python)
     np.random.set_state(numpy)

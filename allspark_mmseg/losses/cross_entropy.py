@@ -107,6 +107,7 @@ class CrossEntropyLoss(PlainCrossEntropyLoss):
                 f"CrossEntropyLoss: class_weight is '{self.class_weight}', but no hook has computed the "
                 "weights. Add default_hooks=dict(class_weights=dict(type='allspark_mmseg.ClassWeightHook'))."
             )
+        cls_score = cls_score.to(torch.promote_types(cls_score.dtype, torch.float32))
         weights = self._weights_like(cls_score)
         per_pixel = F.cross_entropy(cls_score, label, weights, ignore_index=ignore_index, reduction='none')
         per_pixel = per_pixel if weight is None else per_pixel * weight.float()
@@ -126,9 +127,13 @@ class CrossEntropyLoss(PlainCrossEntropyLoss):
         """Return the class weights (K,) with the dtype and device of the scores."""
         # copied once, because each copy to the device waits for it
         known = self._weights
-        if known is None or known[0] is not self.class_weight or known[1].device != scores.device:
+        if (
+            known is None
+            or known[0] is not self.class_weight
+            or (known[1].dtype, known[1].device) != (scores.dtype, scores.device)
+        ):
             known = self._weights = (self.class_weight, scores.new_tensor(self.class_weight))
-        return known[1].to(scores.dtype)
+        return known[1]
 
 
 def balanced_weights(pixels: np.ndarray, around: np.ndarray, exponent: float = 1.0) -> list[float]:

@@ -140,8 +140,8 @@ class SemiSegmentor(BaseSegmentor):
         if mode != 'loss':
             return super().forward(inputs, data_samples, mode)
         if self.supervised_only:
-            losses = self.student.loss(inputs['labeled'], data_samples['labeled'])
-            return {f'sup.{name}': value for name, value in losses.items()}
+            features = self.extract_feat(inputs['labeled'])
+            return self.supervised_loss(features, self.decode_head(features), data_samples['labeled'])
         return {
             name: value * self.unlabeled_scale if name.startswith('unsup.loss') else value
             for name, value in self.loss(inputs, data_samples).items()

@@ -15,6 +15,8 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
 from torch import Tensor, nn
 
+from .student import full_precision
+
 
 def head_losses(head: nn.Module, logits: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
     """Compute the losses and the accuracy of a decode head; the same as its ``loss_by_feat``.
@@ -33,6 +35,8 @@ def head_losses(head: nn.Module, logits: Tensor, data_samples: list[SegDataSampl
     if getattr(type(inner), 'loss_by_feat', None) is not BaseDecodeHead.loss_by_feat:
         return cast(Any, head).loss_by_feat(logits, data_samples)
     decoder: Any = inner
+    # a float16 number of pixels would be infinite above 65 504
+    logits = full_precision(logits)
     label = decoder._stack_batch_gt(data_samples)
     logits = resize(logits, size=label.shape[2:], mode='bilinear', align_corners=decoder.align_corners)
     weight = None if decoder.sampler is None else decoder.sampler.sample(logits, label)

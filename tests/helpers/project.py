@@ -1,5 +1,6 @@
 """A small project with real files for the tests that start real processes: images, masks, lists and configs."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -127,7 +128,9 @@ def write_project(folder: Path, images: tuple[int, int, int] = (3, 9, 3), **meth
     write_images(data / 'unlabeled', unlabeled)
     write_images(data / 'val', val, data / 'val_masks')
     (data / 'labeled.txt').write_text(''.join(f'labeled/{i}.jpg masks/{i}.png\n' for i in range(labeled)))
-    (folder / 'config.py').write_text(CONFIG.format(root=ROOT, data=data, epochs=EPOCHS))
+    # relative to the working directory, as in most configs
+    config = CONFIG.format(root=ROOT, data=os.path.relpath(data), epochs=EPOCHS)
+    (folder / 'config.py').write_text(config)
     for name, method in methods.items():
         (folder / f'{name}.py').write_text(METHOD_CONFIG.format(method=method))
     return folder

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -88,6 +89,16 @@ def test_only_changed_files_are_read_again(tmp_path):
     os.utime(paths[1], ns=(1, 1))
     again, count = read_headers(paths[::-1], cache)
     assert (count, [header.mode for header in again]) == (1, ['RGB', 'L', 'RGB'])
+
+
+def test_relative_paths_are_found_in_the_cache(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write('png RGB', Path('a'))
+    headers, _ = read_headers(['a.png'])
+    write_cache(Path('headers.json'), headers)
+    assert read_headers(['a.png'], Path('headers.json')) == (headers, 0)
+    absolute = str(tmp_path / 'a.png')
+    assert read_headers([absolute], Path('headers.json')) == ([headers[0]._replace(path=absolute)], 0)
 
 
 def test_a_file_with_a_problem_is_read_again(tmp_path):

@@ -15,6 +15,8 @@ def test_weights_change_their_format_and_keep_their_values(config, runner_of):
     assert not weight.is_contiguous(memory_format=torch.channels_last)
     ChannelsLastHook().before_run(runner)
     assert weight.is_contiguous(memory_format=torch.channels_last)
+    pointwise = next(w for w in model.parameters() if w.ndim == 4 and w.shape[2:].numel() == 1)
+    assert pointwise.is_contiguous()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     with torch.no_grad():
         logits = model.encode_decode(images, [dict(img_shape=(65, 65))] * 2)

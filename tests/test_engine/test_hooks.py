@@ -4,9 +4,11 @@ from pathlib import Path
 
 import cv2
 import pytest
+import torch
 from mmengine.config import ConfigDict
 
 from allspark_mmseg.engine import ClassStatisticsHook, PseudoLabelVisualizationHook
+from allspark_mmseg.engine.hooks.pseudo_label_visualization import to_rgb
 
 from ..helpers.tiny_models import CROP, tiny_segmentor
 from .conftest import NAMES, log_lines, logged_scalars
@@ -96,3 +98,12 @@ def test_hooks_let_other_models_alone(config, runner_of):
     runner.train()
     assert not list(Path(runner.work_dir).rglob('*.png'))
     assert not any('pseudo.share/sky' in row for row in logged_scalars(runner))
+
+
+def test_images_with_other_bands_are_drawn():
+    pixels = torch.arange(5 * 2 * 3, dtype=torch.uint8).reshape(5, 2, 3)
+    assert (to_rgb(pixels[:3]) == pixels[[2, 1, 0]].permute(1, 2, 0).numpy()).all()
+    assert (to_rgb(pixels) == to_rgb(pixels[:3])).all()
+    assert (
+        to_rgb(pixels[:1]).shape == (2, 3, 3) and (to_rgb(pixels[:1]) == pixels[0, ..., None].numpy()).all()
+    )

@@ -29,6 +29,14 @@ def test_class_weights_are_those_of_pytorch(batch):
     torch.testing.assert_close(*gradients)
 
 
+def test_weights_have_full_precision_after_a_step_in_half(batch):
+    logits, label = batch
+    loss = CrossEntropyLoss(class_weight=[0.1, 0.7, 3.3])
+    assert loss(logits.bfloat16(), label, ignore_index=255).dtype == torch.float32
+    fresh = CrossEntropyLoss(class_weight=[0.1, 0.7, 3.3])
+    assert torch.equal(loss(logits, label, ignore_index=255), fresh(logits, label, ignore_index=255))
+
+
 @pytest.mark.parametrize(
     'settings', [{}, dict(loss_weight=0.4), dict(use_sigmoid=True), dict(reduction='sum')]
 )

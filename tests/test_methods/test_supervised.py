@@ -37,6 +37,15 @@ def test_head_losses_are_those_of_mmsegmentation(name, ignored, dtype):
     torch.testing.assert_close(found['acc_seg'], expected['acc_seg'])
 
 
+@pytest.mark.parametrize('name', ['over the valid pixels', 'class weights'])
+def test_half_precision_does_not_overflow(name):
+    """Above 65 504, a number of pixels is infinite in float16."""
+    head = head_with(loss_decode=LOSSES[name])
+    logits, labeled = torch.randn(2, CLASSES, 33, 33).half(), samples(2, size=(200, 200))
+    found, expected = head_losses(head, logits, labeled), head_losses(head, logits.float(), labeled)
+    assert found['loss_ce'] > 0 and torch.equal(found['loss_ce'], expected['loss_ce'])
+
+
 def test_the_pixel_sampler_of_a_head_is_used():
     sampler = dict(type='OHEMPixelSampler', thresh=0.7, min_kept=100)
     head = head_with(loss_decode=PLAIN, sampler=sampler)

@@ -16,12 +16,17 @@ class ChannelsLastHook(Hook):
     GPU. Networks that consist of matrix products (transformers) do not gain.
     """
 
-    # before WarmStartHook wraps the model for distributed training; a checkpoint that is loaded into the
-    # weights keeps their format
+    # a checkpoint that is loaded into the weights keeps their format
     def before_run(self, runner: Runner) -> None:
         """Convert the model.
 
         Args:
             runner (Runner): The runner.
         """
-        runner.model.to(memory_format=torch.channels_last)
+        for weight in runner.model.parameters():
+            # the gradients of weights of one position have the usual strides, and DistributedDataParallel
+            # warns of other ones
+            if weight.ndim == 4 and weight.shape[2:].numel() > 1:
+                # not contiguous(), which returns depthwise weights with the usual strides
+                converted = torch.empty_like(weight, memory_format=torch.channels_last)
+                weight.data = converted.copy_(weight.data)

@@ -13,7 +13,7 @@ from ...utils import unwrap_model
 
 @HOOKS.register_module()
 class CompileBackboneHook(Hook):
-    """Compile the backbone with ``torch.compile`` before training.
+    """Compile the backbone of the student, and that of the teacher, with ``torch.compile`` before training.
 
     The hook compiles only the backbone. The rest of a method updates buffers and draws random numbers, which
     a graph does not support. State-dict keys do not change. The first iteration takes a minute or more.
@@ -32,6 +32,9 @@ class CompileBackboneHook(Hook):
             runner (Runner): The runner.
         """
         model = unwrap_model(runner.model)
-        segmentor = model.student if isinstance(model, SemiSegmentor) else model
-        cast(nn.Module, segmentor.backbone).compile(**self.options)
+        segmentors = [model]
+        if isinstance(model, SemiSegmentor):
+            segmentors = [model.student, *([] if model.teacher is None else [model.teacher.module])]
+        for segmentor in segmentors:
+            cast(nn.Module, segmentor.backbone).compile(**self.options)
         runner.logger.info('The backbone is compiled. The first iteration takes longer.')

@@ -29,9 +29,10 @@ class ExactResumeHook(Hook):
     """Seed each step by (seed, process, iteration), and continue a run exactly where it stopped.
 
     MMEngine resumes with other random numbers, at the beginning of an epoch. With this hook, a run that was
-    killed and resumed has the same weights, bit for bit, as one that was never killed:
+    killed and resumed has the same weights, bit for bit, as one that was never killed, where the kernels of
+    the device add in a fixed order (on CUDA with ``randomness=dict(deterministic=True)`` only):
 
-    * At the start of each step, the generators of Python, NumPy and PyTorch (CPU and accelerators) are seeded
+    * At the start of each step, the generators of Python, NumPy and PyTorch (CPU and CUDA) are seeded
       with a function of (seed, process, iteration). So a checkpoint needs no generator states, and a resume
       with another number of processes is defined.
     * The random numbers of an image follow from its draw, see :class:`SemiDataset`. Stock samplers yield

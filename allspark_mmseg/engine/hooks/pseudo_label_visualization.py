@@ -1,6 +1,6 @@
 """Hook that draws pseudo-labels."""
 
-import mmcv
+import numpy as np
 import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
@@ -8,10 +8,17 @@ from mmengine.hooks.hook import DATA_BATCH
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
+from torch import Tensor
 
 from ...methods import SemiSegmentor
 from ...registry import HOOKS
 from ...utils import unwrap_model
+
+
+def to_rgb(pixels: Tensor) -> np.ndarray:
+    """Return the first three bands (C, H, W) in the order BGR, or one gray band, as RGB (H, W, 3)."""
+    bands = pixels[[2, 1, 0]] if len(pixels) >= 3 else pixels[:1].expand(3, -1, -1)
+    return bands.cpu().permute(1, 2, 0).numpy()
 
 
 @HOOKS.register_module()
@@ -53,8 +60,12 @@ class PseudoLabelVisualizationHook(Hook):
         with torch.no_grad():
             pseudo = model.make_pseudo_labels(images)
         for i, (pixels, label) in enumerate(zip(raw, pseudo.label.cpu(), strict=True)):
-            image = mmcv.bgr2rgb(pixels.cpu().permute(1, 2, 0).numpy())
             sample = SegDataSample(pred_sem_seg=PixelData(data=label[None]))
             runner.visualizer.add_datasample(
-                f'pseudo_label_{i}', image, sample, draw_gt=False, with_labels=False, step=runner.iter + 1
+                f'pseudo_label_{i}',
+                to_rgb(pixels),
+                sample,
+                draw_gt=False,
+                with_labels=False,
+                step=runner.iter + 1,
             )

@@ -6,8 +6,7 @@ from torch import Tensor, nn
 from ...utils import require
 from .attention_blocks import is_cpu
 from .fast_attention import fast_channel_attention
-
-EPS = 1e-5  # epsilon of the instance normalization
+from .score_moments import EPS
 
 
 def channel_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_EPS = 1e-5  # epsilon of the instance normalization
+EPS = 1e-5  # epsilon of the instance normalization
 _CHUNK = 8  # groups of keys whose covariance is summed at a time
 
 
@@ -31,7 +31,7 @@ def score_scale(query: Tensor, source: Tensor, key_weight: Tensor) -> Tensor:
         variance = _total(query_covariance * key_covariance)
         variance = variance + _quadratic_form(key_mean, query_covariance)
         variance = variance + _quadratic_form(query_mean, key_covariance)
-        return (variance + _EPS).rsqrt()
+        return (variance + EPS).rsqrt()
 
 
 def _total(values: Tensor) -> Tensor:
