@@ -87,10 +87,11 @@ class PseudoLabel:
 
     def class_share(self) -> Tensor:
         """(K,) float32: the share of all pixels that each class has; the sum is 1."""
-        counts = self.logits.new_zeros(self.logits.shape[1], dtype=torch.float32)
-        ones = torch.ones((), device=counts.device).expand(self.label.numel())
+        counts = self.logits.new_zeros(self.logits.shape[1], dtype=torch.int64)
+        one = torch.ones((), dtype=torch.int64, device=counts.device)
         # scatter_add_ instead of bincount, which synchronizes with the device
-        return counts.scatter_add_(0, self.label.flatten(), ones) / self.label.numel()
+        counts.scatter_add_(0, self.label.flatten(), one.expand(self.label.numel()))
+        return counts.float() / self.label.numel()
 
 
 def padded_pixels(data_samples: Sequence[SegDataSample]) -> Tensor:

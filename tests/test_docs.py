@@ -43,7 +43,7 @@ REGISTRIES = [value for value in vars(registry).values() if getattr(value, 'scop
 # page of a method -> the class whose docstring has the same algorithm box
 ALGORITHMS = {
     'allspark': methods.AllSpark,
-    'css': methods.CSSMix.__base__,
+    'css': methods.CSSBaseline.__base__,
     'fixmatch': methods.FixMatch,
     'mean_teacher': methods.MeanTeacher,
     's4former': methods.S4Former,

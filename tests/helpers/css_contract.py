@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from allspark_mmseg.methods.css import Targets
-from allspark_mmseg.methods.css.variants import label_by_similarity
 from allspark_mmseg.pseudo_label import PseudoLabel
 
 from .method_contract import MethodContract
@@ -254,7 +253,7 @@ class SimilarityContract(CSSContract):
     def test_before_any_class_is_seen_similarity_is_unsure(self):
         model = self.build()
         logits = torch.randn(2, CLASSES, 9, 9)
-        by_similarity = label_by_similarity(model, torch.randn(2, CHANNELS, 9, 9), (17, 17), None)
+        by_similarity = model.label_by_similarity(torch.randn(2, CHANNELS, 9, 9), (17, 17), None)
         by_logit = PseudoLabel.from_logits(model.resize_to_input(logits, (17, 17)), model.threshold)
         torch.testing.assert_close(by_similarity.confidence, torch.full((2, 17, 17), 1 / CLASSES))
         assert by_logit.confidence.max() > 0.5
@@ -264,5 +263,5 @@ class SimilarityContract(CSSContract):
         model.prototypes.value[1:] = -torch.randn(CLASSES - 1, CHANNELS).abs()
         model.prototypes.seen[1:] = True
         z = torch.rand(2, CHANNELS, 9, 9)  # all cosines of the classes seen are negative
-        by_similarity = label_by_similarity(model, z, (17, 17), None)
+        by_similarity = model.label_by_similarity(z, (17, 17), None)
         assert by_similarity.label.min() > 0

@@ -56,20 +56,65 @@ class CSSBaseline(CSS):
         return logits.softmax(dim=1)
 
 
-@MODELS.register_module()
-class CSSMix(CSS):
-    """CSS with mixed labels: the pixels on which both spaces agree.
+class SimilarityCSS(CSS):
+    """Base class of the CSS methods that also label by the similarity to the prototypes.
 
     .. code-block:: text
 
         s:      softmax over classes of cos(z, prototype) / similarity_temperature
-        y = y': argmax softmax(teacher's logits) where argmax s of the teacher is the same, else 255
-        q = q': max softmax(teacher's logits)
         hard:   s of the student at the label is below hard_threshold
 
     The largest value of s is e^(1/T) / (e^(1/T) + (K - 1) e^(-1/T)) at temperature T. With the release's T of
     0.5 it is 0.73 for K = 21 and 0.75 for K = 19. This is below the thresholds of the release, so every pixel
     is hard there. Here T is 0.1 by default.
+
+    Args:
+        segmentor (dict): Config of the student; its ``decode_head`` is an
+            ``allspark_mmseg.RepresentationHead``.
+        similarity_temperature (float): T.
+        kwargs: As in ``CSS``.
+
+    Raises:
+        ValueError: As in ``CSS``; or s cannot reach ``hard_threshold``.
+    """
+
+    def __init__(self, segmentor: dict, *, similarity_temperature: float = 0.1, **kwargs: Any) -> None:
+        name = type(self).__name__
+        check_arguments(name, dict(similarity_temperature=similarity_temperature))
+        super().__init__(segmentor, **kwargs)
+        _check_hard_reachable(name, self.hard_threshold, similarity_temperature, self.num_classes)
+        self.similarity_temperature = similarity_temperature
+
+    def class_probability(self, logits: Tensor, representations: Tensor) -> Tensor:
+        """Return the softmax similarity s (N, K, h, w)."""
+        return self.prototypes.softmax_similarity(representations, self.similarity_temperature)
+
+    def label_by_similarity(
+        self, representations: Tensor, size: Sequence[int], padding: Tensor | None
+    ) -> PseudoLabel:
+        """Label images by the similarity of their representations to the prototypes.
+
+        Args:
+            representations (Tensor): (N, D, h, w), from the teacher.
+            size (Sequence[int]): (H, W) of the images.
+            padding (Tensor, optional): (N, H, W) bool, True for padding.
+
+        Returns:
+            PseudoLabel: Pseudo-labels (N, H, W).
+        """
+        similarity = self.resize_to_input(self.prototypes.similarity(representations), size)
+        logits = self.prototypes.logits(similarity, self.similarity_temperature)
+        return PseudoLabel.from_logits(logits, self.threshold, padding)
+
+
+@MODELS.register_module()
+class CSSMix(SimilarityCSS):
+    """CSS with mixed labels: the pixels on which both spaces agree.
+
+    .. code-block:: text
+
+        y = y': argmax softmax(teacher's logits) where argmax s of the teacher is the same, else 255
+        q = q': max softmax(teacher's logits)
 
     If the classifier predicts a class without a prototype, the spaces count as agreed. In the release, the
     prototypes are zero at first, so almost all labels of the first step are class 0.
@@ -79,26 +124,12 @@ class CSSMix(CSS):
     Args:
         segmentor (dict): Config of the student; its ``decode_head`` is an
             ``allspark_mmseg.RepresentationHead``.
-        similarity_temperature (float): T.
         count_ignored (bool): Count confident pixels with y = 255 in w_b, as released; w_b can then exceed 1.
-        kwargs: As in ``CSS``.
-
-    Raises:
-        ValueError: As in ``CSS``; or s cannot reach ``hard_threshold``.
+        kwargs: As in ``SimilarityCSS``.
     """
 
-    def __init__(
-        self,
-        segmentor: dict,
-        *,
-        similarity_temperature: float = 0.1,
-        count_ignored: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        check_arguments('CSSMix', dict(similarity_temperature=similarity_temperature))
+    def __init__(self, segmentor: dict, *, count_ignored: bool = False, **kwargs: Any) -> None:
         super().__init__(segmentor, **kwargs)
-        _check_hard_reachable('CSSMix', self.hard_threshold, similarity_temperature, self.num_classes)
-        self.similarity_temperature = similarity_temperature
         self.count_ignored = count_ignored
 
     def make_targets(
@@ -106,7 +137,7 @@ class CSSMix(CSS):
     ) -> tuple[Targets, dict[str, Tensor]]:
         """Label the pixels on which both spaces agree: targets (N, 1, H, W); arguments as in ``CSS``."""
         pseudo = PseudoLabel.from_logits(self.resize_to_input(logits, size), self.threshold, padding)
-        by_similarity = label_by_similarity(self, representations, size, padding)
+        by_similarity = self.label_by_similarity(representations, size, padding)
         agreed = (pseudo.label == by_similarity.label) | ~self.prototypes.seen[pseudo.label]
         targets = Targets.from_pseudo_labels(pseudo)
         label = targets.label.masked_fill(~agreed[:, None], IGNORE_INDEX)
@@ -114,53 +145,40 @@ class CSSMix(CSS):
         statistics = self.log_statistics(pseudo) | {'css.agreement': _share(agreed, pseudo.image_mask)}
         return Targets(label, confidence), statistics
 
-    def class_probability(self, logits: Tensor, representations: Tensor) -> Tensor:
-        """Return the softmax similarity s (N, K, h, w)."""
-        return self.prototypes.softmax_similarity(representations, self.similarity_temperature)
-
 
 @MODELS.register_module()
-class CSSCross(CSS):
+class CSSCross(SimilarityCSS):
     """CSS with crossed labels: each space learns from the labels of the other.
 
     .. code-block:: text
 
-        s:      softmax over classes of cos(z, prototype) / similarity_temperature
         y,  q:  argmax and max of the teacher's s; during warm-up, of softmax(teacher's logits)
         y', q': argmax and max of softmax(teacher's logits)
-        hard:   s of the student at the label is below hard_threshold
 
-    See ``CSSMix`` for the largest value of s. Adds ``css.agreement`` to the log: the share of pixels on which
+    Adds ``css.agreement`` to the log: the share of pixels on which
     both spaces agree. The ``pseudo.*`` statistics are of y and q.
 
     Args:
         segmentor (dict): Config of the student; its ``decode_head`` is an
             ``allspark_mmseg.RepresentationHead``.
-        similarity_temperature (float): Temperature of s.
         warm_up (int): Steps of the warm-up. The teacher counts them.
-        kwargs: As in ``CSS``.
+        kwargs: As in ``SimilarityCSS``.
 
     Raises:
-        ValueError: As in ``CSS``; s cannot reach ``hard_threshold`` or ``threshold``; or ``warm_up`` is
-            negative.
+        ValueError: As in ``SimilarityCSS``; s cannot reach ``threshold``; or ``warm_up`` is negative.
     """
 
-    def __init__(
-        self, segmentor: dict, *, similarity_temperature: float = 0.1, warm_up: int = 0, **kwargs: Any
-    ) -> None:
-        arguments = dict(similarity_temperature=similarity_temperature, warm_up=warm_up)
-        check_arguments('CSSCross', arguments)
+    def __init__(self, segmentor: dict, *, warm_up: int = 0, **kwargs: Any) -> None:
+        check_arguments('CSSCross', dict(warm_up=warm_up))
         super().__init__(segmentor, **kwargs)
-        _check_hard_reachable('CSSCross', self.hard_threshold, similarity_temperature, self.num_classes)
         check_reachable(
             'CSSCross',
             'threshold',
             self.threshold,
-            similarity_temperature,
+            self.similarity_temperature,
             self.num_classes,
             'the loss on pseudo-labels would always be 0',
         )
-        self.similarity_temperature = similarity_temperature
         self.warm_up = warm_up
 
     def make_targets(
@@ -168,35 +186,12 @@ class CSSCross(CSS):
     ) -> tuple[Targets, dict[str, Tensor]]:
         """Label each space by the other: targets (N, 2, H, W); arguments as in ``CSS``."""
         by_logits = PseudoLabel.from_logits(self.resize_to_input(logits, size), self.threshold, padding)
-        by_similarity = label_by_similarity(self, representations, size, padding)
+        by_similarity = self.label_by_similarity(representations, size, padding)
         agreed = by_logits.label == by_similarity.label
         warming = self.teacher.steps < self.warm_up  # a branch on this tensor would synchronize
         pseudo = by_logits.map(lambda early, late: torch.where(warming, early, late), by_similarity)
         statistics = self.log_statistics(pseudo) | {'css.agreement': _share(agreed, pseudo.image_mask)}
         return Targets.from_pseudo_labels(pseudo, by_logits), statistics
-
-    def class_probability(self, logits: Tensor, representations: Tensor) -> Tensor:
-        """Return the softmax similarity s (N, K, h, w)."""
-        return self.prototypes.softmax_similarity(representations, self.similarity_temperature)
-
-
-def label_by_similarity(
-    model: CSSMix | CSSCross, representations: Tensor, size: Sequence[int], padding: Tensor | None
-) -> PseudoLabel:
-    """Label images by the similarity of their representations to the prototypes.
-
-    Args:
-        model (CSSMix or CSSCross): The method.
-        representations (Tensor): (N, D, h, w), from the teacher.
-        size (Sequence[int]): (H, W) of the images.
-        padding (Tensor, optional): (N, H, W) bool, True for padding.
-
-    Returns:
-        PseudoLabel: Pseudo-labels (N, H, W).
-    """
-    similarity = model.resize_to_input(model.prototypes.similarity(representations), size)
-    logits = model.prototypes.logits(similarity, model.similarity_temperature)
-    return PseudoLabel.from_logits(logits, model.threshold, padding)
 
 
 def check_reachable(
