@@ -8,6 +8,7 @@ from mmengine.device import get_device
 from mmengine.runner import find_latest_checkpoint
 from mmseg.apis import init_model
 from mmseg.models import BaseSegmentor
+from torch import nn
 
 from .engine.checkpoint import load_checkpoint_file, use_safe_loading
 from .engine.scoreboard import CHOSEN
@@ -109,7 +110,7 @@ def load_model(
     config.load_from = str(path)
     model = init_model(config, device=device)
     stored = load_checkpoint_file(path, map_location='cpu')
-    _load_weights(model, stored.get('state_dict', stored), path)
+    load_weights(model, stored.get('state_dict', stored), path)
     classes = stored.get('meta', {}).get('dataset_meta')
     model.dataset_meta = classes or dict(find_test_data(config).get('metainfo') or {})
     return model
@@ -155,8 +156,17 @@ def _check_device(device: str | None) -> str:
     return device
 
 
-def _load_weights(model: BaseSegmentor, state: dict, path: Path) -> None:
-    """Load weights, and refuse those of another network. MMEngine only warns, and the rest stays random."""
+def load_weights(model: nn.Module, state: dict, path: str | Path) -> None:
+    """Load weights, and refuse those of another network. MMEngine only warns, and the rest stays random.
+
+    Args:
+        model (nn.Module): The model.
+        state (dict): Name -> tensor.
+        path (str | Path): The file, for the message.
+
+    Raises:
+        ValueError: A weight that predicts is missing or has another shape.
+    """
     state = {key.removeprefix('module.'): value for key, value in state.items()}
     try:
         keys = model.load_state_dict(state, strict=False)

@@ -102,7 +102,9 @@ def make_sections(cfg: Config, num: int, seed: int) -> tuple[list[Section], list
     for stream in streams:
         numbers: dict[str, ViewNumbers] = {}
         shown: list[Draw] = []
-        total = max(num, min(DRAWS, len(stream.indices)))
+        images = len(stream.indices)
+        # an image is drawn again only in training, where each draw differs
+        total = max(num, min(DRAWS, images)) if stream.training else min(max(num, DRAWS), images)
         for draw in progress(stream.draw(total, seed), f'drawing {stream.name}', total=total):
             measure(numbers, draw, stream.training, preprocessor, len(classes))
             shown += [draw] if len(shown) < num else []

@@ -94,6 +94,9 @@ def run(args: argparse.Namespace) -> None:
     _check_writable(root)
     state = State.load(root)
     repeated = _recall(args, state)
+    out = Path(args.out or Path('configs') / _config_name(root))
+    main_names = ('allspark', 'supervised')
+    _check_owner(root, [out / f'{name}.py' for name in main_names])
     console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 160)
     options = _options(args, root)
     places = (args.images, args.masks, args.unlabeled, args.val)
@@ -102,13 +105,26 @@ def run(args: argparse.Namespace) -> None:
     added = add(found, args.add, state, options) if args.add else []
     streams = finish(found, state)
     _print_streams(console, found, streams, added)
-    out = Path(args.out or Path('configs') / _config_name(root))
-    main_name = 'allspark' if streams.unlabeled else 'supervised'
+    main_name = main_names[0] if streams.unlabeled else main_names[1]
     # after new labels, the config stays as it is: its lists have changed
     if not (args.add and (out / f'{main_name}.py').is_file()):
         _write(console, args, out, main_name, (found, streams, state))
     console.print(f'\nNext: python -m allspark_mmseg train {out / main_name}.py', markup=False)
     state.save(root)
+
+
+def _check_owner(root: Path, configs: list[Path]) -> None:
+    """Refuse to write into the folder of the configs of other data."""
+    for path in configs:
+        text = path.read_text() if path.is_file() else ''
+        found = re.search(r"^data_root\b.*?= *(['\"])(?P<folder>.+?)\1", text, re.MULTILINE)
+        other = Path(found['folder']) if found else root
+        # a folder that was renamed is no longer there
+        if other.is_dir() and other.resolve() != root.resolve():
+            raise ValueError(
+                f'{path} is a config for {other}, and not for {root}. Name another folder for the configs '
+                'with --out.'
+            )
 
 
 def _config_name(root: Path) -> str:

@@ -6,12 +6,16 @@ without CUDA and never executes code in a checkpoint.
 
 import argparse
 import os
+from pathlib import Path
 
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
-from ..engine import default_work_dir, prepare_launch
+from ..engine import prepare_launch
+from ..engine.checkpoint import load_checkpoint_file
 from ..prediction import use_tta
+from ..trained_model import load_weights, work_dir_of
+from ..utils import unwrap_model
 from .config_file import merge_options, read_config_file
 from .errors import one_sentence
 
@@ -69,7 +73,7 @@ def read_config(args: argparse.Namespace) -> Config:
     cfg = read_config_file(args.config)
     if args.cfg_options is not None:
         merge_options(cfg, args.cfg_options)
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
+    cfg.work_dir = args.work_dir or str(work_dir_of(Path(args.config), cfg))
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
         if 'visualization' not in cfg.default_hooks:
@@ -90,10 +94,19 @@ def read_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
+def _check_weights(runner: Runner, checkpoint: str) -> None:
+    """Refuse the checkpoint of another network, which the runner would load in part."""
+    if Path(checkpoint).is_file():  # the runner also takes addresses
+        stored = load_checkpoint_file(checkpoint, map_location='cpu')
+        load_weights(unwrap_model(runner.model), stored.get('state_dict', stored), checkpoint)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the evaluation."""
     args = parse_args(arguments)
     with one_sentence('test'):
         cfg = read_config(args)
         prepare_launch(cfg, args.launcher)
-        Runner.from_cfg(cfg).test()
+        runner = Runner.from_cfg(cfg)
+        _check_weights(runner, args.checkpoint)
+        runner.test()

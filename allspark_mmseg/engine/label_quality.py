@@ -157,7 +157,7 @@ class PseudoLabelQuality:
         return (
             f'No pixel of the following classes gets their pseudo-label: {", ".join(missing)}. So far, '
             'pseudo-labels cannot teach these classes. If this remains so, label more images of them, use '
-            "crops that contain them, a lower threshold, or threshold=dict(type='ClassBalanced')."
+            "crops that contain them, or, with another threshold, threshold=dict(type='ClassBalanced')."
         )
 
 

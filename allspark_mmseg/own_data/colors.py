@@ -18,6 +18,7 @@ _TABLE_FILES = ('label_colors.txt', 'labelmap.txt', 'class_dict.csv', 'class_dic
 _CLASS_FILES = ('classes.txt', 'class_names.txt', 'labels.txt')
 _IGNORED_NAMES = ('void', 'ignore', 'ignored', 'unlabeled', '__ignore__')
 _LEAST_SHARE = 1e-4  # of the pixels; rarer colors are those of smoothed edges
+_FEW = 64  # smoothed edges make more colors
 _NEAR = 40  # distance in RGB up to which a rare color is a damaged frequent one
 _NAMED = {
     'black': (0, 0, 0), 'white': (255, 255, 255), 'red': (255, 0, 0), 'green': (0, 255, 0),
@@ -121,24 +122,31 @@ def find_class_names(root: Path, files: Sequence[str]) -> list[str]:
     return [re.sub(r'^\d+[\s:,]+', '', line.strip()) for line in lines if line.strip()]
 
 
-def frequent_colors(counts: Mapping[Color, int]) -> list[Color]:
+def frequent_colors(counts: Mapping[Color, int], exact: bool) -> tuple[list[Color], dict[Color, Color]]:
     """Return the colors that are classes, the most frequent first, without those of smoothed edges.
 
     Args:
         counts (Mapping): Color -> pixels in all masks.
+        exact (bool): The masks were stored without loss. If they have few colors, each frequent one is a
+            class, also if it is near another one.
 
     Returns:
-        list[tuple]: At most 254 colors.
+        tuple[list[tuple], dict[tuple, tuple]]: At most 254 colors, and the frequent colors that are taken for
+        one of these.
     """
+    exact = exact and len(counts) <= _FEW
+    taken: dict[Color, Color] = {}
     total = sum(counts.values())
     kept: list[Color] = []
     for color, count in Counter(counts).most_common():
         if count < _LEAST_SHARE * total or len(kept) == 254:
             break
         near = [other for other in kept if _distance(color, other) < _NEAR and 20 * count < counts[other]]
-        if not near:
+        if near and not exact:
+            taken[color] = near[0]
+        else:
             kept.append(color)
-    return kept
+    return kept, taken
 
 
 def _distance(color: Color, other: Color) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..pseudo_label import IGNORE_INDEX
+from ..utils import join_first
 from .colors import Color, ColorTable, color_name, colors_to_classes, frequent_colors
 
 _MAX_LEVELS = 6  # masks with more gray values, most of them near 0 and 255, have soft edges
@@ -185,9 +186,12 @@ def _colored(facts: Sequence[Mapping], table: ColorTable | None) -> MaskForm:
     for fact in facts:
         for red, green, blue, count in fact.get('colors') or [[v, v, v, n] for v, n in fact['values']]:
             counts[red, green, blue] += count
-    colors = frequent_colors(counts)
+    colors, taken = frequent_colors(counts, exact=not lossy)
     total = sum(counts.values())
     names = [color_name(color) for color in colors]
     shares = [f'{color} {counts[color] / total:.1%}' for color in colors]
     text = f'RGB colors; by frequency: {"; ".join(shares)}. --colors TABLE names them and their order'
+    if taken:
+        pairs = [f'{color} ({counts[color] / total:.2%}) for {other}' for color, other in taken.items()]
+        text += f'. Without a table, these are taken for a color near them: {join_first(pairs)}'
     return MaskForm('colors', [], ColorTable(names, colors, []), True, names, colors, text)

@@ -14,6 +14,7 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 from torch import Tensor
 
+from ..datasets.image_headers import any_size, read_header
 from .pipelines import count_loads, find_test_data, without_masks
 from .tta import find_tta
 
@@ -64,6 +65,9 @@ class ImageLoader:
         self.reduce_zero_label = bool(data.get('reduce_zero_label', False))
         steps = without_masks(find_tta(cfg)[1] if tta else list(data['pipeline']))
         count = count_loads(steps)
+        first = steps[0] if steps else {}
+        stock = first.get('type') in ('LoadImageFromFile', 'mmseg.LoadImageFromFile')
+        self.color_type = first.get('color_type', 'color') if stock else None
         self.load, self.prepare = (
             Compose([TRANSFORMS.build(step) for step in part]) for part in (steps[:count], steps[count:])
         )
@@ -80,9 +84,11 @@ class ImageLoader:
             LoadedImage: The image.
 
         Raises:
-            Exception: What the transforms raise; OSError if the file is incomplete.
+            Exception: What the transforms raise; OSError if the file is incomplete; ValueError if it is not
+                an image, or if the loader drops bits.
         """
         check_complete(path)
+        self._check_header(str(path))
         results: dict[str, Any] = dict(
             img_path=str(path), reduce_zero_label=self.reduce_zero_label, label_map=None, seg_fields=[]
         )
@@ -93,6 +99,19 @@ class ImageLoader:
         if isinstance(inputs, torch.Tensor):
             inputs, samples = [inputs], [samples]
         return LoadedImage(list(inputs), list(samples), picture)
+
+    def _check_header(self, path: str) -> None:
+        if self.color_type is None:
+            return
+        with any_size():
+            header = read_header(path)
+        if header.problem:
+            raise ValueError(header.problem)
+        if header.bits > 8 and self.color_type != 'unchanged':
+            raise ValueError(
+                f'has {header.bits} bits per band, and color_type={self.color_type!r} keeps only the highest '
+                '8; convert it in the way in which the training images were made'
+            )
 
 
 def _preprocessor(cfg: Config) -> dict:

@@ -133,7 +133,7 @@ class TestMessages:
         assert "'.pt', expected .onnx" in message
 
     def test_a_plain_network_has_no_teacher(self, checkpoint, capsys):
-        assert 'omit --teacher' in refused(capsys, checkpoint, '--teacher')
+        assert 'Leave --teacher out' in refused(capsys, checkpoint, '--teacher')
 
     def test_a_folder_without_images(self, checkpoint, capsys, tmp_path):
         (tmp_path / 'empty').mkdir()

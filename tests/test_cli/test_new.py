@@ -1,6 +1,7 @@
 """new: from a folder to lists and configs, again, with errors, and with masks that are added later."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -259,3 +260,18 @@ def test_a_config_in_a_checkout_names_its_base_by_a_relative_path(tmp_path):
     assert base_of(CONFIGS / 'mine', 'allspark') == "'../_base_/recipes/allspark.py'"
     expression = base_of(tmp_path, 'allspark')
     assert Path(eval(expression)).is_file()
+
+
+def test_configs_of_other_data_are_not_overwritten(data, capsys):
+    assert new() == 0
+    config = Path('configs/mine/allspark.py').read_bytes()
+    shutil.copytree('my data', 'other data')
+    assert main(['other data', '--out', 'configs/mine']) == 2
+    error = capsys.readouterr().err
+    assert (
+        'configs/mine/allspark.py is a config for my data, and not for other data' in error
+        and '--out' in error
+    )
+    assert Path('configs/mine/allspark.py').read_bytes() == config
+    shutil.rmtree('my data')  # a folder that was renamed
+    assert main(['other data', '--out', 'configs/mine']) == 0

@@ -77,6 +77,16 @@ def test_a_wrong_checkpoint_is_still_refused(saved, tmp_path, runner_of):  # noq
         runner_of(saved).test()
 
 
+def test_a_checkpoint_of_other_classes_is_refused(saved, runner_of):  # noqa: F811
+    state = torch.load(saved.load_from)['state_dict']
+    state['decode_head.decoder.conv_seg.weight'] = torch.zeros(7, 8, 1, 1)
+    torch.save(dict(state_dict=state, meta={}), saved.load_from)
+    with pytest.raises(
+        ValueError, match=r'weights\.pth is a checkpoint of another network .*: size mismatch'
+    ):
+        command._check_weights(runner_of(saved), saved.load_from)
+
+
 def test_the_segmentor_keeps_its_own_data_preprocessor():
     model = dict(type='EncoderDecoder', data_preprocessor=dict(type='SegDataPreProcessor', mean=[1.0]))
     cfg = Config(

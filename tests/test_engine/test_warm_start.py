@@ -1,5 +1,6 @@
 """A supervised phase before the semi-supervised one: phases, weights, schedules, resuming, and bad input."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -99,6 +100,49 @@ def test_two_phases_in_one_run(warm, runner_of):
     assert runner.iter == runner.max_iters == 8
 
 
+def test_a_new_run_in_the_work_dir_takes_nothing_from_the_earlier_one(warm, runner_of, tmp_path):
+    """The earlier run has better scores, which a resume of the new run must not find."""
+    first, *_ = train(runner_of, warm)
+    folder, log = Path(first.work_dir), Path(first.log_dir)
+    path = folder / 'summary.json'
+    better = json.loads(path.read_text())
+    for score in better['scores']:
+        score['value'] += 50
+    path.write_text(json.dumps(better))
+    weights = (folder / 'supervised.pth').read_bytes()
+    warm.randomness, warm.log_level = dict(seed=5), 'WARNING'
+    alone = copy.deepcopy(warm)
+
+    class Stop(Hook):
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            if runner.iter == 2:  # the third step, after the first checkpoint
+                raise KeyboardInterrupt
+
+    second = runner_of(warm)
+    second.register_hook(Stop())
+    with pytest.raises(KeyboardInterrupt):
+        second.train()
+    assert (log / 'supervised.pth').read_bytes() == weights
+    assert {path.name for path in log.glob('*.pth')} >= {'chosen.pth', 'MeanTeacher.pth', 'iter_8.pth'}
+    (lines,) = [path.read_text().splitlines() for path in Path(second.log_dir).glob('*.log')]
+    moved = [line for line in lines if 'has files of an earlier run' in line]
+    assert len(moved) == 1 and str(log) in moved[0] and 'last_checkpoint' in moved[0]
+    _, _, resumed = train(runner_of, warm, resume=True)
+
+    alone.work_dir = str(tmp_path / 'alone')
+    _, _, expected = train(runner_of, alone)
+    assert resumed['chosen'] == expected['chosen']
+    assert [score['value'] for score in resumed['scores']] == [score['value'] for score in expected['scores']]
+
+
+def test_a_new_run_can_start_from_a_checkpoint_in_its_work_dir(warm, runner_of):
+    first, *_ = train(runner_of, warm)
+    warm.load_from = str(Path(first.work_dir, 'supervised.pth'))
+    _, _, summary = train(runner_of, warm)
+    assert summary['supervised']['iteration'] == 0
+    assert Path(first.log_dir, 'chosen.pth').is_file()
+
+
 def test_second_phase_starts_from_the_best_weights_with_a_new_optimizer(warm, runner_of):
     hook_config(warm).val_interval = 1
     runner, recorder, summary = train(runner_of, warm)
@@ -156,7 +200,11 @@ def test_supervised_step_is_that_of_the_plain_segmentor(built_mean_teacher):
     torch.manual_seed(3)
     plain = model.student.loss(inputs['labeled'], samples['labeled'])
     assert {name.removeprefix('sup.') for name in step} == set(plain)
-    assert all(torch.equal(step[f'sup.{name}'], value) for name, value in plain.items())
+    for name, value in plain.items():
+        compare = (
+            torch.equal if 'loss' in name else torch.allclose
+        )  # the accuracy is rounded in another order
+        assert compare(step[f'sup.{name}'], value), name
 
 
 @pytest.fixture

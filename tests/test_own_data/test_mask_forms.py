@@ -129,7 +129,11 @@ def test_wrong_tables(text, message, tmp_path):
 
 def test_colors_of_smoothed_edges_are_no_classes():
     counts = {(0, 0, 0): 9000, (200, 0, 0): 5000, (190, 8, 4): 50, (100, 0, 0): 1}
-    assert frequent_colors(counts) == [(0, 0, 0), (200, 0, 0)]
+    classes = [(0, 0, 0), (200, 0, 0)]
+    assert frequent_colors(counts, exact=False) == (classes, {(190, 8, 4): (200, 0, 0)})
+    assert frequent_colors(counts, exact=True) == ([*classes, (190, 8, 4)], {})
+    many = counts | {(0, 0, 100 + i): 1 for i in range(64)}
+    assert frequent_colors(many, exact=True)[0] == classes
     table = ColorTable(['a', 'b'], [(0, 0, 0), (200, 0, 0)], [])
     pixels = np.array([[[190, 8, 4], [100, 0, 0], [10, 10, 10]]], np.uint8)
     assert colors_to_classes(pixels, table, nearest=True).tolist() == [[1, 255, 0]]

@@ -70,6 +70,18 @@ def test_inputs_equal_those_of_the_test_data(tmp_path, kind):
     assert image.picture.shape == (*image.size, 3) and image.picture.dtype == np.uint8
 
 
+def test_bits_that_the_loader_drops_are_refused(tmp_path):
+    path = save(tmp_path / 'a.png', NOISE[..., 0] * np.uint16(16))
+    with pytest.raises(ValueError, match=r"^has 16 bits per band, and color_type='color' keeps only"):
+        ImageLoader(Config(model_config()))(path)
+
+
+def test_a_page_is_no_image(tmp_path):
+    (tmp_path / 'a.jpg').write_bytes(b'<html></html>')
+    with pytest.raises(ValueError, match=r'^is a web page'):
+        ImageLoader(Config(model_config()))(tmp_path / 'a.jpg')
+
+
 def test_the_pipeline_of_the_test_data_comes_first():
     other = [dict(type='LoadImageFromFile', color_type='grayscale'), PACK]
     config = Config(model_config() | dict(test_pipeline=other))

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from ...registry import HOOKS
 from ...utils import join_first, unwrap_model
 from ..checkpoint import ATOMIC_BACKEND
+from ..earlier_run import set_aside_earlier_run
 
 # what CheckpointHook knows about the files that it has written
 _OWN = ('last_ckpt', 'keep_ckpt_ids', 'best_ckpt_path', 'best_ckpt_path_dict')
@@ -45,11 +46,12 @@ class SafeCheckpointHook(CheckpointHook):
         self.failure = ''  # of the last attempt
 
     def before_train(self, runner: Runner) -> None:
-        """Prepare the folder.
+        """Prepare the folder; files of an earlier run are set aside.
 
         Args:
             runner (Runner): The runner.
         """
+        set_aside_earlier_run(runner)
         super().before_train(runner)
         self.file_backend = _LateRemoval(self.file_backend, self)
 

@@ -13,6 +13,7 @@ from ...methods.loss_weights import linear_rampup
 from ...registry import HOOKS
 from ...utils import require
 from ..checkpoint import save_for_resume
+from ..earlier_run import set_aside_earlier_run
 from ..loops import PhaseTrainLoop, resumable_loop
 from ..phases import (
     TrainLoop,
@@ -136,8 +137,6 @@ class WarmStartHook(BestNetworkHook):
         check_phases(runner, self.semi_length, self.ramp_up, self.patience)
         log_by_iterations(runner)
         validate_teacher_and_student(runner)
-        if is_main_process():
-            plain_config(runner.cfg).dump(Path(runner.work_dir, CHOSEN).with_suffix('.py'))
         if runner._load_from is not None and not runner._resume:
             runner._train_loop = self._place_semi_loop(start=0)
         else:
@@ -242,6 +241,9 @@ class WarmStartHook(BestNetworkHook):
         supervised = self.model.supervised_only
         if runner.iter == 0 or self.resumed:
             self.started = time.monotonic()
+            set_aside_earlier_run(runner)
+            if is_main_process():
+                plain_config(runner.cfg).dump(Path(runner.work_dir, CHOSEN).with_suffix('.py'))
         if supervised:
             most = f'at most {self.max_iters} iterations on the labeled images'
             runner.logger.info(f'Supervised phase: {most}.')
