@@ -106,9 +106,13 @@ def run(args: argparse.Namespace) -> None:
     streams = finish(found, state)
     _print_streams(console, found, streams, added)
     main_name = main_names[0] if streams.unlabeled else main_names[1]
+    changed = _changed_classes(state.classes, list(found.labels.classes))
+    if changed:
+        console.print(f'\n{changed}', markup=False)
     # after new labels, the config stays as it is: its lists have changed
-    if not (args.add and (out / f'{main_name}.py').is_file()):
+    if changed or not (args.add and (out / f'{main_name}.py').is_file()):
         _write(console, args, out, main_name, (found, streams, state))
+    state.classes = list(found.labels.classes)
     console.print(f'\nNext: python -m allspark_mmseg train {out / main_name}.py', markup=False)
     state.save(root)
 
@@ -125,6 +129,21 @@ def _check_owner(root: Path, configs: list[Path]) -> None:
                 f'{path} is a config for {other}, and not for {root}. Name another folder for the configs '
                 'with --out.'
             )
+
+
+def _changed_classes(before: list[str], now: list[str]) -> str | None:
+    """Say which classes have other numbers than in the last run, or None if none has."""
+    if not before or before == now:
+        return None
+    moved = [
+        f'{name} {before.index(name) if name in before else "-"} -> {now.index(name) if name in now else "-"}'
+        for name in dict.fromkeys([*before, *now])
+        if name not in before or name not in now or before.index(name) != now.index(name)
+    ]
+    return (
+        f'The numbers of the classes have changed since the last run: {", ".join(moved)}. Networks that were '
+        'trained before have the old ones; train again. --classes sets the order.'
+    )
 
 
 def _config_name(root: Path) -> str:

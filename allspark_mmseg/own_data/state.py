@@ -20,12 +20,14 @@ class State:
         held_out (list[str]): Images that were chosen for validation. They stay there.
         added (dict[str, str]): Image -> mask, from ``--add``.
         configs (dict[str, str]): Path of a config -> digest of the text that was written there.
+        classes (list[str]): The classes, in the order of their numbers.
     """
 
     options: dict = field(default_factory=dict)
     held_out: list[str] = field(default_factory=list)
     added: dict[str, str] = field(default_factory=dict)
     configs: dict[str, str] = field(default_factory=dict)
+    classes: list[str] = field(default_factory=list)
 
     @classmethod
     def load(cls, root: Path) -> 'State':

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmseg.registry import DATASETS, MODELS
 from PIL import Image
 
-from allspark_mmseg.cli.new import main
+from allspark_mmseg.cli.new import _changed_classes, main
 from allspark_mmseg.own_data.choices import Machine, choose
 from allspark_mmseg.own_data.write import DataSet, base_of, main_config
 
@@ -275,3 +275,10 @@ def test_configs_of_other_data_are_not_overwritten(data, capsys):
     assert Path('configs/mine/allspark.py').read_bytes() == config
     shutil.rmtree('my data')  # a folder that was renamed
     assert main(['other data', '--out', 'configs/mine']) == 0
+
+
+def test_classes_with_other_numbers_are_told():
+    assert _changed_classes([], ['a']) is None
+    assert _changed_classes(['a', 'b'], ['a', 'b']) is None
+    text = _changed_classes(['a', 'tree', 'x'], ['a', 'sky', 'tree'])
+    assert 'since the last run: tree 1 -> 2, x 2 -> -, sky - -> 1. Networks' in text
