@@ -214,7 +214,7 @@ def _print_understanding(
 
 def _print_streams(console: Console, found: Understanding, streams: Streams, added: list[str]) -> None:
     if added:
-        console.print(f'  {len(added)} images that were unlabeled have masks now')
+        console.print(f'  {len(added)} images have the masks of --add now', markup=False)
     for note in streams.notes:
         console.print(f'  {note}', markup=False)
     console.print()
