@@ -12,6 +12,8 @@ BIN := $(abspath $(VENV))/bin
 DEMO := work_dirs/demo
 # For a machine with 2 cores. With more threads than free cores, small networks are several times slower.
 export OMP_NUM_THREADS ?= 2
+# The tests start many processes. Where the environment turns this off, each would compile all modules again.
+export PYTHONDONTWRITEBYTECODE :=
 # Number of processes for the unit tests, with one thread each. The launcher tests start two processes.
 WORKERS ?= 2
 UNIT := env OMP_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist worksteal tests --ignore=tests/test_launchers.py --ignore=tests/test_reliability.py --ignore=tests/test_faults.py
