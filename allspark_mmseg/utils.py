@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import TypeVar, cast
 
+import torch
 from mmengine.dist import all_gather_object, get_dist_info
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
@@ -48,6 +49,11 @@ def unwrap_model(model: nn.Module) -> nn.Module:
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = cast(nn.Module, model.module)
     return model
+
+
+def full_precision(logits: Tensor) -> Tensor:
+    """Convert logits (N, K, h, w) to float32; float64 stays."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def message_of(error: BaseException) -> str:

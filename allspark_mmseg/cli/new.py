@@ -95,8 +95,7 @@ def run(args: argparse.Namespace) -> None:
     state = State.load(root)
     repeated = _recall(args, state)
     out = Path(args.out or Path('configs') / _config_name(root))
-    main_names = ('allspark', 'supervised')
-    _check_owner(root, [out / f'{name}.py' for name in main_names])
+    _check_owner(root, out)
     console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 160)
     options = _options(args, root)
     places = (args.images, args.masks, args.unlabeled, args.val)
@@ -105,7 +104,7 @@ def run(args: argparse.Namespace) -> None:
     added = add(found, args.add, state, options) if args.add else []
     streams = finish(found, state)
     _print_streams(console, found, streams, added)
-    main_name = main_names[0] if streams.unlabeled else main_names[1]
+    main_name = 'allspark' if streams.unlabeled else 'supervised'
     changed = _changed_classes(state.classes, list(found.labels.classes))
     if changed:
         console.print(f'\n{changed}', markup=False)
@@ -117,9 +116,9 @@ def run(args: argparse.Namespace) -> None:
     state.save(root)
 
 
-def _check_owner(root: Path, configs: list[Path]) -> None:
+def _check_owner(root: Path, out: Path) -> None:
     """Refuse to write into the folder of the configs of other data."""
-    for path in configs:
+    for path in (out / 'allspark.py', out / 'supervised.py'):
         text = path.read_text() if path.is_file() else ''
         found = re.search(r"^data_root\b.*?= *(['\"])(?P<folder>.+?)\1", text, re.MULTILINE)
         other = Path(found['folder']) if found else root

@@ -9,9 +9,9 @@ from mmseg.structures import SegDataSample
 from prettytable import PrettyTable
 from torch import Tensor
 
-from ..methods.student import full_precision
 from ..pseudo_label import IGNORE_INDEX
 from ..thresholds import most_probable
+from ..utils import full_precision
 
 # a class has too many pseudo-labels only if its true share is lower by at least this
 _SINK_MARGIN = 0.02

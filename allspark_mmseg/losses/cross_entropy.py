@@ -10,7 +10,7 @@ from mmseg.models.losses import CrossEntropyLoss as PlainCrossEntropyLoss
 from torch import Tensor
 
 from ..registry import MODELS
-from ..utils import require
+from ..utils import full_precision, require
 
 # value of class_weight -> exponent of the weights of balanced_weights
 BALANCED = {'balanced': 1.0, 'sqrt_balanced': 0.5}
@@ -107,7 +107,7 @@ class CrossEntropyLoss(PlainCrossEntropyLoss):
                 f"CrossEntropyLoss: class_weight is '{self.class_weight}', but no hook has computed the "
                 "weights. Add default_hooks=dict(class_weights=dict(type='allspark_mmseg.ClassWeightHook'))."
             )
-        cls_score = cls_score.to(torch.promote_types(cls_score.dtype, torch.float32))
+        cls_score = full_precision(cls_score)
         weights = self._weights_like(cls_score)
         per_pixel = F.cross_entropy(cls_score, label, weights, ignore_index=ignore_index, reduction='none')
         per_pixel = per_pixel if weight is None else per_pixel * weight.float()

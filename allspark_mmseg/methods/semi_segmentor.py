@@ -16,8 +16,8 @@ from torch import Tensor
 from ..pseudo_label import PseudoLabel, padded_pixels
 from ..teacher import Teacher
 from ..thresholds import ConfidenceThreshold
-from ..utils import require
-from .student import adopt_plain_state, check_decode_head, eval_mode, full_precision, multi_view_preprocessor
+from ..utils import full_precision, require
+from .student import adopt_plain_state, check_decode_head, eval_mode, multi_view_preprocessor
 from .supervised import auxiliary_losses, head_losses
 from .views import Samples, Views, select_views
 

@@ -123,11 +123,6 @@ def adopt_plain_state(state_dict: dict, prefix: str, teacher_steps: Tensor | Non
         state_dict[f'{teacher}steps'] = torch.zeros_like(teacher_steps)
 
 
-def full_precision(logits: Tensor) -> Tensor:
-    """Convert logits (N, K, h, w) to float32; float64 stays."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
 def _required_arguments(function: Callable) -> list[inspect.Parameter]:
     parameters = inspect.signature(function).parameters.values()
     return [each for each in parameters if each.default is each.empty and each.kind is not each.VAR_KEYWORD]

@@ -15,7 +15,7 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
 from torch import Tensor, nn
 
-from .student import full_precision
+from ..utils import full_precision
 
 
 def head_losses(head: nn.Module, logits: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:

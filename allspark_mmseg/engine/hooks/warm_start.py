@@ -241,7 +241,7 @@ class WarmStartHook(BestNetworkHook):
         supervised = self.model.supervised_only
         if runner.iter == 0 or self.resumed:
             self.started = time.monotonic()
-            set_aside_earlier_run(runner)
+            set_aside_earlier_run(runner)  # SafeCheckpointHook has done this, if the config has it
             if is_main_process():
                 plain_config(runner.cfg).dump(Path(runner.work_dir, CHOSEN).with_suffix('.py'))
         if supervised:
