@@ -204,10 +204,12 @@ def cutmix_views(
         source (MixSource, optional): What is pasted; by default the same batch in reverse order.
 
     Returns:
-        tuple[list[Tensor], list[PseudoLabel]]: The mixed images (N, 3, H, W) and their pseudo-labels, for
-        each view.
+        tuple[list[Tensor], list[PseudoLabel]]: The mixed images (N, 3, H, W) and their pseudo-labels without
+        logits, for each view.
     """
+    pseudo = pseudo.without_logits()
     if source is None:
         source = MixSource([view.flip(0) for view in views], pseudo.map(lambda part: part.flip(0)))
     images = [paste(*each) for each in zip(views, source.views, boxes, strict=True)]
-    return images, [paste_labels(pseudo, source.pseudo, mask) for mask in boxes]
+    pasted = source.pseudo.without_logits()
+    return images, [paste_labels(pseudo, pasted, mask) for mask in boxes]

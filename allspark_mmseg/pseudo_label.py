@@ -22,7 +22,8 @@ class PseudoLabel:
         confidence (Tensor): (N, H, W) float, the probability of that class, in [1/K, 1].
         valid (Tensor): (N, H, W) bool, True for pixels that are confident and not padding.
         image_mask (Tensor): (N, H, W) bool, False for padding.
-        logits (Tensor): (N, K, H, W) float, the logits that the labels come from.
+        logits (Tensor): (N, K, H, W) float, the logits that the labels come from; without channels after
+            ``cutmix_views``.
         weight (Tensor, optional): (N, H, W) float, 0 or more, the weight of a pixel in the loss; None for 1.
     """
 
@@ -84,6 +85,10 @@ class PseudoLabel:
         names = [field.name for field in fields(self) if getattr(self, field.name) is not None]
         results = {name: function(*(getattr(each, name) for each in (self, *others))) for name in names}
         return replace(self, **results)
+
+    def without_logits(self) -> 'PseudoLabel':
+        """Return the same pseudo-labels with logits (N, 0, H, W), which cost nothing to mix."""
+        return replace(self, logits=self.logits[:, :0])
 
     def class_share(self) -> Tensor:
         """(K,) float32: the share of all pixels that each class has; the sum is 1."""

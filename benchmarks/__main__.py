@@ -45,7 +45,11 @@ def main(arguments: list[str] | None = None) -> None:
         return
     description = machine(options.device)
     print(', '.join(f'{key} {value}' for key, value in description.items() if value is not None))
-    results = [measure(number, case, options, arguments) for number, case in enumerate(cases)]
+    results = []
+    for number, case in enumerate(cases):
+        results.append(measure(number, case, options, arguments))
+        # the next case can take minutes
+        print(f'{case.name}: {results[-1].ours_s:.3g} s, plain {results[-1].reference_s:.3g} s', flush=True)
     print(table(results))
     if command.remark:
         print('\n'.join(map(command.remark, results)))

@@ -379,6 +379,7 @@ def test_cutmix_mixes_pseudo_labels_like_their_images(same_image, num_views):
         for channel in picture.unbind(1):
             assert torch.equal(channel.long(), label.label)
         assert torch.equal(label.target, label.label.masked_fill(~label.valid, 255))
+        assert label.logits.shape == (3, 0, *size)
         changed.append(picture[:, 0] != images[:, 0])
         assert torch.equal(picture[:, 0][changed[-1]], other[:, 0][changed[-1]])
         assert torch.equal(label.image_mask[changed[-1]], ~other_padding[changed[-1]])

@@ -108,13 +108,22 @@ def main(arguments: list[str] | None = None) -> int:
 
     Returns:
         int: The exit code.
+
+    Raises:
+        FileNotFoundError: A folder is not the work dir of a training.
+        ValueError: The page exists, and the validation images are not there for a new one.
     """
     args = parse_args(arguments)
     runs = read_runs(args.work_dirs)
     use_safe_loading()
     report = collect(runs, args.device, args.logs_only)
-    galleries = make_pictures(report, args)
     out = args.out or runs[0].work_dir / 'report.html'
+    if report.unread and not report.evaluations and out.exists():
+        raise ValueError(
+            f'{out} stays as it is, because a new page would have no images: {report.problems[-1]} Run the '
+            'command in the folder of the training. Or write another page with --out, or use --logs-only.'
+        )
+    galleries = make_pictures(report, args)
     with complete_file(out) as path:
         path.write_text(render_page(report, galleries), encoding='utf-8')
     shown = report.shown()

@@ -13,10 +13,11 @@ import sys
 from pathlib import Path
 
 from mmengine.config import Config
+from PIL import Image
 
+from ..prediction import ImageLoader
 from ..suggestion.files import class_names_and_colors, write_drafts, write_lists, write_sheet
 from ..suggestion.networks import describe, find_networks
-from ..suggestion.prediction import ImageReader
 from ..suggestion.ranking import POOL_FACTOR, STRATEGIES, Scored, Suggestion, explain, rank, score_images
 from ..suggestion.selection import MAX_CANDIDATES
 from ..suggestion.streams import Images, find_training_config, images_of_run, images_of_source
@@ -88,6 +89,8 @@ def main(arguments: list[str] | None = None) -> int:
         int: The exit code; 2 after an error in the input.
     """
     args = parse_args(arguments)
+    # the limit protects servers from hostile files; these are the user's own
+    Image.MAX_IMAGE_PIXELS = None
     run(args)
     return 0
 
@@ -109,13 +112,13 @@ def run(args: argparse.Namespace) -> None:
     print(describe(networks))
     print(f'{len(images.unlabeled)} images to rank, {len(images.labeled)} labeled images.')
     out = args.out or checkpoint.parent / 'suggest'
-    reader = ImageReader(model.cfg)
-    scored = score_images(networks, reader, images.unlabeled, images.labeled, out / '.scores')
+    loader = ImageLoader(model.cfg)
+    scored = score_images(networks, loader, images.unlabeled, images.labeled, out / '.scores')
     chosen = rank(scored, args.num, args.strategy, args.pool, args.seed)
     classes, palette = class_names_and_colors(model.dataset_meta or {}, networks[0].segmentor.num_classes)
     reasons = [explain(each, classes, args.strategy) for each in chosen]
     write_lists(out, images, scored, chosen, reasons, args.strategy)
-    rows, kept = write_drafts(out, images, chosen, reasons, reader, networks[0], classes, palette)
+    rows, kept = write_drafts(out, images, chosen, reasons, loader, networks[0], classes, palette)
     note = (
         f'{len(chosen)} of {len(scored.images)} images, strategy {args.strategy}. {describe(networks)} '
         'Scores are ranks among all images, 1 is the highest.'

@@ -2,13 +2,40 @@
 
 import os
 import stat
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from mmengine import fileio
 
 _THREADS = 16  # a network file system answers many questions at a time
-_PART = 1000  # paths that a thread looks up at a time
+_PART = 100  # paths that a thread looks up at a time
+
+R = TypeVar('R')
+
+
+def map_files(function: Callable[[str], R], paths: Sequence[str]) -> list[R]:
+    """Apply a function to files, in threads if it waits for the disk or the network.
+
+    The first files tell whether it waits. If it does not, as with a local disk, threads would only hinder
+    each other: looking up 100 000 files then takes three times as long.
+
+    Args:
+        function (Callable): Takes a path.
+        paths (Sequence[str]): The paths.
+
+    Returns:
+        list: The results, in the order of ``paths``.
+    """
+    wall, busy = time.perf_counter(), time.thread_time()
+    results = [function(path) for path in paths[:_PART]]
+    wall, busy = time.perf_counter() - wall, time.thread_time() - busy
+    parts = [paths[first : first + _PART] for first in range(_PART, len(paths), _PART)]
+    with ThreadPoolExecutor(_THREADS if wall > 2 * busy else 1) as pool:
+        for part in pool.map(lambda part: [function(path) for path in part], parts):
+            results += part
+    return results
 
 
 def evenly_spaced(count: int, limit: int) -> Sequence[int]:
@@ -49,8 +76,6 @@ def find_bad_files(paths: Sequence[str], files: fileio.BaseStorageBackend) -> tu
             return -1
         return status.st_size if stat.S_ISREG(status.st_mode) else -1
 
-    parts = [paths[first : first + _PART] for first in range(0, len(paths), _PART)]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        sizes = [number for part in pool.map(lambda part: list(map(size, part)), parts) for number in part]
+    sizes = map_files(size, paths)
     missing = [path for path, number in zip(paths, sizes, strict=True) if number < 0]
     return missing, [path for path, number in zip(paths, sizes, strict=True) if not number]

@@ -5,7 +5,6 @@ import json
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -13,9 +12,8 @@ from mmengine import fileio
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from ..output import complete_file
+from .file_checks import map_files
 
-_THREADS = 16  # reading headers waits for the disk or the network, not for the processor
-_PART = 32  # headers that a thread reads at a time
 _CACHE_FORMAT = 1  # changes when the fields of ImageHeader change
 _BITS = {'1': 1, 'I;16': 16, 'I;16B': 16, 'I;16L': 16, 'I;16N': 16, 'I': 32, 'F': 32}
 _ORIENTATION_TAG = 0x0112
@@ -182,7 +180,7 @@ def _values(tags: TiffImagePlugin.ImageFileDirectory_v2, tag: int) -> tuple[int,
 
 
 def read_headers(paths: Sequence[str], cache: Path | None = None) -> tuple[list[ImageHeader], int]:
-    """Read the headers of image files with several threads, or take them from a cache.
+    """Read the headers of image files, or take them from a cache.
 
     Args:
         paths (Sequence[str]): The files.
@@ -199,10 +197,8 @@ def read_headers(paths: Sequence[str], cache: Path | None = None) -> tuple[list[
         path: known[key]._replace(path=path) for path in set(paths) if (key := cache_key(path)) in known
     }
     unread = sorted(set(paths) - set(headers))
-    parts = [unread[first : first + _PART] for first in range(0, len(unread), _PART)]
-    with any_size(), ThreadPoolExecutor(_THREADS) as pool:
-        for read in pool.map(lambda part: [read_header(path) for path in part], parts):
-            headers.update({header.path: header for header in read})
+    with any_size():
+        headers.update({header.path: header for header in map_files(read_header, unread)})
     return [headers[path] for path in paths], len(unread)
 
 

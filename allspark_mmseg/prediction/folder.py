@@ -9,8 +9,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from ..datasets.image_headers import ImageHeader, read_header
 from ..output import progress
-from .loading import ImageLoader, LoadedImage, image_size
+from .loading import ImageLoader, LoadedImage
 from .output import OutputFolder
 from .predictor import Prediction, Predictor
 from .windows import CHUNK
@@ -57,6 +58,7 @@ class FolderPrediction:
         self.pixels = np.zeros(num_classes, np.int64)
         self.count = 0
         self.seconds = 0.0
+        self._headers: dict[PurePosixPath, ImageHeader] = {}
         self._large: list[PurePosixPath] = []
         self._writes: deque[Future] = deque()
 
@@ -72,8 +74,8 @@ class FolderPrediction:
         started = time.monotonic()
         small: list[PurePosixPath] = []
         for image in progress(images, 'reading sizes'):
-            size = image_size(self.root / image)
-            is_large = size is not None and self.predictor.is_large(math.prod(size))
+            header = self._headers[image] = read_header(str(self.root / image))
+            is_large = self.predictor.is_large(header.width * header.height)
             (self._large if is_large else small).append(image)
         with ThreadPoolExecutor(1) as self._writer:
             if small:
@@ -112,13 +114,16 @@ class FolderPrediction:
             pending: deque[tuple[PurePosixPath, Future]] = deque()
             try:
                 for image in images:
-                    pending.append((image, pool.submit(self.loader, self.root / image)))
+                    pending.append((image, pool.submit(self._load, image)))
                     if len(pending) > self.workers:
                         yield pending.popleft()
                 while pending:
                     yield pending.popleft()
             finally:
                 pool.shutdown(cancel_futures=True)
+
+    def _load(self, image: PurePosixPath) -> LoadedImage:
+        return self.loader(self.root / image, self._headers.get(image))
 
     def _is_large(self, loaded: LoadedImage) -> bool:
         views = [math.prod(view.shape[1:]) for view in loaded.inputs]
@@ -138,7 +143,7 @@ class FolderPrediction:
     def _predict_large(self, image: PurePosixPath) -> None:
         """Predict an image in strips, with a progress bar of its own."""
         try:
-            loaded = self.loader(self.root / image)
+            loaded = self._load(image)
             strips = self.predictor.predict_strips(loaded)
             height, width = loaded.size
             labels = confidence = np.empty((0, 0), np.uint8)

@@ -11,14 +11,12 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import TRANSFORMS
 from mmseg.structures import SegDataSample
-from PIL import Image
 from torch import Tensor
 
-from ..datasets.image_headers import any_size, read_header
+from ..datasets.image_headers import ImageHeader, read_header
+from ..datasets.image_pixels import read_pixels
 from .pipelines import count_loads, find_test_data, without_masks
 from .tta import find_tta
-
-_JPEG_END = b'\xff\xd9'
 
 
 @dataclass
@@ -55,6 +53,9 @@ class ImageLoader:
         cfg (Config): Config of the model.
         tta (bool): Make the views of test-time augmentation, as :func:`find_tta` describes.
 
+    Attributes:
+        steps (list[dict]): The transforms.
+
     Raises:
         ValueError: The config has no test data.
     """
@@ -63,32 +64,33 @@ class ImageLoader:
         init_default_scope(cfg.get('default_scope', 'mmseg'))
         data = find_test_data(cfg)
         self.reduce_zero_label = bool(data.get('reduce_zero_label', False))
-        steps = without_masks(find_tta(cfg)[1] if tta else list(data['pipeline']))
-        count = count_loads(steps)
-        first = steps[0] if steps else {}
+        self.steps = without_masks(find_tta(cfg)[1] if tta else list(data['pipeline']))
+        count = count_loads(self.steps)
+        first = self.steps[0] if self.steps else {}
         stock = first.get('type') in ('LoadImageFromFile', 'mmseg.LoadImageFromFile')
         self.color_type = first.get('color_type', 'color') if stock else None
         self.load, self.prepare = (
-            Compose([TRANSFORMS.build(step) for step in part]) for part in (steps[:count], steps[count:])
+            Compose([TRANSFORMS.build(step) for step in part])
+            for part in (self.steps[:count], self.steps[count:])
         )
         preprocessor = _preprocessor(cfg)
         self.is_rgb = not preprocessor.get('bgr_to_rgb', False)
 
-    def __call__(self, path: str | Path) -> LoadedImage:
+    def __call__(self, path: str | Path, header: ImageHeader | None = None) -> LoadedImage:
         """Load an image.
 
         Args:
             path (str | Path): The file.
+            header (ImageHeader, optional): Its header, if it has been read.
 
         Returns:
             LoadedImage: The image.
 
         Raises:
-            Exception: What the transforms raise; OSError if the file is incomplete; ValueError if it is not
-                an image, or if the loader drops bits.
+            Exception: What the transforms raise; ValueError if the file is not an image or is incomplete, or
+                if the loader drops bits.
         """
-        check_complete(path)
-        self._check_header(str(path))
+        self._check(header or read_header(str(path)))
         results: dict[str, Any] = dict(
             img_path=str(path), reduce_zero_label=self.reduce_zero_label, label_map=None, seg_fields=[]
         )
@@ -100,11 +102,12 @@ class ImageLoader:
             inputs, samples = [inputs], [samples]
         return LoadedImage(list(inputs), list(samples), picture)
 
-    def _check_header(self, path: str) -> None:
+    def _check(self, header: ImageHeader) -> None:
+        # some versions of OpenCV fill up a file whose end is missing, without an error
+        if header.suspicious and (problem := read_pixels(header).problem):
+            raise ValueError(problem)
         if self.color_type is None:
-            return
-        with any_size():
-            header = read_header(path)
+            return  # another loader may know the format
         if header.problem:
             raise ValueError(header.problem)
         if header.bits > 8 and self.color_type != 'unchanged':
@@ -117,49 +120,6 @@ class ImageLoader:
 def _preprocessor(cfg: Config) -> dict:
     parts = (cfg.model.get('segmentor', {}), cfg.model, cfg)
     return next((part['data_preprocessor'] for part in parts if part.get('data_preprocessor')), {})
-
-
-def image_size(path: str | Path) -> tuple[int, int] | None:
-    """Read the size of an image from its header.
-
-    Args:
-        path (str | Path): The file.
-
-    Returns:
-        tuple[int, int] | None: The two sides in pixels, in any order. None if Pillow does not know the
-        format.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except Exception:  # the loader of the config may know the format
-        return None
-
-
-def check_complete(path: str | Path) -> None:
-    """Refuse a file whose end is missing. Some versions of OpenCV fill it up without an error.
-
-    Args:
-        path (str | Path): The file. Only JPEG and PNG are checked.
-
-    Raises:
-        OSError: The file is incomplete.
-    """
-    with open(path, 'rb') as file:
-        head = file.read(8)
-        if head.startswith(b'\xff\xd8'):
-            file.seek(0, 2)
-            file.seek(-min(file.tell(), 64), 2)
-            complete = file.read().rstrip(b'\0\r\n ').endswith(_JPEG_END)
-        else:
-            complete = not head.startswith(b'\x89PNG')
-    if complete:
-        return
-    with Image.open(path) as image:
-        if image.format == 'PNG':
-            image.verify()  # the checksum of each chunk, without decoding
-        else:
-            image.load()  # some cameras write more data after the image
 
 
 def as_picture(image: np.ndarray, is_rgb: bool = False) -> np.ndarray:

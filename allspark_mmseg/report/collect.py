@@ -27,6 +27,7 @@ class Report:
         dataset (BaseSegDataset, optional): The validation set, or None if it could not be read.
         evaluations (list[Evaluation]): The scores of all networks on it.
         problems (list[str]): What is missing, and why.
+        unread (bool): The validation images of a trained network could not be read.
     """
 
     groups: list[Group]
@@ -34,6 +35,7 @@ class Report:
     dataset: BaseSegDataset | None = None
     evaluations: list[Evaluation] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    unread: bool = False
 
     @property
     def runs(self) -> list[Run]:
@@ -115,6 +117,7 @@ def collect(runs: Sequence[Run], device: str | None = None, logs_only: bool = Fa
             check_same_data(report.dataset, dataset, str(first), str(run.work_dir))
         except _PROBLEMS as error:
             report.problems.append(f'{run.work_dir} was not evaluated: {describe(error)}')
+            report.unread = True
             continue
         for network in networks:
             _evaluate(report, network, device)

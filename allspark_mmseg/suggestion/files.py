@@ -11,9 +11,10 @@ from PIL import Image
 
 from ..datasets.list_lines import format_list_line
 from ..output import complete_file, progress
+from ..prediction import ImageLoader
 from .annotation import Region, coco_json, labelme_json, trace
 from .networks import Network
-from .prediction import ImageReader, predict_image
+from .prediction import predict_image
 from .ranking import Scored, Suggestion
 from .scores import PIXEL_SCORES, combine
 from .sheet import SheetRow, draw_sheet, make_row, to_display
@@ -70,7 +71,7 @@ def write_drafts(
     images: Images,
     chosen: Sequence[Suggestion],
     reasons: Sequence[str],
-    reader: ImageReader,
+    loader: ImageLoader,
     network: Network,
     classes: Sequence[str],
     palette: np.ndarray,
@@ -84,7 +85,7 @@ def write_drafts(
         images (Images): For the names.
         chosen (Sequence[Suggestion]): The chosen images.
         reasons (Sequence[str]): Why, for the sheet.
-        reader (ImageReader): Reads the images.
+        loader (ImageLoader): Loads the images.
         network (Network): Predicts the masks.
         classes (Sequence[str]): Names of the classes.
         palette (np.ndarray): (K, 3) uint8.
@@ -98,8 +99,8 @@ def write_drafts(
     for place, (each, reason) in enumerate(
         progress(list(zip(chosen, reasons, strict=True)), 'drawing masks'), start=1
     ):
-        packed, name = reader(each.image), images.name(each.image)
-        predicted = predict_image(network, packed)
+        image, name = loader(each.image), images.name(each.image)
+        predicted = predict_image(network, image)
         size = (predicted.mask.shape[0], predicted.mask.shape[1])
         target = folder / 'masks' / Path(name).with_suffix('.png')
         copy = folder / 'labelme' / name
@@ -115,7 +116,7 @@ def write_drafts(
                 shutil.copyfile(each.image, path)
             _write_json(polygons, labelme_json(regions, classes, copy.name, size))
         lines = [f'{place}. {name}', f'score {each.score:.3f}', *reason.split('; ')]
-        picture = to_display(packed['inputs'].numpy())
+        picture = to_display(image.inputs[0].numpy())
         rows.append(make_row(picture, predicted.mask, predicted.entropy, palette, lines))
     _write_json(folder / 'coco.json', coco_json(drawn, classes))
     return rows, kept

@@ -9,55 +9,17 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from mmcv.transforms import Compose
-from mmengine.config import Config
 from mmseg.models.utils import resize
-from mmseg.registry import TRANSFORMS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from ..prediction.pipelines import find_test_pipeline, without_masks
+from ..prediction import LoadedImage
 from .networks import Network
 from .scores import ClassSums, image_scores, pixel_entropy, sum_classes
 
 MAX_VALUES = 64_000_000  # probabilities of one network in memory, 256 MB
 MAX_PIXELS = 2_500_000  # of one pass through a network
 MARGIN = 8  # a window keeps its inner part; its margin is an eighth of its side
-
-
-class ImageReader:
-    """The test pipeline of a config without the masks.
-
-    Args:
-        cfg (Config): With ``test_dataloader``, ``val_dataloader`` or ``test_pipeline``.
-
-    Raises:
-        ValueError: The config has none of them.
-    """
-
-    def __init__(self, cfg: Config) -> None:
-        self.steps = without_masks(find_test_pipeline(cfg))
-        self.pipeline = Compose([TRANSFORMS.build({'_scope_': 'mmseg', **step}) for step in self.steps])
-
-    def __call__(self, path: str) -> dict[str, Any]:
-        """Read an image.
-
-        Args:
-            path (str): The file.
-
-        Returns:
-            dict: ``inputs``, (3, H, W), BGR, and ``data_samples``.
-
-        Raises:
-            ValueError: The file cannot be read.
-        """
-        try:
-            packed = self.pipeline({'img_path': path, 'seg_fields': []})
-        except Exception as error:  # transforms fail in their own ways if the decoder returns no image
-            raise ValueError(f'{path} cannot be read as an image ({type(error).__name__})') from error
-        if packed is None:
-            raise ValueError(f'{path} cannot be read as an image')
-        return packed
 
 
 @dataclass
@@ -224,18 +186,18 @@ class Prediction:
     entropy: np.ndarray = field(repr=False)
 
 
-def predict_image(network: Network, packed: dict[str, Any]) -> Prediction:
+def predict_image(network: Network, image: LoadedImage) -> Prediction:
     """Predict the mask of an image.
 
     Args:
         network (Network): The network.
-        packed (dict): Result of :class:`ImageReader`.
+        image (LoadedImage): The image, with one view.
 
     Returns:
         Prediction: Mask and entropy. If the pipeline resizes, logits are resized to the original size, as
         MMSegmentation does; only for images of several windows the labels are resized.
     """
-    inputs, (height, width) = packed['inputs'], packed['data_samples'].ori_shape[:2]
+    inputs, (height, width) = image.inputs[0], image.size
     limit = max_pixels(network.segmentor.num_classes)
     if max(inputs[0].numel(), height * width) <= limit:
         logits = predict_logits(network, inputs)[None]

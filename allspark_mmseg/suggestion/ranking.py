@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..output import progress
+from ..prediction import ImageLoader, LoadedImage
 from .cache import ScoreCache, fingerprint, make_key
 from .networks import Network
-from .prediction import ImageReader, score_image
+from .prediction import score_image
 from .scores import combine
 from .selection import MAX_CANDIDATES, Choice, preselect, select_diverse, standardize
 
@@ -60,23 +61,21 @@ class Suggestion:
     choice: Choice | None = None
 
 
-def read_ahead(
-    paths: Sequence[str], reader: ImageReader
-) -> Iterator[tuple[str, dict[str, Any] | ValueError]]:
-    """Read images, the next one while the caller works on one.
+def read_ahead(paths: Sequence[str], loader: ImageLoader) -> Iterator[tuple[str, LoadedImage | Exception]]:
+    """Load images, the next one while the caller works on one.
 
     Args:
         paths (Sequence[str]): The images.
-        reader (ImageReader): Reads them.
+        loader (ImageLoader): Loads them.
 
     Yields:
-        tuple: The path, and what the reader returned or raised.
+        tuple: The path, and what the loader returned or raised.
     """
 
-    def read(path: str) -> dict[str, Any] | ValueError:
+    def read(path: str) -> LoadedImage | Exception:
         try:
-            return reader(path)
-        except ValueError as error:
+            return loader(path)
+        except Exception as error:  # transforms fail in their own ways
             return error
 
     with ThreadPoolExecutor(1) as pool:
@@ -89,9 +88,14 @@ def read_ahead(
             yield path, result
 
 
+def _describe(error: Exception) -> str:
+    # the loader itself raises a ValueError whose message follows the path
+    return str(error) if isinstance(error, ValueError) else f'cannot be loaded ({error!r})'
+
+
 def score_images(
     networks: Sequence[Network],
-    reader: ImageReader,
+    loader: ImageLoader,
     images: Sequence[str],
     labeled: Sequence[str],
     folder: Path,
@@ -100,7 +104,7 @@ def score_images(
 
     Args:
         networks (Sequence[Network]): One or two networks.
-        reader (ImageReader): Reads the images.
+        loader (ImageLoader): Loads the images.
         images (Sequence[str]): Paths of the images to rank.
         labeled (Sequence[str]): Paths of the labeled images, of which only the features are used.
         folder (Path): Folder of the cache.
@@ -111,18 +115,18 @@ def score_images(
     Raises:
         ValueError: No image can be read.
     """
-    key = make_key([network.file for network in networks], ([n.name for n in networks], reader.steps))
+    key = make_key([network.file for network in networks], ([n.name for n in networks], loader.steps))
     marks = {path: fingerprint(path) for path in [*labeled, *images]}
     failed: dict[str, str] = {}
     with ScoreCache(folder, key) as cache:
         missing = [path for path, mark in marks.items() if cache.get(mark) is None]
         reused = sum(cache.get(marks[path]) is not None for path in images)
         if missing:
-            for path, packed in progress(read_ahead(missing, reader), 'scoring images', len(missing)):
-                if isinstance(packed, ValueError):
-                    failed[path] = str(packed)
+            for path, image in progress(read_ahead(missing, loader), 'scoring images', len(missing)):
+                if isinstance(image, Exception):
+                    failed[path] = f'{path} {_describe(image)}'
                 else:
-                    cache.add(marks[path], *score_image(networks, packed['inputs']))
+                    cache.add(marks[path], *score_image(networks, image.inputs[0]))
         good = [path for path in images if path not in failed]
         if not good:
             raise ValueError(f'none of the {len(images)} images can be read; the first: {failed[images[0]]}')

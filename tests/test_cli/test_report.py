@@ -63,6 +63,19 @@ def test_wrong_arguments_are_one_sentence(arguments, message, capsys, tmp_path, 
     assert status == 2 and message in printed and 'Traceback' not in printed
 
 
+def test_a_page_is_not_replaced_by_one_without_images(tmp_path, capsys):
+    data = make_data(tmp_path / 'data')
+    run = make_plain(tmp_path / 'run', data)
+    assert main([str(run), '--num-images', '0']) == 0
+    page = (run / 'report.html').read_bytes()
+    shutil.rmtree(run / '.report')
+    data.rename(tmp_path / 'elsewhere')
+    assert main([str(run), '--num-images', '0']) == 2
+    assert 'report.html stays as it is' in capsys.readouterr().err
+    assert (run / 'report.html').read_bytes() == page
+    assert main([str(run), '--logs-only']) == 0 and (run / 'report.html').read_bytes() != page
+
+
 def test_work_dirs_can_have_names(runs, tmp_path):
     named = shutil.copytree(runs[2], tmp_path / 'a=b')
     found = read_runs([f'mine={runs[0]}', str(named), str(runs[0])])

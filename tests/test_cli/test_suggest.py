@@ -161,7 +161,7 @@ def test_a_folder_of_images_and_a_broken_one(work_dir, tmp_path, capsys):
     arguments = ['suggest', str(work_dir), '--images', str(folder), '--out', str(tmp_path / 'out')]
     assert main([*arguments, '--strategy', 'random', '--seed', '1']) == 0
     printed = capsys.readouterr().out
-    assert '1 images were skipped' in printed and 'page.jpg cannot be read as an image' in printed
+    assert '1 images were skipped' in printed and 'page.jpg is a web page (HTML), not an image' in printed
     chosen = (tmp_path / 'out' / 'suggest.txt').read_text().split()
     assert sorted(chosen) == ['0.jpg', '1.jpg', '2.jpg']
 

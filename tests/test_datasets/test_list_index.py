@@ -3,11 +3,13 @@
 import itertools
 import os
 import pickle
+import threading
+import time
 import tracemalloc
 from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import numpy as np
 import pytest
@@ -15,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.fileio import get_file_backend
 
-from allspark_mmseg.datasets import ImageListDataset, SemiDataset, list_index, parse_list_line
-from allspark_mmseg.datasets.file_checks import evenly_spaced, find_bad_files
+from allspark_mmseg.datasets import ImageListDataset, SemiDataset, file_checks, list_index, parse_list_line
+from allspark_mmseg.datasets.file_checks import evenly_spaced, find_bad_files, map_files
 from allspark_mmseg.datasets.list_index import StoredLines, hash_name, lines_of_paths, read_lines
 from allspark_mmseg.utils import on_one_process
 
@@ -114,6 +116,20 @@ def test_a_sample_is_evenly_spaced(count, limit):
     assert len(sample) == min(count, limit) and sample[0] == 0
     assert limit == 1 or sample[-1] == count - 1
     assert not len(gaps) or (gaps.min() >= 1 and gaps.max() - gaps.min() <= 1)
+
+
+@pytest.mark.parametrize(('busy', 'threads'), [(0.9, 1), (0.1, 4)])
+def test_files_are_read_in_threads_only_where_that_helps(busy, threads):
+    def read(path):
+        time.sleep(1e-4)
+        return path, threading.get_ident()
+
+    paths = [f'{number}.jpg' for number in range(450)]
+    clock = SimpleNamespace(perf_counter=Mock(side_effect=[0, 1]), thread_time=Mock(side_effect=[0, busy]))
+    with patch.object(file_checks, 'time', clock):
+        results = map_files(read, paths)
+    assert [path for path, _ in results] == paths
+    assert len({thread for _, thread in results[100:]}) == threads
 
 
 def test_many_files_are_looked_up(tmp_path):

@@ -213,6 +213,14 @@ def test_a_checkpoint_without_the_hook_is_resumed_with_a_warning(exact, runner_o
     assert 'ExactResumeHook: the checkpoint is from a run without this hook' in log.read_text()
 
 
+def test_a_complete_run_has_nothing_to_resume(exact, runner_of):
+    exact.log_level = 'WARNING'
+    train(runner_of, exact, 'whole')
+    resumed = train(runner_of, exact, 'whole', resume=True)
+    (log, *_) = sorted(Path(resumed.runner.work_dir).glob('*/*.log'), reverse=True)
+    assert 'is complete: 6 of 6 iterations. To train again' in log.read_text() and not resumed.steps
+
+
 def test_a_checkpoint_of_a_newer_version_is_refused(exact, runner_of):
     killed = train(runner_of, exact, 'killed', 3)
     path = Path(Path(killed.runner.work_dir, 'last_checkpoint').read_text())

@@ -7,10 +7,10 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
 
+from allspark_mmseg.prediction import ImageLoader, LoadedImage
 from allspark_mmseg.suggestion import prediction
 from allspark_mmseg.suggestion.networks import Network, find_networks
 from allspark_mmseg.suggestion.prediction import (
-    ImageReader,
     PooledFeature,
     predict_image,
     predict_logits,
@@ -33,7 +33,7 @@ def network(tmp_path_factory) -> Network:
 
 
 @pytest.fixture
-def packed(tmp_path) -> dict:
+def image(tmp_path) -> LoadedImage:
     pixels = np.random.default_rng(0).integers(0, 256, (*SIZE, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / 'a.png')
     steps = [
@@ -42,8 +42,8 @@ def packed(tmp_path) -> dict:
         dict(type='LoadAnnotations'),
         dict(type='PackSegInputs'),
     ]
-    reader = ImageReader(Config(dict(test_dataloader=dict(dataset=dict(pipeline=steps)))))
-    return reader(str(tmp_path / 'a.png'))
+    config = dict(model={}, test_dataloader=dict(dataset=dict(pipeline=steps)))
+    return ImageLoader(Config(config))(tmp_path / 'a.png')
 
 
 @pytest.mark.parametrize('size', [(1, 1), (64, 64), (65, 64), (300, 40), (999, 1001), (40, 3000)])
@@ -59,32 +59,32 @@ def test_inner_windows_cover_each_pixel_once(size):
     assert (len(windows) == 1) == (size[0] * size[1] <= 64 * 64)
 
 
-def test_the_mask_is_that_of_mmsegmentation(network, packed):
+def test_the_mask_is_that_of_mmsegmentation(network, image):
     model = network.segmentor
     with torch.no_grad():
         (sample,) = model.test_step(
-            dict(inputs=[packed['inputs']], data_samples=[packed['data_samples'].clone()])
+            dict(inputs=[image.inputs[0]], data_samples=[image.data_samples[0].clone()])
         )
-    predicted = predict_image(network, packed)
+    predicted = predict_image(network, image)
     assert predicted.mask.shape == SIZE
     np.testing.assert_array_equal(predicted.mask, sample.pred_sem_seg.data[0].numpy())
     entropy = torch.special.entr(sample.seg_logits.data.softmax(0)).sum(0) / np.log(CLASSES)
     np.testing.assert_allclose(predicted.entropy, entropy.numpy(), atol=2e-3)
 
 
-def test_large_images_are_predicted_in_windows(network, packed, monkeypatch):
-    whole = predict_image(network, packed)
-    record, feature = score_image([network, network], packed['inputs'])
+def test_large_images_are_predicted_in_windows(network, image, monkeypatch):
+    whole = predict_image(network, image)
+    record, feature = score_image([network, network], image.inputs[0])
     monkeypatch.setattr(prediction, 'max_pixels', lambda _: 32 * 32)
     sizes = []
     handle = network.segmentor.backbone.register_forward_pre_hook(lambda _, x: sizes.append(x[0].shape[-2:]))
-    parts = predict_image(network, packed)
-    windowed, other = score_image([network, network], packed['inputs'])
+    parts = predict_image(network, image)
+    windowed, other = score_image([network, network], image.inputs[0])
     handle.remove()
     assert len(sizes) == 12 and max(height * width for height, width in sizes) <= 32 * 32
     assert parts.mask.shape == whole.mask.shape == SIZE
     for window in split_windows(35, 55, 32 * 32):
-        crop = packed['inputs'][:, window.outer[0], window.outer[1]]
+        crop = image.inputs[0][:, window.outer[0], window.outer[1]]
         expected = predict_logits(network, crop)[:, window.core[0], window.core[1]].argmax(0)
         # the labels are enlarged to the original size, which is twice that of the input
         np.testing.assert_array_equal(parts.mask[::2, ::2][window.inner], expected)
@@ -92,9 +92,9 @@ def test_large_images_are_predicted_in_windows(network, packed, monkeypatch):
     assert record['disagreement'] < 1e-6 and feature.shape == other.shape == (64,)
 
 
-def test_the_feature_is_the_mean_of_the_last_stage(network, packed):
-    _, feature = score_image([network], packed['inputs'])
-    batch = network.preprocessor(dict(inputs=[packed['inputs']]), False)
+def test_the_feature_is_the_mean_of_the_last_stage(network, image):
+    _, feature = score_image([network], image.inputs[0])
+    batch = network.preprocessor(dict(inputs=[image.inputs[0]]), False)
     with torch.no_grad():
         last = network.segmentor.extract_feat(batch['inputs'])[-1]
     np.testing.assert_allclose(feature, last.mean((0, 2, 3)).numpy(), rtol=1e-4, atol=1e-5)
@@ -109,31 +109,20 @@ def test_other_forms_of_backbones():
         assert pooled.mean.tolist() == [3.5, 11.5, 19.5]
 
 
-def test_one_sigmoid_channel_becomes_two_classes(packed):
+def test_one_sigmoid_channel_becomes_two_classes(image):
     head = tiny_head() | dict(
         num_classes=2, out_channels=1, loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True)
     )
     model = build_model(tiny_segmentor(decode_head=head)).eval()
-    network = Network('a', packed, model, model.data_preprocessor)
-    logits = predict_logits(network, packed['inputs'])
+    network = Network('a', image, model, model.data_preprocessor)
+    logits = predict_logits(network, image.inputs[0])
     with torch.no_grad():
         (sample,) = model.test_step(
-            dict(inputs=[packed['inputs']], data_samples=[packed['data_samples'].clone()])
+            dict(inputs=[image.inputs[0]], data_samples=[image.data_samples[0].clone()])
         )
     assert len(logits) == 2
     small = torch.nn.functional.interpolate(logits.softmax(0)[None, 1:], SIZE, mode='bilinear')[0]
     assert (small - sample.seg_logits.data).abs().mean() < 0.01
-
-
-def test_an_unreadable_image_is_named(tmp_path):
-    (tmp_path / 'page.jpg').write_text('<html>')
-    reader = ImageReader(
-        Config(dict(test_pipeline=[dict(type='LoadImageFromFile'), dict(type='PackSegInputs')]))
-    )
-    with pytest.raises(ValueError, match=r'page\.jpg cannot be read as an image'):
-        reader(str(tmp_path / 'page.jpg'))
-    with pytest.raises(ValueError, match='no test pipeline'):
-        ImageReader(Config({}))
 
 
 def test_teacher_and_student_if_the_teacher_was_trained(tmp_path):

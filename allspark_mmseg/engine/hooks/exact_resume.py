@@ -112,6 +112,12 @@ class ExactResumeHook(Hook):
             has_scores = any(isinstance(hook, BestNetworkHook) for hook in runner.hooks)
             loop = runner.train_loop
             self.validate_first = not has_scores and runner.val_loop is not None and is_val_step(loop)
+            if runner.iter >= loop.max_iters:
+                runner.logger.warning(
+                    f'The run in {runner.work_dir} is complete: {runner.iter} of {loop.max_iters} '
+                    'iterations. To train again, for example with more labeled images, omit --resume. The '
+                    'networks of this run are then kept in the folder of its log.'
+                )
         self._set_seed_of_order(runner)
 
     def _set_seed_of_order(self, runner: Runner) -> None:

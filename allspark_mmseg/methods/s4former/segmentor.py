@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...mixing import HalfAreaBoxes, MixSource, cutmix_views
+from ...mixing import HalfAreaBoxes, MixSource, cutmix_views, paste
 from ...pseudo_label import pseudo_label_loss
 from ...registry import MODELS
 from ...teacher import Teacher
@@ -153,14 +153,18 @@ class S4Former(SemiSegmentor):
 
         # the pass with CutMix and shuffled patches
         boxes = self.cutmix.draw(len(strong), size, strong.device)
-        next_images = MixSource([strong.roll(-1, 0)], pseudo.map(lambda part: part.roll(-1, 0)))
+        next_images = MixSource(
+            [strong.roll(-1, 0)], pseudo.without_logits().map(lambda part: part.roll(-1, 0))
+        )
         (mixed,), (mixed_pseudo,) = cutmix_views([strong], pseudo, [boxes], next_images)
         perturbed_logits = self._decode_shuffled(mixed)
         consistency = pseudo_label_loss(perturbed_logits, mixed_pseudo, self.average_over)
         losses['unsup.loss_perturbed'] = weight * (self.perturbed_weight * consistency)
 
         # negative class ranking of the same pass
-        teacher_logits = mixed_pseudo.logits if self.mix_teacher_logits else pseudo.logits
+        teacher_logits = pseudo.logits
+        if self.mix_teacher_logits:
+            teacher_logits = paste(teacher_logits, teacher_logits.roll(-1, 0), boxes)
         ranking = negative_class_ranking(perturbed_logits, teacher_logits, mixed_pseudo.target)
         losses['unsup.loss_ranking'] = weight * (self.ranking_weight * ranking)
         return losses | self.log_statistics(pseudo)
