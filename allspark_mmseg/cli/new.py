@@ -23,6 +23,7 @@ from ..own_data.prepare import Streams, Understanding, add, finish, understand
 from ..own_data.state import State
 from ..own_data.table import class_table, problem_lines, stream_table
 from ..own_data.write import DataSet, main_config, method_configs, write_configs
+from ..utils import join_first
 from .errors import refuses_mistakes
 
 _REMEMBERED = ('images', 'masks', 'unlabeled', 'val', 'classes', 'colors', 'threshold', 'out')
@@ -101,9 +102,9 @@ def run(args: argparse.Namespace) -> None:
     places = (args.images, args.masks, args.unlabeled, args.val)
     found = understand(root, Patterns(*(place or [] for place in places)), options)
     _print_understanding(console, found, repeated, args)
-    added = add(found, args.add, state, options) if args.add else []
+    added, drafts = add(found, args.add, state, options) if args.add else ([], [])
     streams = finish(found, state)
-    _print_streams(console, found, streams, added)
+    _print_streams(console, found, streams, added, drafts)
     main_name = 'allspark' if streams.unlabeled else 'supervised'
     changed = _changed_classes(state.classes, list(found.labels.classes))
     if changed:
@@ -211,9 +212,17 @@ def _print_understanding(
         console.print(f'  {note}', markup=False)
 
 
-def _print_streams(console: Console, found: Understanding, streams: Streams, added: list[str]) -> None:
+def _print_streams(
+    console: Console, found: Understanding, streams: Streams, added: list[str], drafts: list[str]
+) -> None:
     if added:
         console.print(f'  {len(added)} images have the masks of --add now', markup=False)
+    if drafts:
+        console.print(
+            f'  {len(drafts)} of the files of --add are still as suggest drew them: {join_first(drafts)}. If '
+            'they are wrong, correct them, and run the same command again.',
+            markup=False,
+        )
     for note in streams.notes:
         console.print(f'  {note}', markup=False)
     console.print()

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..pseudo_label import IGNORE_INDEX
 from .convert import Job, convert_masks, target_of
+from .drafts import find_drafts
 from .files import Cache, Problem, is_image, list_files
 from .labels import Labels, Options
 from .listed import read_list
@@ -23,7 +24,7 @@ def add_masks(
     images: Mapping[str, dict],
     labels: Labels,
     options: Options,
-) -> tuple[dict[str, str], list[Problem]]:
+) -> tuple[dict[str, str], list[Problem], list[str]]:
     """Convert masks of images to ``.allspark/masks``.
 
     Args:
@@ -36,7 +37,8 @@ def add_masks(
         options (Options): What the user says about masks.
 
     Returns:
-        tuple[dict[str, str], list[Problem]]: Image -> converted mask, and files that fit no image.
+        tuple[dict[str, str], list[Problem], list[str]]: Image -> converted mask; files that fit no image; and
+        files that are still as ``suggest`` drew them.
 
     Raises:
         FileNotFoundError: A source does not exist.
@@ -45,6 +47,7 @@ def add_masks(
     pairs: dict[str, Path] = {}
     jobs: list[Job] = []
     problems: list[Problem] = []
+    drafts: list[str] = []
     for source in sources:
         path = next((place for place in (Path(source), root / source) if place.exists()), None)
         if path is None:
@@ -55,6 +58,7 @@ def add_masks(
             continue
         folder = path.parent if path.is_file() else path
         names = [path.name] if path.is_file() else list_files(path)
+        drafts += [str(folder / name) for name in find_drafts(folder, names)]
         found, lost = _match(folder, [name for name in names if is_image(name)], list(images))
         pairs |= found
         drawn, more = _polygon_jobs(folder, names, images, labels)
@@ -64,7 +68,7 @@ def add_masks(
     done = {job.image for job in jobs}
     new, wrong = _pixel_jobs({k: v for k, v in pairs.items() if k not in done}, images, labels, options)
     convert_masks(root, [*jobs, *new])
-    return {job.image: target_of(job.image) for job in (*jobs, *new)}, [*problems, *wrong]
+    return {job.image: target_of(job.image) for job in (*jobs, *new)}, [*problems, *wrong], drafts
 
 
 def read_added(root: Path, added: Mapping[str, str], labels: Labels, cache: Cache) -> None:

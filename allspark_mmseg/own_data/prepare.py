@@ -96,7 +96,9 @@ def understand(root: Path, patterns: Patterns, options: Options) -> Understandin
     return Understanding(root, files, layout, images, labels, problems, cache)
 
 
-def add(found: Understanding, sources: Sequence[str], state: State, options: Options) -> list[str]:
+def add(
+    found: Understanding, sources: Sequence[str], state: State, options: Options
+) -> tuple[list[str], list[str]]:
     """Add masks to images that have none.
 
     Args:
@@ -106,13 +108,14 @@ def add(found: Understanding, sources: Sequence[str], state: State, options: Opt
         options (Options): What the user says about masks.
 
     Returns:
-        list[str]: The images that got a mask.
+        tuple[list[str], list[str]]: The images that got a mask, and the files that are still as ``suggest``
+        drew them.
     """
     free = {path: facts for path, facts in found.images.items() if path not in found.labels.masks}
-    masks, problems = add_masks(found.root, sources, free, found.labels, options)
+    masks, problems, drafts = add_masks(found.root, sources, free, found.labels, options)
     state.added.update(masks)
     found.problems += problems
-    return sorted(masks)
+    return sorted(masks), drafts
 
 
 def finish(found: Understanding, state: State) -> Streams:

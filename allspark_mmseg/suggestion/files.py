@@ -11,6 +11,7 @@ from PIL import Image
 
 from ..datasets.list_lines import format_list_line
 from ..output import complete_file, progress
+from ..own_data.drafts import record_drafts
 from ..prediction import ImageLoader
 from .annotation import Region, coco_json, labelme_json, trace
 from .networks import Network
@@ -81,7 +82,7 @@ def write_drafts(
     Args:
         folder (Path): ``masks/NAME.png``, ``labelme/NAME.json`` with a copy of the image beside it, and
             ``coco.json`` are written here. Masks and labelme files that exist do not change, because they
-            may have been corrected.
+            may have been corrected. ``drafts.json`` has the digests of the others, for ``new --add``.
         images (Images): For the names.
         chosen (Sequence[Suggestion]): The chosen images.
         reasons (Sequence[str]): Why, for the sheet.
@@ -94,7 +95,7 @@ def write_drafts(
         tuple: Rows of the contact sheet, and the number of files that existed.
     """
     rows: list[SheetRow] = []
-    kept = 0
+    new: list[Path] = []
     drawn: list[tuple[str, tuple[int, int], Sequence[Region]]] = []
     for place, (each, reason) in enumerate(
         progress(list(zip(chosen, reasons, strict=True)), 'drawing masks'), start=1
@@ -105,13 +106,14 @@ def write_drafts(
         target = folder / 'masks' / Path(name).with_suffix('.png')
         copy = folder / 'labelme' / name
         polygons = copy.with_suffix('.json')
-        kept += target.exists() + polygons.exists()
         if not target.exists():
+            new.append(target)
             with complete_file(target) as path:
                 Image.fromarray(predicted.mask).save(path)
         regions = trace(predicted.mask)
         drawn.append((name, size, regions))
         if not polygons.exists():
+            new.append(polygons)
             with complete_file(copy) as path:
                 shutil.copyfile(each.image, path)
             _write_json(polygons, labelme_json(regions, classes, copy.name, size))
@@ -119,7 +121,8 @@ def write_drafts(
         picture = to_display(image.inputs[0].numpy())
         rows.append(make_row(picture, predicted.mask, predicted.entropy, palette, lines))
     _write_json(folder / 'coco.json', coco_json(drawn, classes))
-    return rows, kept
+    record_drafts(folder, [*new, folder / 'coco.json'])
+    return rows, 2 * len(rows) - len(new)
 
 
 def write_sheet(

@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 
 import cv2
 import numpy as np
@@ -13,7 +10,6 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.commands import COMMANDS
 from benchmarks.options import parse_args
-from tests.helpers.configs import ROOT
 
 TINY = ['--classes', '3', '--crop', '65', '--repeats', '1']
 NARROW = [*TINY, '--channels', '8', '--images', '1', '2']
@@ -65,30 +61,24 @@ def test_bottleneck_with_given_options_has_one_pass_and_peak_memory(run):
     assert [result['name'] for result in results] == ['bottleneck voc (K=3, 1+2 x 65^2), dropout 0.2, bf16']
 
 
-def test_memory_has_one_case_in_a_process_of_its_own(tmp_path):
-    arguments = ['memory', *NARROW, '--no-peak']
-    out = tmp_path / 'out.json'
-    done = subprocess.run(
-        [sys.executable, '-m', 'benchmarks', *arguments, '--json', str(out)],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)},
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(check_report(out, arguments, done.stdout, peak=False)) == 1
+def test_memory_has_one_case(run):
+    results, _ = run('memory', *NARROW, '--no-peak', peak=False)
+    assert len(results) == 1
 
 
 def test_step_has_a_case_for_each_option(run):
-    options = ['--images', '1', '1', '--amp', '--checkpointing', '--no-peak']
-    results, _ = run('step', *TINY, *options, peak=False)
-    assert [result['name'].split('), ')[1] for result in results] == [
+    options = ['step', *TINY, '--images', '1', '1', '--no-peak']
+    command = parse_args([*options, '--amp', '--checkpointing'], COMMANDS)
+    names = [case.name for case in COMMANDS['step'].cases(command)]
+    assert [name.split('), ')[1] for name in names] == [
         'fp32',
         'ours bf16, reference fp32',
         'fp32, ours checkpointing',
         'ours bf16, reference fp32, ours checkpointing',
     ]
-    assert all('mit-b0' in result['name'] for result in results)
+    assert all('mit-b0' in name for name in names)
+    results, _ = run(*options, '--checkpointing', peak=False)
+    assert [result['name'] for result in results] == names[::2]
 
 
 def test_inference_reports_the_overhead(run):

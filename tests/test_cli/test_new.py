@@ -12,6 +12,7 @@ from PIL import Image
 
 from allspark_mmseg.cli.new import _changed_classes, main
 from allspark_mmseg.own_data.choices import Machine, choose
+from allspark_mmseg.own_data.drafts import record_drafts
 from allspark_mmseg.own_data.write import DataSet, base_of, main_config
 
 from ..helpers.configs import CONFIGS, dicts, views_of
@@ -175,7 +176,7 @@ def test_masks_are_converted_once(data):
     )
 
 
-def test_added_masks_move_images_to_the_labeled_stream(data):
+def test_added_masks_move_images_to_the_labeled_stream(data, capsys):
     assert new() == 0
     config = Path('configs/mine/allspark.py').read_bytes()
     held_out = lines(data, 'val')
@@ -183,7 +184,12 @@ def test_added_masks_move_images_to_the_labeled_stream(data):
     mask(Path('new_masks/77.png'), classes(7, count=2))
     shape = dict(label='foreground', points=[[0, 0], [48, 0], [48, 20], [0, 20]], shape_type='polygon')
     Path('new_masks/08.json').write_text(json.dumps(dict(shapes=[shape], imagePath='08.jpg')))
+    record_drafts(Path('new_masks'), [Path('new_masks/08.json')])
+    capsys.readouterr()
     assert new('--add', 'new_masks') == 0
+    assert (
+        '1 of the files of --add are still as suggest drew them: new_masks/08.json' in capsys.readouterr().out
+    )
     assert new() == 0, 'the next run keeps them'
     labeled = dict(line.split() for line in lines(data, 'labeled'))
     assert {'images/07.jpg', 'images/08.jpg'} <= set(labeled) and len(lines(data, 'unlabeled')) == 4

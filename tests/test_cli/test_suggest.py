@@ -13,6 +13,8 @@ from PIL import Image
 
 from allspark_mmseg.__main__ import main
 from allspark_mmseg.datasets import ImageListDataset
+from allspark_mmseg.own_data.drafts import find_drafts
+from allspark_mmseg.own_data.files import list_files
 from allspark_mmseg.own_data.polygons import draw
 from allspark_mmseg.suggestion import ranking
 from allspark_mmseg.suggestion.annotation import AGREEMENT
@@ -150,6 +152,12 @@ def test_an_interrupted_ranking_goes_on_and_keeps_corrected_masks(work_dir, tmp_
     assert len(calls) == 5 + UNLABELED + LABELED - 4
     assert (tmp_path / 'scores.tsv').read_text() == first and corrected.read_text() == 'corrected'
     assert '4 files of masks exist and were not changed' in capsys.readouterr().out
+    for folder in (tmp_path, tmp_path / 'labelme', tmp_path / 'masks'):
+        names = [path for path in list_files(folder) if path.endswith(('.json', '.png'))]
+        drafts = {folder / name for name in find_drafts(folder, names)}
+        everything = {*tmp_path.glob('labelme/**/*.json'), *tmp_path.glob('masks/**/*.png')}
+        everything.add(tmp_path / 'coco.json')
+        assert drafts == {path for path in everything if path.is_relative_to(folder)} - {corrected}
 
 
 def test_a_folder_of_images_and_a_broken_one(work_dir, tmp_path, capsys):
