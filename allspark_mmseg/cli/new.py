@@ -102,6 +102,7 @@ def run(args: argparse.Namespace) -> None:
     places = (args.images, args.masks, args.unlabeled, args.val)
     found = understand(root, Patterns(*(place or [] for place in places)), options)
     _print_understanding(console, found, repeated, args)
+    _check_numbers(state, list(found.labels.classes))
     added, drafts = add(found, args.add, state, options) if args.add else ([], [])
     streams = finish(found, state)
     _print_streams(console, found, streams, added, drafts)
@@ -129,6 +130,18 @@ def _check_owner(root: Path, out: Path) -> None:
                 f'{path} is a config for {other}, and not for {root}. Name another folder for the configs '
                 'with --out.'
             )
+
+
+def _check_numbers(state: State, now: list[str]) -> None:
+    """Refuse other class numbers than those in the masks of ``--add``."""
+    before = state.classes
+    if state.added and now[: len(before)] != before:
+        names = [*before, *(name for name in now if name not in before)]
+        raise ValueError(
+            f'{len(state.added)} masks of --add hold the class numbers of the last run, and these have '
+            f'changed. Keep them with --classes {shlex.join(names)}. To begin anew instead, delete '
+            f'{WORK}/state.json in the data, and add the masks again.'
+        )
 
 
 def _changed_classes(before: list[str], now: list[str]) -> str | None:

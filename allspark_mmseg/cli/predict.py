@@ -101,8 +101,10 @@ def prepare(args: argparse.Namespace, names: dict[PurePosixPath, str]) -> tuple[
     loader = ImageLoader(model.cfg, args.tta)
     on_cpu = str(args.device or get_device()).startswith('cpu')
     predictor = Predictor(model, args.window, args.stride, args.batch_size or (1 if on_cpu else 8))
-    output = OutputFolder(args.out, parts, palette, first_class=int(loader.reduce_zero_label))
+    output = OutputFolder(args.out, parts, palette, loader.first_class)
+    root = Path(args.images) if Path(args.images).is_dir() else Path(args.images).parent
     settings = dict(
+        images=str(root.resolve()),
         checkpoint=str(Path(model.cfg.load_from).resolve()),
         saved=int(os.path.getmtime(model.cfg.load_from)),
         network=args.network or getattr(model, 'predict_on', None),
@@ -112,7 +114,6 @@ def prepare(args: argparse.Namespace, names: dict[PurePosixPath, str]) -> tuple[
         classes=dict(zip(range(output.first_class, 1000), classes, strict=False)),
     )
     output.check_settings(settings, args.again)
-    root = Path(args.images) if Path(args.images).is_dir() else Path(args.images).parent
     return FolderPrediction(root, names, loader, predictor, output, len(classes), args.workers), classes
 
 

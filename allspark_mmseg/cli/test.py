@@ -33,7 +33,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('config', help='path of the config')
     parser.add_argument('checkpoint', help='path of the checkpoint')
     parser.add_argument(
-        '--work-dir', help='folder for the metrics; default work_dirs/METHOD/NAME for configs/METHOD/NAME.py'
+        '--work-dir',
+        help='folder for the metrics; default work_dirs/METHOD/NAME/test for configs/METHOD/NAME.py',
     )
     parser.add_argument('--out', help='folder for the predicted masks')
     parser.add_argument('--show', action='store_true', help='show predictions in a window')
@@ -73,7 +74,8 @@ def read_config(args: argparse.Namespace) -> Config:
     cfg = read_config_file(args.config)
     if args.cfg_options is not None:
         merge_options(cfg, args.cfg_options)
-    cfg.work_dir = args.work_dir or str(work_dir_of(Path(args.config), cfg))
+    # a folder of its own, because MMEngine writes the config, and its entry in the log, to the work dir
+    cfg.work_dir = args.work_dir or str(work_dir_of(Path(args.config), cfg) / 'test')
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
         if 'visualization' not in cfg.default_hooks:

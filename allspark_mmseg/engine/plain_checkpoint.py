@@ -10,6 +10,7 @@ from mmengine.runner import Runner, save_checkpoint, weights_to_cpu
 from torch import nn
 
 from ..methods import SemiSegmentor
+from ..prediction.tta import find_tta
 from ..utils import join_first
 from .checkpoint import ATOMIC_BACKEND
 from .formatted_config import FormattedOnce
@@ -50,6 +51,8 @@ def plain_config(cfg: Config) -> Config:
         parts['val_cfg'] = dict(type='ValLoop')
     if 'test_dataloader' in parts:
         parts['test_cfg'] = dict(type='TestLoop')
+        # whether the training has mirrored images is not in the rest
+        parts['tta_model'], parts['tta_pipeline'] = find_tta(cfg)
     return FormattedOnce({**parts, 'model': model})
 
 

@@ -1,5 +1,6 @@
 """Masks that are added later: ``new DATA --add FOLDER`` for images that were unlabeled."""
 
+import filecmp
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -32,7 +33,7 @@ def add_masks(
         sources (Sequence[str]): Folders of masks or of labelme or COCO files, or lists of ``image mask``
             lines. Paths are relative to the working directory, or to ``root``. A mask has the name of its
             image, with or without words such as ``_mask``.
-        images (Mapping[str, dict]): Facts of the images that can get a mask.
+        images (Mapping[str, dict]): Facts of all images. Those in ``labels.masks`` get no other mask.
         labels (Labels): The masks so far; their classes stay.
         options (Options): What the user says about masks.
 
@@ -45,7 +46,7 @@ def add_masks(
         ValueError: The masks have other classes.
     """
     pairs: dict[str, Path] = {}
-    jobs: list[Job] = []
+    jobs: dict[str, Job] = {}
     problems: list[Problem] = []
     drafts: list[str] = []
     for source in sources:
@@ -54,21 +55,31 @@ def add_masks(
             raise FileNotFoundError(f'--add {source} does not exist; expected a folder of masks or a list.')
         if path.is_file() and path.suffix == '.txt':
             rows = [(image, mask) for image, mask in read_list(path) if mask is not None]
-            pairs.update({image: root / mask for image, mask in rows if image in images})
+            pairs |= {image: root / mask for image, mask in rows if image in images}
             continue
         folder = path.parent if path.is_file() else path
         names = [path.name] if path.is_file() else list_files(path)
         drafts += [str(folder / name) for name in find_drafts(folder, names)]
         found, lost = _match(folder, [name for name in names if is_image(name)], list(images))
-        pairs |= found
         drawn, more = _polygon_jobs(folder, names, images, labels)
-        # a mask beside a JSON file of the same image is a preview of it
-        jobs += drawn
+        beside = {Path(job.source).parent for job in drawn.values()}
+        for image, path in found.items():
+            if filecmp.cmp(path, root / image, shallow=False):
+                continue  # a copy of the image
+            if path.name == PurePosixPath(image).name and path.resolve().parent in beside:
+                lost.append(Problem(str(path), 'is taken for the image of the polygons beside it'))
+            else:
+                pairs[image] = path
+        jobs |= drawn
         problems += [*lost, *more]
-    done = {job.image for job in jobs}
-    new, wrong = _pixel_jobs({k: v for k, v in pairs.items() if k not in done}, images, labels, options)
-    convert_masks(root, [*jobs, *new])
-    return {job.image: target_of(job.image) for job in (*jobs, *new)}, [*problems, *wrong], drafts
+    known = [*(pairs.keys() | jobs.keys()) & labels.masks.keys()]
+    problems += [Problem(image, 'has a mask already, and keeps it') for image in sorted(known)]
+    # a mask beside a JSON file of the same image is a preview of it
+    pairs = {k: v for k, v in pairs.items() if k not in jobs and k not in labels.masks}
+    new, wrong = _pixel_jobs(pairs, images, labels, options)
+    chosen = [*(job for image, job in jobs.items() if image not in labels.masks), *new]
+    convert_masks(root, chosen)
+    return {job.image: target_of(job.image) for job in chosen}, [*problems, *wrong], drafts
 
 
 def read_added(root: Path, added: Mapping[str, str], labels: Labels, cache: Cache) -> None:
@@ -112,7 +123,7 @@ def _match(
         if len(options) == 1:
             pairs[options[0]] = folder / name
         else:
-            reason = 'fits no unlabeled image' if not options else f'fits {len(options)} images'
+            reason = 'fits no image' if not options else f'fits {len(options)} images'
             problems.append(Problem(str(folder / name), reason))
     return pairs, problems
 
@@ -123,13 +134,13 @@ def _stem(path: str) -> str:
 
 def _polygon_jobs(
     folder: Path, names: Sequence[str], images: Mapping[str, dict], labels: Labels
-) -> tuple[list[Job], list[Problem]]:
+) -> tuple[dict[str, Job], list[Problem]]:
     candidates = [name for name in names if name.lower().endswith('.json')]
     parts, problems = find_polygons(folder, candidates, list(images))
     if parts:
         class_names(parts, labels.classes)  # raises for unknown labels
-    jobs = []
-    for part in parts:
+    jobs = {}
+    for part in sorted(parts, key=lambda part: part.form):  # COCO, labelme: the latter are edited one by one
         for image, shapes in part.images.items():
             width, height = images[image]['size']
             signature = json.dumps([shapes, labels.classes])
@@ -139,7 +150,7 @@ def _polygon_jobs(
 
             # a COCO file can list images that nobody has annotated
             if shapes or part.form == 'labelme':
-                jobs.append(Job(image, str((folder / part.path).resolve()), decode, signature))
+                jobs[image] = Job(image, str((folder / part.path).resolve()), decode, signature)
     return jobs, problems
 
 
@@ -159,7 +170,7 @@ def _pixel_jobs(
     if not facts:
         return [], problems
     form = recognize(list(facts.values()), options.table, options.threshold, len(labels.classes) == 2)
-    if form.kind == 'shifted' and options.table is None:
+    if form.kind == 'shifted':
         # the added images need not show every class, so 0 can be absent
         form.kind, form.table = 'numbers', list(range(256))
     jobs = []
@@ -173,6 +184,6 @@ def _pixel_jobs(
                 f'{labels.classes}. Add masks of the same classes.'
             )
         source = str(pairs[image].resolve())
-        signature = json.dumps([form.kind, form.table, form.colors])
+        signature = json.dumps([form.kind, form.table, form.levels, form.colors])
         jobs.append(Job(image, source, lambda s=source: form.decode(Path(s)), signature))  # type: ignore[misc]
     return jobs, problems

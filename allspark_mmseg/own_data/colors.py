@@ -18,7 +18,7 @@ _TABLE_FILES = ('label_colors.txt', 'labelmap.txt', 'class_dict.csv', 'class_dic
 _CLASS_FILES = ('classes.txt', 'class_names.txt', 'labels.txt')
 _IGNORED_NAMES = ('void', 'ignore', 'ignored', 'unlabeled', '__ignore__')
 _LEAST_SHARE = 1e-4  # of the pixels; rarer colors are those of smoothed edges
-_FEW = 64  # smoothed edges make more colors
+_FEW, _VERY_FEW = 64, 16  # smoothed edges make more colors
 _NEAR = 40  # distance in RGB up to which a rare color is a damaged frequent one
 _NAMED = {
     'black': (0, 0, 0), 'white': (255, 255, 255), 'red': (255, 0, 0), 'green': (0, 255, 0),
@@ -127,19 +127,19 @@ def frequent_colors(counts: Mapping[Color, int], exact: bool) -> tuple[list[Colo
 
     Args:
         counts (Mapping): Color -> pixels in all masks.
-        exact (bool): The masks were stored without loss. If they have few colors, each frequent one is a
-            class, also if it is near another one.
+        exact (bool): The masks were stored without loss. If they have at most 64 colors, each frequent one is
+            a class, also if it is near another one; of at most 16 colors, each one is.
 
     Returns:
         tuple[list[tuple], dict[tuple, tuple]]: At most 254 colors, and the frequent colors that are taken for
         one of these.
     """
-    exact = exact and len(counts) <= _FEW
+    exact, every = exact and len(counts) <= _FEW, exact and len(counts) <= _VERY_FEW
     taken: dict[Color, Color] = {}
     total = sum(counts.values())
     kept: list[Color] = []
     for color, count in Counter(counts).most_common():
-        if count < _LEAST_SHARE * total or len(kept) == 254:
+        if (count < _LEAST_SHARE * total and not every) or len(kept) == 254:
             break
         near = [other for other in kept if _distance(color, other) < _NEAR and 20 * count < counts[other]]
         if near and not exact:

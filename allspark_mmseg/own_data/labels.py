@@ -130,6 +130,11 @@ def _add_polygons(
     labels.texts.append(
         f'polygons of {forms}: {len(labels.classes)} classes; pixels without polygon are {outside}'
     )
+    empty = sum(not by_path[path].images[image] for image, path in drawn.items())
+    if empty:
+        labels.texts.append(
+            f'{empty} images in the files of polygons have no polygon, so they are all {outside}'
+        )
     for image, path in drawn.items():
         shapes, size = by_path[path].images[image], images[image]['size']
         signature = json.dumps([shapes, size, labels.classes])
@@ -175,7 +180,7 @@ def _add_pixels(
         counts = form.counts(facts[mask])
         labels.masks[image] = mask
         if form.needs_conversion(facts[mask]['mode']) or counts is None:
-            signature = json.dumps([form.kind, form.table, form.colors, form.nearest])
+            signature = json.dumps([form.kind, form.table, form.levels, form.colors, form.nearest])
             job = Job(image, mask, lambda f=form, m=mask: f.decode(root / m), signature)  # type: ignore[misc]
             labels.jobs.append(job)
             labels.masks[image] = target_of(image)

@@ -98,7 +98,15 @@ def _find_pairs(root: Path, files: Sequence[str], patterns: Patterns) -> Layout:
     layout.problems += problems
     names = {path: parse_name(path) for path in (*images, *masks)}
     layout.masks = _match_families(layout, names, images, masks)
-    drawn = {image: part.path for part in layout.polygons for image in part.images}
+    # of two files with the same images, the one with more classes: key points of COCO have one
+    ranked = sorted(layout.polygons, key=lambda part: len(part.labels))
+    drawn = {image: part.path for part in ranked for image in part.images}
+    unused = [part.path for part in ranked if part.images and part.path not in drawn.values()]
+    if unused:
+        layout.notes.append(
+            f'{len(unused)} JSON files such as {unused[0]} are not used, because others have polygons of the '
+            'same images; --masks names them instead.'
+        )
     if drawn and (not layout.masks or any(forced.get(path) == MASK for path in drawn.values())):
         layout.masks = drawn
     elif drawn:

@@ -30,6 +30,8 @@ class MaskForm:
         names (list[str]): Names of the classes if the form has some.
         palette (list): Colors of the classes if the form has some.
         text (str): The form in words.
+        levels (list[int]): Instead of ``table``: the value of each class, ascending. A value between two of
+            them is the nearest one.
     """
 
     kind: str
@@ -39,6 +41,7 @@ class MaskForm:
     names: list[str] = field(default_factory=list)
     palette: list[Color] = field(default_factory=list)
     text: str = ''
+    levels: list[int] = field(default_factory=list)
 
     def counts(self, facts: Mapping) -> np.ndarray | None:
         """Count the pixels of each class from the facts of a mask, without reading it again.
@@ -53,8 +56,8 @@ class MaskForm:
         if self.colors is None:
             if 'values' not in facts:
                 return None
-            for value, count in facts['values']:
-                result[self.table[min(max(value, 0), 255)]] += count
+            values, counts = np.array(facts['values'], np.int64).reshape(-1, 2).T
+            np.add.at(result, self._numbers(values), counts)
             return result
         if 'colors' not in facts and 'values' not in facts:
             return None
@@ -79,7 +82,14 @@ class MaskForm:
             values = np.asarray(
                 image if image.mode in ('1', 'L', 'P') or image.mode[0] in 'IF' else image.getchannel(0)
             )
-        return np.array(self.table, np.uint8)[values.astype(np.int64).clip(0, 255)]
+        return self._numbers(values.astype(np.int64))
+
+    def _numbers(self, values: np.ndarray) -> np.ndarray:
+        """Return the class number of each value of a mask of one channel."""
+        if self.levels:
+            borders = (np.array(self.levels[1:]) + np.array(self.levels[:-1])) / 2
+            return np.searchsorted(borders, values).astype(np.uint8)
+        return np.array(self.table, np.uint8)[values.clip(0, 255)]
 
     def needs_conversion(self, mode: str) -> bool:
         """Whether a mask must be converted: its values are not the class numbers, or it is not one byte.
@@ -115,14 +125,17 @@ def recognize(
     Returns:
         MaskForm: How to decode them.
     """
-    if any('colors' in fact for fact in facts) or (
-        table is not None and all(f['mode'] != 'P' for f in facts)
-    ):
+    if any('colors' in fact for fact in facts):
         return _colored(facts, table)
     counts: Counter[int] = Counter()
     for fact in facts:
         counts.update(dict(fact['values']))
     values = sorted(counts)
+    if table is not None and all(fact['mode'] != 'P' for fact in facts):
+        # masks of class numbers can have a table, too, in which 1, 1, 1 is no color
+        grays = {(value, value, value) for value in values} - {(0, 0, 0)}
+        if not grays or grays & {*table.colors, *table.ignored}:
+            return _colored(facts, table)
     palettes = [fact['palette'] for fact in facts if 'palette' in fact]
     form = _gray(values, counts, threshold, binary_elsewhere, bool(palettes))
     if {fact['mode'] for fact in facts} == {'1'}:
@@ -145,13 +158,15 @@ def _gray(
         return _binary('soft', threshold, f'gray values, {threshold} and more are class 1')
     if values == [0, 255] or (binary_elsewhere and values == [255]):
         return _binary('binary', _THRESHOLD, 'values 0 and 255, 255 is class 1')
+    if values[-1:] > [255]:
+        return _deep(values, counts)
     dense = len(classes) >= _DENSE * (classes[-1] + 1) if classes else True
     # class numbers are small: values from 192 on, besides 255, are those of a soft edge
     smooth = len(classes) > _MAX_LEVELS and classes[-1] >= _BRIGHT and _is_bimodal(counts)
     if not palette and (smooth or (len(classes) > 128 and classes[-1] > 200)):
         return _binary('soft', _THRESHOLD, f'gray values with soft edges, {_THRESHOLD} and more are class 1')
     if classes and classes[0] == 1 and len(classes) > 1 and classes[-1] < 64:
-        table = [IGNORE_INDEX, *range(255)]
+        table = [IGNORE_INDEX, *range(254), IGNORE_INDEX]
         return MaskForm('shifted', table, text=f'class numbers 1..{classes[-1]}, 1 becomes 0 (no pixel is 0)')
     if classes and classes[-1] >= 64 and not dense and not palette:
         return _levels(values)
@@ -161,8 +176,19 @@ def _gray(
 
 
 def _is_bimodal(counts: Mapping[int, int]) -> bool:
-    ends = sum(count for value, count in counts.items() if value < 32 or value > 223)
+    """Whether most pixels are near 0 or near the largest value."""
+    top = max(255, *counts)
+    ends = sum(count for value, count in counts.items() if value < top / 8 or value > top * 7 / 8)
     return ends > 0.8 * sum(counts.values())
+
+
+def _deep(values: list[int], counts: Mapping[int, int]) -> MaskForm:
+    """Recognize masks of 16 or 32 bits with values above 255."""
+    if len(values) <= _MAX_LEVELS or not _is_bimodal(counts):
+        return _levels(values)
+    form = _binary('soft', 0, 'gray values with soft edges, the upper half of them are class 1')
+    form.levels = [values[0], values[-1]]
+    return form
 
 
 def _binary(kind: str, threshold: int, text: str) -> MaskForm:
@@ -171,10 +197,14 @@ def _binary(kind: str, threshold: int, text: str) -> MaskForm:
 
 
 def _levels(values: list[int]) -> MaskForm:
-    # a value between two levels is the nearest one: JPEG files have such values
-    nearest = np.abs(np.arange(256)[:, None] - np.array(values)[None]).argmin(axis=1)
+    if len(values) > IGNORE_INDEX:
+        raise ValueError(
+            f'The masks hold {len(values)} different values from {values[0]} to {values[-1]}, such as the '
+            f'numbers of objects; expected the numbers of at most {IGNORE_INDEX} classes. --masks names '
+            'other files.'
+        )
     text = f'gray levels {", ".join(map(str, values[:8]))}{", ..." if len(values) > 8 else ""}, in this order'
-    return MaskForm('levels', nearest.tolist(), names=[f'gray_{value}' for value in values], text=text)
+    return MaskForm('levels', levels=values, names=[f'gray_{value}' for value in values], text=text)
 
 
 def _colored(facts: Sequence[Mapping], table: ColorTable | None) -> MaskForm:
@@ -194,4 +224,7 @@ def _colored(facts: Sequence[Mapping], table: ColorTable | None) -> MaskForm:
     if taken:
         pairs = [f'{color} ({counts[color] / total:.2%}) for {other}' for color, other in taken.items()]
         text += f'. Without a table, these are taken for a color near them: {join_first(pairs)}'
+    rare = [color for color, _ in counts.most_common() if color not in colors and color not in taken]
+    if rare and not lossy:
+        text += f'. {len(rare)} colors are too rare for classes, such as {join_first(rare, limit=2)}'
     return MaskForm('colors', [], ColorTable(names, colors, []), True, names, colors, text)

@@ -9,6 +9,8 @@ from .roles import Name, strip_common_ends
 def match(names: dict[str, Name], images: Sequence[str], masks: Sequence[str]) -> dict[str, str]:
     """Match images and masks by their keys; then by the names alone; then without common ends.
 
+    If images and masks have folders in common, a name alone does not match files of two different folders.
+
     Args:
         names (dict[str, Name]): What the paths say.
         images (Sequence[str]): The images.
@@ -20,12 +22,23 @@ def match(names: dict[str, Name], images: Sequence[str], masks: Sequence[str]) -
     pairs = _match_unique(
         {p: _with_split(names[p]) for p in images}, {p: _with_split(names[p]) for p in masks}
     )
+    folders = [{names[path].key.rpartition('/')[0] for path in paths} - {''} for paths in (images, masks)]
     for shorten in (False, True):
         rest_images = [path for path in images if path not in pairs]
         rest_masks = sorted(set(masks) - set(pairs.values()))
         if rest_images and rest_masks:
-            pairs |= _match_unique(_short(names, rest_images, shorten), _short(names, rest_masks, shorten))
+            found = _match_unique(_short(names, rest_images, shorten), _short(names, rest_masks, shorten))
+            pairs |= {
+                image: mask
+                for image, mask in found.items()
+                if not folders[0] & folders[1] or not _in_other_folders(names[image], names[mask])
+            }
     return pairs
+
+
+def _in_other_folders(image: Name, mask: Name) -> bool:
+    one, other = (name.key.rpartition('/')[0] for name in (image, mask))
+    return bool(one and other and one != other)
 
 
 def _with_split(name: Name) -> str:

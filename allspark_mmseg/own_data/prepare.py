@@ -110,9 +110,17 @@ def add(
     Returns:
         tuple[list[str], list[str]]: The images that got a mask, and the files that are still as ``suggest``
         drew them.
+
+    Raises:
+        FileNotFoundError: A source does not exist.
+        ValueError: No image has a mask yet, or the masks have other classes.
     """
-    free = {path: facts for path, facts in found.images.items() if path not in found.labels.masks}
-    masks, problems, drafts = add_masks(found.root, sources, free, found.labels, options)
+    if not found.labels.classes:
+        raise ValueError(
+            f'--add adds masks to data that have some, and {found.root} has none yet. Name the first ones '
+            f'with --masks {" ".join(str(Path(source).resolve()) for source in sources)}.'
+        )
+    masks, problems, drafts = add_masks(found.root, sources, found.images, found.labels, options)
     state.added.update(masks)
     found.problems += problems
     return sorted(masks), drafts
@@ -134,11 +142,13 @@ def finish(found: Understanding, state: State) -> Streams:
     labels, splits = found.labels, found.layout.splits
     convert(found.root, labels)
     found.problems = list(dict.fromkeys([*found.problems, *labels.problems]))
-    read_added(found.root, {k: v for k, v in state.added.items() if k in found.images}, labels, found.cache)
+    # a mask that lies in the data now is newer than the one of --add
+    added = {k: v for k, v in state.added.items() if k in found.images and k not in labels.masks}
+    read_added(found.root, added, labels, found.cache)
     found.cache.save()
     streams = Streams()
     for image in sorted(found.images):
-        split = splits.get(image)
+        split = None if splits.get(image) == 'unlabeled' and image in added else splits.get(image)
         if image in labels.masks and split not in ('test', 'unlabeled'):
             (streams.val if split == 'val' else streams.labeled).append(image)
         elif (split not in ('test', 'val') and image not in found.layout.masks) or split == 'unlabeled':
@@ -182,7 +192,7 @@ def _no_labels(found: Understanding) -> str:
 def _hold_out(found: Understanding, state: State, streams: Streams) -> None:
     """Move images from the labeled stream to the validation; the same as in the last run."""
     kept = [image for image in state.held_out if image in set(streams.labeled)]
-    if not kept:
+    if len(kept) in (0, len(streams.labeled)):
         if len(streams.labeled) < 2:
             raise ValueError(
                 f'{found.root} has one labeled image; expected at least two, one to train and one to '

@@ -48,6 +48,8 @@ def _words(text: str) -> list[str]:
     words = []
     for word in filter(None, _SEPARATORS.split(text.lower())):
         word = re.sub('lled$', 'led', word)  # the British spelling of labeled
+        year = re.fullmatch(r'([a-z]+)(?:19|20)\d\d', word)  # COCO has train2017
+        word = year[1] if year and year[1] in _SPLITS else word
         for split in _SPLITS:
             rest = word.removeprefix(split)
             if rest != word and rest in _MASK_WORDS | _IMAGE_WORDS:

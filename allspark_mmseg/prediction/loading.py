@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..datasets.image_headers import ImageHeader, read_header
 from ..datasets.image_pixels import read_pixels
-from .pipelines import count_loads, find_test_data, without_masks
+from .pipelines import count_loads, find_test_data, reduces_zero_label, without_masks
 from .tta import find_tta
 
 
@@ -63,7 +63,7 @@ class ImageLoader:
     def __init__(self, cfg: Config, tta: bool = False) -> None:
         init_default_scope(cfg.get('default_scope', 'mmseg'))
         data = find_test_data(cfg)
-        self.reduce_zero_label = bool(data.get('reduce_zero_label', False))
+        self.reduce_zero_label = reduces_zero_label(data)
         self.steps = without_masks(find_tta(cfg)[1] if tta else list(data['pipeline']))
         count = count_loads(self.steps)
         first = self.steps[0] if self.steps else {}
@@ -75,6 +75,11 @@ class ImageLoader:
         )
         preprocessor = _preprocessor(cfg)
         self.is_rgb = not preprocessor.get('bgr_to_rgb', False)
+
+    @property
+    def first_class(self) -> int:
+        """Number of the first class in masks of the data set: 1 with ``reduce_zero_label``, otherwise 0."""
+        return int(self.reduce_zero_label)
 
     def __call__(self, path: str | Path, header: ImageHeader | None = None) -> LoadedImage:
         """Load an image.

@@ -47,9 +47,11 @@ class OutputFolder:
             again (bool): Replace the settings of the earlier run.
 
         Raises:
-            ValueError: The folder holds predictions with other settings.
+            ValueError: The folder holds predictions with other settings, or files that no prediction wrote.
         """
         path = self.folder / SETTINGS
+        if not path.is_file():
+            self._check_empty()
         settings = json.loads(json.dumps(settings))
         if path.is_file() and not again:
             earlier = json.loads(path.read_text())
@@ -64,6 +66,14 @@ class OutputFolder:
         with complete_file(path) as temporary:
             temporary.write_text(json.dumps(settings, indent=1) + '\n')
 
+    def _check_empty(self) -> None:
+        for part in self.parts:
+            if (self.folder / part).is_dir() and any((self.folder / part).iterdir()):
+                raise ValueError(
+                    f'{self.folder / part} has files of something else: there is no {SETTINGS} beside it. '
+                    'Name another folder with --out.'
+                )
+
     def paths(self, name: str) -> dict[str, Path]:
         """Return the files of an image, by part, for its name without suffix."""
         return {
@@ -72,8 +82,8 @@ class OutputFolder:
         }
 
     def is_done(self, name: str, image: Path) -> bool:
-        """Tell whether all files of an image exist, and are not older than the image."""
-        changed = image.stat().st_mtime
+        """Tell whether all files of an image exist, and are not older than the image and the settings."""
+        changed = max(path.stat().st_mtime for path in (image, self.folder / SETTINGS))
         return all(path.is_file() and path.stat().st_mtime >= changed for path in self.paths(name).values())
 
     def write(self, name: str, prediction: Prediction, picture: np.ndarray) -> None:

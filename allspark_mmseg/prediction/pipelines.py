@@ -1,12 +1,14 @@
 """What a config says about its test data: the pipeline, with or without masks, and the class colors."""
 
 import copy
+import inspect
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from mmengine.config import Config
+from mmseg.registry import DATASETS
 
 _LOADS_MASKS = re.compile(r'(.*\.)?Load\w*Annotations?')
 
@@ -36,6 +38,21 @@ def find_test_data(cfg: Config) -> dict:
             'config.'
         )
     return dict(pipeline=cfg.test_pipeline)
+
+
+def reduces_zero_label(data: dict) -> bool:
+    """Tell whether a data set ignores the label 0 of its masks, and counts classes from 1.
+
+    Args:
+        data (dict): Config of the data set. Some classes, such as ``ADE20KDataset``, do so by default.
+
+    Returns:
+        bool: ``reduce_zero_label`` of the config, otherwise the default of the class.
+    """
+    kind = DATASETS.get(data['type']) if 'type' in data else None
+    parameter = inspect.signature(kind).parameters.get('reduce_zero_label') if kind else None
+    default = parameter is not None and parameter.default is True
+    return bool(data.get('reduce_zero_label', default))
 
 
 def class_colors(palette: Sequence | None, count: int) -> list[tuple[int, ...]]:

@@ -117,7 +117,8 @@ def evaluate(network: Network, dataset: BaseSegDataset, device: str | None = Non
     Raises:
         ValueError: As in ``predict``.
     """
-    result = _load(network, len(dataset.metainfo['classes']))
+    key = network.key(dataset)
+    result = _load(network, key, len(dataset.metainfo['classes']))
     start = len(result.areas)
     if start == len(dataset):
         return result
@@ -133,7 +134,7 @@ def evaluate(network: Network, dataset: BaseSegDataset, device: str | None = Non
             result.add(truth, prediction)
     finally:
         if len(result.areas) > start:
-            _store(network, _SCORES, lambda path: _save_scores(result, path))
+            _store(network, _SCORES, lambda path: _save_scores(result, key, path))
     return result
 
 
@@ -168,11 +169,11 @@ def _folder(network: Network) -> Path:
     return network.run.work_dir / CACHE / network.checkpoint.stem
 
 
-def _load(network: Network, num_classes: int) -> Evaluation:
+def _load(network: Network, key: str, num_classes: int) -> Evaluation:
     """Return the stored scores. Those of another checkpoint or data set are deleted with the predictions."""
     try:
         with np.load(_folder(network) / _SCORES) as stored:
-            if str(stored['key']) == network.key and len(stored['matrix']) == num_classes:
+            if str(stored['key']) == key and len(stored['matrix']) == num_classes:
                 return Evaluation(network, stored['matrix'], stored['areas'])
     except (OSError, ValueError, KeyError):
         pass
@@ -180,8 +181,8 @@ def _load(network: Network, num_classes: int) -> Evaluation:
     return Evaluation.empty(network, num_classes)
 
 
-def _save_scores(result: Evaluation, path: Path) -> None:
-    np.savez_compressed(path, key=np.array(result.network.key), matrix=result.matrix, areas=result.areas)
+def _save_scores(result: Evaluation, key: str, path: Path) -> None:
+    np.savez_compressed(path, key=np.array(key), matrix=result.matrix, areas=result.areas)
 
 
 def _store_labels(network: Network, index: int, labels: np.ndarray) -> None:

@@ -37,12 +37,27 @@ class Network:
     checkpoint: Path
     supervised: bool
 
-    @property
-    def key(self) -> str:
-        """A text that changes when the checkpoint or the validation set changes."""
-        stat = self.checkpoint.stat()
-        data = hashlib.sha256(repr(self.run.config.get('val_dataloader')).encode()).hexdigest()
-        return f'{stat.st_mtime_ns} {stat.st_size} {data}'
+    def key(self, dataset: BaseSegDataset) -> str:
+        """Return a text that changes when the checkpoint or the validation set changes.
+
+        Args:
+            dataset (BaseSegDataset): The validation set; its config, images and masks count.
+        """
+        digest = hashlib.sha256(repr(self.run.config.get('val_dataloader')).encode())
+        for index in range(len(dataset)):
+            info = dataset.get_data_info(index)
+            digest.update(
+                ''.join(str(_mark(info.get(name))) for name in ('img_path', 'seg_map_path')).encode()
+            )
+        return f'{_mark(str(self.checkpoint))} {digest.hexdigest()}'
+
+
+def _mark(path: str | None) -> tuple:
+    """Return what changes with a file."""
+    if path is None or not Path(path).is_file():
+        return (path,)
+    stat = Path(path).stat()
+    return path, stat.st_mtime_ns, stat.st_size
 
 
 def find_networks(run: Run, supervised: str = 'Supervised') -> list[Network]:

@@ -170,6 +170,11 @@ class Run:
         return max(self.curves.get('memory', {}).values(), default=None)
 
 
+def _has_trained(config: Path) -> bool:
+    scalars = config.with_name('scalars.json')
+    return scalars.is_file() and '"loss"' in scalars.read_text()
+
+
 def read_run(work_dir: str | Path, label: str = '') -> Run:
     """Read a work dir.
 
@@ -195,7 +200,8 @@ def read_run(work_dir: str | Path, label: str = '') -> Run:
             'of a training that has logged at least once'
         )
     configs = [*sorted(folder.glob('*/vis_data/config.py')), *sorted(folder.glob('*.py'))]
-    starts = [path for path in configs if path.parent != folder]
+    # MMSegmentation's test tool leaves a config here, too
+    starts = [path for path in configs if path.parent != folder and _has_trained(path)]
     path = [*configs, *starts][-1] if configs else None
     config = Config.fromfile(path) if path else Config()
     return Run(

@@ -109,7 +109,7 @@ def write_drafts(
         if not target.exists():
             new.append(target)
             with complete_file(target) as path:
-                Image.fromarray(predicted.mask).save(path)
+                Image.fromarray(predicted.mask + np.uint8(loader.first_class)).save(path)
         regions = trace(predicted.mask)
         drawn.append((name, size, regions))
         if not polygons.exists():

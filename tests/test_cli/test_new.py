@@ -1,6 +1,5 @@
 """new: from a folder to lists and configs, again, with errors, and with masks that are added later."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -12,11 +11,11 @@ from PIL import Image
 
 from allspark_mmseg.cli.new import _changed_classes, main
 from allspark_mmseg.own_data.choices import Machine, choose
-from allspark_mmseg.own_data.drafts import record_drafts
 from allspark_mmseg.own_data.write import DataSet, base_of, main_config
 
 from ..helpers.configs import CONFIGS, dicts, views_of
 from ..helpers.folders import classes, mask, photo
+from .conftest import lines, new
 
 METHODS = {
     'allspark': 'allspark_mmseg.AllSpark',
@@ -28,26 +27,6 @@ METHODS = {
     'supervised': 'EncoderDecoder',
 }
 GIB = 1 << 30
-
-
-@pytest.fixture
-def data(tmp_path, monkeypatch) -> Path:
-    """12 images of 48 x 40, the first 6 with masks of 0 and 255."""
-    monkeypatch.chdir(tmp_path)
-    root = tmp_path / 'my data'
-    for number in range(12):
-        photo(root / f'images/{number:02d}.jpg', number)
-    for number in range(6):
-        mask(root / f'masks/{number:02d}.png', 255 * classes(number, count=2))
-    return root
-
-
-def new(*arguments: str) -> int:
-    return main(['my data', '--out', 'configs/mine', *arguments])
-
-
-def lines(data: Path, name: str) -> list[str]:
-    return (data / f'.allspark/{name}.txt').read_text().splitlines()
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -174,30 +153,6 @@ def test_masks_are_converted_once(data):
     np.testing.assert_array_equal(
         np.asarray(Image.open(data / '.allspark/masks/images/02.jpg.png')), classes(1, count=2)
     )
-
-
-def test_added_masks_move_images_to_the_labeled_stream(data, capsys):
-    assert new() == 0
-    config = Path('configs/mine/allspark.py').read_bytes()
-    held_out = lines(data, 'val')
-    mask(Path('new_masks/07_mask.png'), classes(7, count=2))
-    mask(Path('new_masks/77.png'), classes(7, count=2))
-    shape = dict(label='foreground', points=[[0, 0], [48, 0], [48, 20], [0, 20]], shape_type='polygon')
-    Path('new_masks/08.json').write_text(json.dumps(dict(shapes=[shape], imagePath='08.jpg')))
-    record_drafts(Path('new_masks'), [Path('new_masks/08.json')])
-    capsys.readouterr()
-    assert new('--add', 'new_masks') == 0
-    assert (
-        '1 of the files of --add are still as suggest drew them: new_masks/08.json' in capsys.readouterr().out
-    )
-    assert new() == 0, 'the next run keeps them'
-    labeled = dict(line.split() for line in lines(data, 'labeled'))
-    assert {'images/07.jpg', 'images/08.jpg'} <= set(labeled) and len(lines(data, 'unlabeled')) == 4
-    np.testing.assert_array_equal(
-        np.asarray(Image.open(data / labeled['images/07.jpg'])), classes(7, count=2)
-    )
-    assert np.asarray(Image.open(data / labeled['images/08.jpg'])).sum() == 48 * 20
-    assert lines(data, 'val') == held_out and len(config) > 0
 
 
 def test_problems_are_listed_and_left_out(data, capsys):

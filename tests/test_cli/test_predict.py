@@ -110,6 +110,35 @@ def test_results_of_two_models_are_not_mixed(predict, checkpoint, tmp_path, caps
     assert json.loads((tmp_path / 'out/predict.json').read_text())['checkpoint'] == str(other)
 
 
+def test_an_interrupted_prediction_again_is_no_mixture(predict, images, checkpoint, tmp_path, capsys):
+    """The results of the first network are not those of the second one."""
+    (images / 'a.png').unlink()  # another image has its stem
+    assert predict('--no-overlays') == 0
+    other = write_checkpoint(tmp_path / 'other.pth', seed=1)
+    assert predict('--no-overlays', '--again', source=images / 'a.jpg', model=other) == 0
+    capsys.readouterr()
+    assert predict('--no-overlays', model=other) == 0
+    output = capsys.readouterr().out
+    assert 'Predicted 3 images' in output and '1 images were done before' in output
+
+
+def test_images_of_two_folders_are_not_mixed(predict, images, tmp_path, capsys):
+    assert predict('--no-overlays') == 0
+    other = tmp_path / 'other'
+    shutil.copytree(images, other)
+    assert predict('--no-overlays', source=other) == 2
+    assert f"holds predictions with images '{images}', but now" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('option', ['--no-overlays', '--again'])
+def test_files_of_something_else_stay(predict, tmp_path, option, capsys):
+    truth = write_image(tmp_path / 'data/masks/a.png', (40, 48))
+    before = truth.read_bytes()
+    assert predict(option, out='data') == 2
+    assert 'data/masks has files of something else' in capsys.readouterr().err
+    assert truth.read_bytes() == before
+
+
 def test_damaged_images_are_named_and_the_others_predicted(predict, images, tmp_path, capsys):
     (images / 'page.jpg').write_text('<html>')
     whole = write_image(images / 'cut.jpg', (200, 200)).read_bytes()

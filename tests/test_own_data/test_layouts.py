@@ -1,5 +1,6 @@
 """Which files are images, masks and pairs, in the layouts that users have."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,42 @@ def test_masks_without_an_image_are_named(tmp_path):
     make(tmp_path, *LAYOUTS['two trees'])
     mask(tmp_path / 'annotations/train/lost.png', classes())
     assert [problem.path for problem in look(tmp_path).problems] == ['annotations/train/lost.png']
+
+
+def test_masks_of_other_folders_do_not_fit(tmp_path):
+    for folder in ('seq1', 'seq2'):
+        for number in range(3):
+            photo(tmp_path / f'images/{folder}/{number:04d}.png', number)
+    for folder in ('seq1', 'seq3'):
+        for number in range(3):
+            mask(tmp_path / f'masks/{folder}/{number:04d}.png', classes(number))
+    layout = look(tmp_path)
+    assert layout.masks == {f'images/seq1/000{n}.png': f'masks/seq1/000{n}.png' for n in range(3)}
+    assert '3 files such as masks/seq3/0000.png fit no image and are not used.' in layout.notes
+
+
+def test_the_folders_of_coco(tmp_path):
+    """Files of key points list the same images."""
+    for part, count in (('train2017', 3), ('val2017', 2)):
+        files = [f'{part}_{number}.jpg' for number in range(count)]
+        for number, name in enumerate(files):
+            photo(tmp_path / part / name, number)
+        for kind, labels in (('instances', ['person', 'car']), ('person_keypoints', ['person'])):
+            content = dict(
+                images=[dict(id=i, file_name=name, width=48, height=40) for i, name in enumerate(files)],
+                categories=[dict(id=i, name=name) for i, name in enumerate(labels)],
+                annotations=[dict(image_id=0, category_id=0, segmentation=[[0, 0, 9, 0, 9, 9]], area=40)],
+            )
+            path = tmp_path / 'annotations' / f'{kind}_{part}.json'
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(content))
+    layout = look(tmp_path)
+    assert set(layout.masks.values()) == {f'annotations/instances_{y}2017.json' for y in ('train', 'val')}
+    assert sorted(image for image, split in layout.splits.items() if split == 'val') == [
+        'val2017/val2017_0.jpg',
+        'val2017/val2017_1.jpg',
+    ]
+    assert '2 JSON files such as annotations/person_keypoints_train2017.json are not used' in layout.notes[0]
 
 
 def test_names():

@@ -37,6 +37,7 @@ def ignored() -> np.ndarray:
     return values
 
 
+FROM_1 = np.array([1, 2, 255], np.uint8)[TRUTH]
 # form -> (image, kind, mask, whether the file is used as it is)
 FORMS = {
     'numbers': (Image.fromarray(TRUTH), 'numbers', TRUTH, True),
@@ -49,6 +50,8 @@ FORMS = {
     '0 and 255': (Image.fromarray(255 * BINARY), 'binary', BINARY, False),
     'levels': (Image.fromarray(np.array([0, 90, 200], np.uint8)[TRUTH]), 'levels', TRUTH, False),
     'from 1': (Image.fromarray(TRUTH + 1), 'shifted', TRUTH, False),
+    'from 1, ignored': (Image.fromarray(FROM_1), 'shifted', np.array([0, 1, 255], np.uint8)[TRUTH], False),
+    '16-bit levels': (Image.fromarray(np.array([0, 300, 65535], np.uint16)[TRUTH]), 'levels', TRUTH, False),
 }
 
 
@@ -83,6 +86,9 @@ def test_soft_gray_is_cut_at_the_threshold(threshold, limit, tmp_path):
     form, _ = understand(tmp_path, soft, threshold=threshold)
     assert form.kind == 'soft'
     np.testing.assert_array_equal(form.decode(tmp_path / 'mask.png'), np.asarray(soft) >= limit)
+    if threshold is None:
+        form, _ = understand(tmp_path, Image.fromarray(np.asarray(soft).astype(np.uint16) * 256))
+        np.testing.assert_array_equal(form.decode(tmp_path / 'mask.png'), np.asarray(soft) >= 128)
 
 
 def test_255_alone_is_ignored_unless_another_folder_has_0_and_1(tmp_path):
@@ -110,6 +116,22 @@ def test_a_table_decides_the_order_and_what_is_ignored(tmp_path):
     np.testing.assert_array_equal(form.decode(tmp_path / 'mask.png'), expected)
 
 
+def test_masks_of_class_numbers_can_have_a_table_of_colors(tmp_path):
+    table = ColorTable(['road', 'void', 'car'], [(128, 64, 128), (0, 0, 0), (250, 170, 30)], [])
+    form, _ = understand(tmp_path, Image.fromarray(TRUTH), table=table)
+    assert form.kind == 'numbers'
+    gray = ColorTable(['edge', 'inside'], [(0, 0, 0), (255, 255, 255)], [])
+    form, _ = understand(tmp_path, Image.fromarray(255 * BINARY), table=gray)
+    assert form.kind == 'colors'
+    np.testing.assert_array_equal(form.decode(tmp_path / 'mask.png'), BINARY)
+
+
+def test_numbers_of_objects_are_no_classes(tmp_path):
+    pixels = (1000 + 7 * np.arange(400)).astype(np.uint16).reshape(20, 20)
+    with pytest.raises(ValueError, match='400 different values from 1000 to 3793, such as the numbers'):
+        understand(tmp_path, Image.fromarray(pixels))
+
+
 @pytest.mark.parametrize(
     'text',
     ['road:128,64,128::\n', 'name,r,g,b\nroad,128,64,128\n', 'road 128 64 128\n', '{"road": [128, 64, 128]}'],
@@ -131,7 +153,9 @@ def test_colors_of_smoothed_edges_are_no_classes():
     counts = {(0, 0, 0): 9000, (200, 0, 0): 5000, (190, 8, 4): 50, (100, 0, 0): 1}
     classes = [(0, 0, 0), (200, 0, 0)]
     assert frequent_colors(counts, exact=False) == (classes, {(190, 8, 4): (200, 0, 0)})
-    assert frequent_colors(counts, exact=True) == ([*classes, (190, 8, 4)], {})
+    assert frequent_colors(counts, exact=True) == ([*classes, (190, 8, 4), (100, 0, 0)], {})
+    some = counts | {(0, 0, 100 + i): 1 for i in range(16)}
+    assert frequent_colors(some, exact=True) == ([*classes, (190, 8, 4)], {})
     many = counts | {(0, 0, 100 + i): 1 for i in range(64)}
     assert frequent_colors(many, exact=True)[0] == classes
     table = ColorTable(['a', 'b'], [(0, 0, 0), (200, 0, 0)], [])

@@ -7,9 +7,10 @@ from mmengine.config import Config
 from mmseg.registry import DATASETS
 from PIL import Image
 
+from allspark_mmseg.engine.plain_checkpoint import plain_config
 from allspark_mmseg.prediction import ImageLoader, find_test_pipeline, find_tta
 from allspark_mmseg.prediction.loading import as_picture
-from allspark_mmseg.prediction.pipelines import without_masks
+from allspark_mmseg.prediction.pipelines import reduces_zero_label, without_masks
 
 from ..helpers.checkpoints import TEST_PIPELINE, model_config, write_image
 
@@ -95,6 +96,20 @@ def test_the_pipeline_of_the_test_data_comes_first():
         find_test_pipeline(config)
 
 
+@pytest.mark.parametrize(
+    ('data', 'expected'),
+    [
+        (dict(type='ADE20KDataset'), True),
+        (dict(type='mmseg.LoveDADataset', reduce_zero_label=False), False),
+        (dict(type='BaseSegDataset'), False),
+        (dict(type='allspark_mmseg.ImageListDataset', reduce_zero_label=True), True),
+        (dict(pipeline=[]), False),
+    ],
+)
+def test_a_class_of_data_sets_can_reduce_zero_label_by_default(data, expected):
+    assert reduces_zero_label(data) is expected
+
+
 def test_masks_are_not_read():
     augmented = dict(type='TestTimeAug', transforms=[[dict(type='mmseg.LoadAnnotations')], [PACK]])
     empty = dict(type='allspark_mmseg.LoadEmptyAnnotations')
@@ -148,6 +163,15 @@ def test_default_augmentation_mirrors_only_what_the_training_mirrors():
         types = [step[0]['type'] for step in pipeline[-1]['transforms']]
         flip = ['RandomFlip'] if mirrored else []
         assert types == ['Resize', *flip, 'LoadAnnotations', 'PackSegInputs']
+
+
+def test_the_chosen_network_keeps_the_augmentation_of_its_training():
+    crop = dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=(9, 9), flip_prob=0)
+    config = Config(model_config() | dict(train_dataloader=dict(dataset=dict(pipeline=[crop]))))
+    expected = find_tta(config)
+    config.model = dict(type='allspark_mmseg.FixMatch', segmentor=config.model)
+    plain = plain_config(config)
+    assert 'train_dataloader' not in plain and find_tta(plain) == expected
 
 
 def test_own_augmentation_loads_as_the_test_pipeline():

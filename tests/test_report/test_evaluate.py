@@ -147,6 +147,20 @@ def test_an_interrupted_evaluation_goes_on_and_a_second_one_runs_no_network(netw
     assert asked[3:] == [[0, 1, 2, 3]]
 
 
+def test_scores_of_other_masks_are_not_used_again(network, data, tmp_path):
+    copy = shutil.copytree(data, tmp_path / 'data')
+    network.run.config = Config.fromstring(config_text(copy), '.py')
+    first = evaluate(network, build_val_dataset(network.run.config, ''), 'cpu')
+    (copy / 'masks/0.png').write_bytes((copy / 'masks/1.png').read_bytes())
+    second = evaluate(network, build_val_dataset(network.run.config, ''), 'cpu')
+    assert not np.array_equal(first.areas[0], second.areas[0])
+    np.testing.assert_array_equal(first.areas[1:], second.areas[1:])
+    for name in ('images', 'masks'):
+        (copy / name / '3.png').unlink()
+    third = evaluate(network, build_val_dataset(network.run.config, ''), 'cpu')
+    np.testing.assert_array_equal(third.areas, second.areas[:3])
+
+
 def test_other_data_and_missing_data_are_refused(data, tmp_path):
     dataset = build_val_dataset(Config.fromstring(config_text(data), '.py'), 'A')
     other = Config.fromstring(config_text(data).replace("'road'", "'street'"), '.py')

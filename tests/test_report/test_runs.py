@@ -1,5 +1,7 @@
 """Runs: method, phases, state; and groups of runs that differ only in the seed."""
 
+import shutil
+
 import pytest
 
 from allspark_mmseg.report.groups import group_runs
@@ -14,6 +16,17 @@ def test_a_run_with_two_phases(seeds):
     assert (run.method, run.metric, run.seed, run.state) == ('AllSpark', 'mIoU', '0', 'finished')
     assert run.supervised == Best(40.0, 20, 'student') and run.best == Best(46.0, 40, 'teacher')
     assert run.gain == 6.0 and run.log.boundary == 20
+
+
+def test_a_test_in_the_work_dir_changes_nothing(seeds, tmp_path):
+    """MMSegmentation's test tool writes its config to a folder of the same form, with --tta another one."""
+    folder = shutil.copytree(seeds[0], tmp_path / 'run')
+    config = folder / '9/vis_data/config.py'
+    config.parent.mkdir(parents=True)
+    config.write_text("model = dict(type='SegTTAModel')\n")
+    config.with_name('scalars.json').write_text('{"mIoU": 12.0, "step": 0}\n')
+    run = read_run(folder)
+    assert run.method == 'AllSpark' and run.gain == 6.0
 
 
 def test_a_supervised_run_has_its_log_alone(plain):
