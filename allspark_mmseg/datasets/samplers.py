@@ -1,7 +1,7 @@
 """Sampler of batches with labeled and unlabeled images."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,7 @@ class DualStreamSampler(Sampler):
     """
 
     drawn: tuple[str, ...] = STREAMS  # the streams of a batch
+    numbers: Mapping[str, int] = {'labeled': 0, 'unlabeled': 1}  # of the streams, in the keys of their draws
 
     def __init__(
         self,
@@ -108,7 +109,7 @@ class DualStreamSampler(Sampler):
         """Yield this process's draws of one stream from the first step on, a list a step, without end."""
         indices = self.streams[stream]
         size = self.counts[stream] * self.world_size
-        key = (self.seed, self.epoch, STREAMS.index(stream))
+        key = (self.seed, self.epoch, self.numbers[stream])
         mine = range(self.rank, size, self.world_size)
         steps = self._chunks(len(indices), size, np.random.default_rng(key))
         for first, drawn in zip(itertools.count(self.first_step * size, size), steps, strict=False):
@@ -163,8 +164,8 @@ class DualStreamSampler(Sampler):
 class LabeledStreamSampler(DualStreamSampler):
     """Draw ``labeled`` labeled images, and no others, for each batch of each process.
 
-    The order is that of the labeled images in :class:`DualStreamSampler`. MMEngine's ``InfiniteSampler``
-    cannot draw from a single stream.
+    It draws as :class:`DualStreamSampler` does, but with other random numbers: a phase that follows with that
+    sampler has other crops. MMEngine's ``InfiniteSampler`` cannot draw from a single stream.
 
     Args:
         dataset (SemiDataset): The data set.
@@ -174,6 +175,7 @@ class LabeledStreamSampler(DualStreamSampler):
     """
 
     drawn = ('labeled',)
+    numbers: Mapping[str, int] = {'labeled': 3}  # 2 is that of the steps, see ExactResumeHook
 
     def __init__(self, dataset: Dataset, labeled: int, **kwargs: Any) -> None:
         super().__init__(dataset, labeled, 0, **kwargs)

@@ -84,12 +84,15 @@ class PhaseTrainLoop(IterBasedTrainLoop):
         self.runner.call_hook('after_train')
         return self.runner.model
 
-    def is_val_step(self) -> bool:
-        """Return whether a validation follows the latest iteration."""
-        if not self.phase_iter:
-            return False
-        regular = self.phase_iter >= self.val_begin and self.phase_iter % self.val_interval == 0
-        return regular or self.phase_iter == self.length
+    def is_val_step(self, step: int | None = None) -> bool:
+        """Return whether a validation follows an iteration.
+
+        Args:
+            step (int, optional): Its number in the phase, counted from 1. Default: the latest one.
+        """
+        step = self.phase_iter if step is None else step
+        regular = step >= self.val_begin and step % self.val_interval == 0
+        return step > 0 and (regular or step == self.length)
 
     def _batches(self) -> Iterator:
         """Yield batches without end, from the current position of the phase on."""

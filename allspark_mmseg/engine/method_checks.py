@@ -14,13 +14,14 @@ from mmengine.runner.base_loop import BaseLoop
 from mmengine.structures import BaseDataElement
 from mmseg.models.losses import CrossEntropyLoss as PlainCrossEntropyLoss
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
 from ..datasets import DualStreamSampler, RandomGrayscale
 from ..datasets.semi_dataset import leaf_datasets
 from ..losses import CrossEntropyLoss
 from ..methods import MemoryWarmUpHook, SemiSegmentor
-from ..pseudo_label import padded_pixels
+from ..pseudo_label import IGNORE_INDEX, padded_pixels
 from .evaluation_trial import keep_random_state
 from .hooks.mean_teacher import MeanTeacherHook
 
@@ -151,19 +152,26 @@ def _warn_of_range(inputs: dict[str, Tensor]) -> None:
 
 
 def check_losses(model: nn.Module) -> None:
-    """Check the class weights of cross-entropies.
+    """Check the class weights of cross-entropies, and the ignored label.
 
     Args:
         model (nn.Module): The model without wrapper.
 
     Raises:
-        ValueError: MMSegmentation's loss would fail at the first step, or the number of weights is wrong.
+        ValueError: MMSegmentation's loss would fail at the first step, the number of weights is wrong, or a
+            head of a semi-supervised method ignores another label than 255.
     """
     parts = model.modules()
     heads: list[Any] = [
         part for part in parts if hasattr(part, 'loss_decode') and hasattr(part, 'num_classes')
     ]
     for head in heads:
+        ignored = getattr(head, 'ignore_index', IGNORE_INDEX)
+        if ignored != IGNORE_INDEX and isinstance(model, SemiSegmentor):
+            raise ValueError(
+                f'the {type(head).__name__} has ignore_index={ignored}, expected {IGNORE_INDEX}, as in the '
+                'losses of unlabeled images. Remove ignore_index, and give ignored pixels the label 255.'
+            )
         losses = head.loss_decode if isinstance(head.loss_decode, nn.ModuleList) else [head.loss_decode]
         for loss in losses:
             if isinstance(loss, PlainCrossEntropyLoss) and not loss.use_sigmoid:
@@ -201,6 +209,27 @@ def check_teacher(runner: Runner, model: SemiSegmentor) -> None:
             f'the teacher of the {type(model).__name__} would never be updated, because there is no '
             'MeanTeacherHook. Add '
             "default_hooks=dict(mean_teacher=dict(type='allspark_mmseg.MeanTeacherHook'))."
+        )
+
+
+def check_unused_parameters(runner: Runner, model: SemiSegmentor) -> None:
+    """Check that several processes can train a head of another method.
+
+    Args:
+        runner (Runner): The runner.
+        model (SemiSegmentor): The method.
+
+    Raises:
+        ValueError: PyTorch would wait for gradients that the method does not compute.
+    """
+    heads = [part for part in model.student.modules() if getattr(part, 'trains_more_in_method', False)]
+    wrapper = runner.model
+    if not heads or model.trains_whole_head or not isinstance(wrapper, DistributedDataParallel):
+        return
+    if not wrapper.find_unused_parameters:
+        raise ValueError(
+            f'the {type(model).__name__} trains only a part of the {type(heads[0]).__name__}, so several '
+            'processes need find_unused_parameters=True in the config.'
         )
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from mmengine.dist import is_distributed
-from mmengine.hooks import CheckpointHook, LoggerHook
-from mmengine.runner import Runner
+from mmengine.hooks import CheckpointHook, EMAHook, LoggerHook
+from mmengine.runner import Runner, ValLoop
 from torch import nn
 
 from ..methods import SemiSegmentor
@@ -88,13 +88,19 @@ def find_semi_segmentor(runner: Runner) -> SemiSegmentor:
     """Return the method that the runner trains.
 
     Raises:
-        ValueError: The model is not a semi-supervised method.
+        ValueError: The model is not a semi-supervised method, or MMEngine's ``EMAHook`` averages it.
     """
     model = unwrap_model(runner.model)
     if not isinstance(model, SemiSegmentor):
         raise ValueError(
             f'WarmStartHook: model is a {type(model).__name__}, expected a semi-supervised method such as '
             'allspark_mmseg.AllSpark. Remove the hook to train on labeled images only.'
+        )
+    if any(isinstance(hook, EMAHook) for hook in runner.hooks):
+        # it swaps its weights back before the validated ones could be stored
+        raise ValueError(
+            'WarmStartHook: the config has an EMAHook, whose averaged weights are validated but not stored. '
+            'Remove it, and set teacher=dict(momentum=...) in the method, which averages the weights, too.'
         )
     return model
 
@@ -152,9 +158,15 @@ def log_by_iterations(runner: Runner) -> None:
 def validate_teacher_and_student(runner: Runner) -> None:
     """Validate both networks of a method with a teacher."""
     loop = runner.val_loop
-    has_teacher = find_semi_segmentor(runner).teacher is not None
-    if loop is not None and has_teacher and not isinstance(loop, TeacherStudentValLoop):
+    if find_semi_segmentor(runner).teacher is None or isinstance(loop, TeacherStudentValLoop | None):
+        return
+    if type(loop) is ValLoop:
         runner._val_loop = TeacherStudentValLoop(runner, loop.dataloader, loop.evaluator, fp16=loop.fp16)
+        return
+    runner.logger.warning(
+        f'WarmStartHook: val_cfg has a {type(loop).__name__}, so only the network of predict_on is '
+        'validated. A TeacherStudentValLoop validates student and teacher.'
+    )
 
 
 def wrap_model(runner: Runner, find_unused_parameters: bool | None = None) -> None:

@@ -42,6 +42,7 @@ class SemiSegmentor(BaseSegmentor):
     """
 
     ignore_padding: bool = False
+    trains_whole_head: bool = False  # also the parts of a head that a plain EncoderDecoder does not train
     teacher: Teacher | None
     # WarmStartHook sets these two: the supervised phase, and the ramp-up of the unlabeled terms after it
     supervised_only: bool = False

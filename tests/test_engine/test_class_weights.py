@@ -81,17 +81,23 @@ def test_two_losses_may_have_weights_of_two_kinds(balanced, runner_of, data_root
     assert roots == pytest.approx([weight**0.5 for weight in weights], rel=1e-3)
 
 
-def test_a_resumed_run_keeps_its_weights(balanced, runner_of, data_root, tmp_path):
+@pytest.mark.parametrize('kind', ['balanced', 'sqrt_balanced'])
+def test_a_resumed_run_keeps_its_weights(balanced, runner_of, data_root, tmp_path, kind):
+    """Weights of another kind are computed."""
     first = copy.deepcopy(balanced)
     first.work_dir, first.experiment_name = str(tmp_path / 'first'), balanced.experiment_name + '_first'
     runner_of(first).train()
     balanced.train_cfg.max_epochs = 2
     balanced.train_dataloader.dataset.labeled.indices = [0, 1]  # other labels since then
+    head_of(balanced).loss_decode = dict(LOSS, class_weight=kind)
     balanced.load_from, balanced.resume = str(tmp_path / 'first' / 'epoch_1.pth'), True
     runner = runner_of(balanced)
     runner.train()
     weights = runner.model.student.decode_head.decoder.loss_decode.class_weight
-    assert weights == expected_weights(data_root) != expected_weights(data_root, range(2))
+    before, now = expected_weights(data_root), expected_weights(data_root, range(2))
+    assert before != now
+    expected = before if kind == 'balanced' else [weight**0.5 for weight in now]
+    assert weights == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -70,11 +70,11 @@ class ClassWeightHook(Hook):
         labeled = dataset.labeled if isinstance(dataset, SemiDataset) else dataset
         classes = labeled.metainfo['classes']
         source = 'of the resumed checkpoint'
-        if not self.weights:
+        missing = {loss.class_weight for loss in losses} - self.weights.keys()
+        if missing:
             counts = self._count(runner, labeled)
             pixels, around = counts.pixels[: len(classes)], counts.around[: len(classes)]
-            names = {loss.class_weight for loss in losses}
-            self.weights = {name: balanced_weights(pixels, around, BALANCED[name]) for name in names}
+            self.weights = {name: balanced_weights(pixels, around, BALANCED[name]) for name in missing}
             source = 'by median frequency balancing of the labeled masks'
         for loss in losses:
             loss.class_weight = self.weights[loss.class_weight]

@@ -15,7 +15,7 @@ from ... import __version__
 from ...datasets.draws import draw_from, seed_generators
 from ...registry import HOOKS
 from ...utils import unwrap_model
-from ..loops import resumable_loop
+from ..loops import PhaseTrainLoop, ResumableEpochLoop, resumable_loop
 from ..phases import is_val_step
 from .best_network import BestNetworkHook
 
@@ -107,6 +107,7 @@ class ExactResumeHook(Hook):
         if state is not None:
             self._check_images(runner, state)
             self.seed = state['seed']
+            _continue_epoch(runner, state)
             self._restore_gradients(runner, state['gradients'])
             # WarmStartHook repeats a validation by itself
             has_scores = any(isinstance(hook, BestNetworkHook) for hook in runner.hooks)
@@ -160,16 +161,27 @@ class ExactResumeHook(Hook):
             outputs (dict, optional): Outputs of the training step.
         """
         self.gradients = []
-        if runner.optim_wrapper.should_update() or not self.saves_now(runner):
+        if runner.optim_wrapper.should_update() or not self.can_save(runner, batch_idx):
             return
         parameters = unwrap_model(runner.model).named_parameters()
         gradients = {name: value.grad.cpu() for name, value in parameters if value.grad is not None}
         self.gradients = all_gather_object(gradients)
 
-    def saves_now(self, runner: Runner) -> bool:
-        """Return whether a checkpoint follows the current step, on every process alike."""
-        last = self.is_last_train_iter(runner)
-        return last or any(
+    def can_save(self, runner: Runner, batch_idx: int) -> bool:
+        """Return whether a checkpoint can follow the current step, on every process alike.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Index of the batch in the epoch.
+        """
+        loop = runner.train_loop
+        if isinstance(
+            loop, PhaseTrainLoop
+        ):  # a validation can be followed by a checkpoint of the best network
+            ends = loop.is_val_step(loop.phase_iter + 1)
+        else:
+            ends = batch_idx + 1 == len(loop.dataloader)
+        return ends or any(
             isinstance(hook, CheckpointHook)
             and not hook.by_epoch
             and self.every_n_train_iters(runner, hook.interval)
@@ -189,18 +201,20 @@ class ExactResumeHook(Hook):
             'seed': self.seed,
             'images': _images_per_step(runner),
             'processes': get_world_size(),
+            'start': getattr(runner.train_loop, 'start', 0),
+            'steps': _steps_per_epoch(runner),
             'gradients': self.gradients,
         }
 
     def _check_images(self, runner: Runner, state: dict[str, Any]) -> None:
         images = _images_per_step(runner)
-        if images == state['images'] or self.allow_new_batch:
+        if images == state['images'] or self.allow_new_batch or None in (images, state['images']):
             return
         raise ValueError(
             f'{type(self).__name__}: the checkpoint is from a run with {state["images"]} images per step '
             f'({state["processes"]} processes), but this run has {images} ({get_world_size()} processes). '
-            f'{_advise(runner.train_loop.dataloader, state["images"])}, or add --allow-new-batch to continue '
-            'with other steps.'
+            f'{_advise(runner.train_loop, state["images"])}, or add --allow-new-batch to continue with other '
+            'steps.'
         )
 
     def _restore_gradients(self, runner: Runner, gradients: list[dict[str, Tensor]]) -> None:
@@ -231,19 +245,48 @@ def _check_same_iteration(runner: Runner) -> None:
         )
 
 
-def _advise(loader: DataLoader, images: int) -> str:
+def _advise(loop: Any, images: int) -> str:
     """Return how to get a number of images per step."""
+    # the config has the settings of the second phase; the first one draws its labeled images
+    loader: DataLoader = (getattr(loop, 'next_loop', None) or loop).dataloader
     counts, batch_size = getattr(loader.sampler, 'counts', {}), loader.batch_size or 1
     sizes = {'batch_size': batch_size} | {f'sampler.{name}': count for name, count in counts.items()}
-    total = batch_size * get_world_size()
-    if any(size * images % total for size in sizes.values()):
-        return 'Set batch_size and the counts of the sampler so that a step has as many images as before'
+    first = loop.dataloader.batch_size or 1
+    total = first * get_world_size()
+    own_batch = first != (batch_size if loader is loop.dataloader else counts['labeled'])
+    if own_batch or any(size * images % total for size in sizes.values()):
+        return 'Set the batch sizes so that a step has as many images as before'
     options = (f'train_dataloader.{name}={size * images // total}' for name, size in sizes.items())
     return f'Add --cfg-options {" ".join(options)} to continue with the same steps'
 
 
-def _images_per_step(runner: Runner) -> int:
-    return runner.train_loop.dataloader.batch_size * get_world_size()
+def _images_per_step(runner: Runner) -> int | None:
+    """Return the number over all processes, or None for a batch sampler without one."""
+    loader = runner.train_loop.dataloader
+    batch_size = loader.batch_size or getattr(loader.batch_sampler, 'batch_size', None)
+    return None if batch_size is None else batch_size * get_world_size()
+
+
+def _steps_per_epoch(runner: Runner) -> int | None:
+    loop = runner.train_loop
+    return len(loop.dataloader) if isinstance(loop, ResumableEpochLoop) else None
+
+
+def _continue_epoch(runner: Runner, state: dict[str, Any]) -> None:
+    """Continue at the same place of the epoch, also if epochs have another number of steps now.
+
+    They have with another number of images per step, and if a sampler rounds the number for each process.
+    """
+    loop, before = runner.train_loop, state.get('steps')
+    if not isinstance(loop, ResumableEpochLoop) or before is None:
+        return
+    now = len(loop.dataloader)
+    done = loop.iter - state['start'] - loop.epoch * before
+    same = state['images'] == _images_per_step(runner)
+    place = min(done, now) if same else done * now // before
+    start = loop.iter - loop.epoch * now - place
+    loop._max_iters += start - loop.start
+    loop.start = start
 
 
 def _mean(gradients: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,6 +40,7 @@ class SafeCheckpointHook(CheckpointHook):
     """
 
     file_backend: Any
+    best_ckpt_path: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{'backend_args': dict(backend=ATOMIC_BACKEND), **kwargs})
@@ -54,6 +56,18 @@ class SafeCheckpointHook(CheckpointHook):
         set_aside_earlier_run(runner)
         super().before_train(runner)
         self.file_backend = _LateRemoval(self.file_backend, self)
+        self._forget_other_runs()
+
+    def _forget_other_runs(self) -> None:
+        """Leave the best checkpoint of a run alone that is continued in another work dir; its score stays."""
+
+        def is_own(path: str | None) -> bool:
+            return path is not None and Path(path).resolve().is_relative_to(Path(self.out_dir).resolve())
+
+        if hasattr(self, 'best_ckpt_path') and not is_own(self.best_ckpt_path):
+            self.best_ckpt_path = None
+        several = getattr(self, 'best_ckpt_path_dict', {})
+        several.update({key: None for key, path in several.items() if not is_own(path)})
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuse weights that are NaN or infinite, also if another hook saves them.

@@ -25,6 +25,7 @@ from ..method_checks import (
     check_losses,
     check_sampler,
     check_teacher,
+    check_unused_parameters,
     check_views,
     warn_of_unread_memory,
 )
@@ -127,6 +128,7 @@ class StartupCheckHook(Hook):
             check_sampler(loop.dataloader)
             check_views(dataset, model)
             check_teacher(runner, model)
+            check_unused_parameters(runner, model)
             warn_of_unread_memory(runner, loop)
         self.label_counts = self._check_masks('train_dataloader', labeled, headers)
         warn_of_short_epochs(runner, loop)

@@ -95,7 +95,7 @@ class StopSignalHook(Hook):
         Raises:
             SystemExit: A signal was received.
         """
-        if not is_distributed() and self._any_received(runner):
+        if self.previous and not is_distributed() and self._any_received(runner):
             self._save_and_leave(runner, runner.iter)
 
     def after_val(self, runner: Runner) -> None:

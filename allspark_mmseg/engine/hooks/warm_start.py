@@ -16,6 +16,7 @@ from ..checkpoint import save_for_resume
 from ..earlier_run import set_aside_earlier_run
 from ..loops import PhaseTrainLoop, resumable_loop
 from ..phases import (
+    SupervisedPhase,
     TrainLoop,
     check_phases,
     checkpoint_folders,
@@ -148,8 +149,12 @@ class WarmStartHook(BestNetworkHook):
         runner._train_loop = loop
         use_supervised_optimizer(runner, self.lr_mult, self.max_iters)
         self.model.supervised_only = True
-        if any(getattr(part, 'trains_more_in_method', False) for part in self.model.student.modules()):
+        if self._has_untrained_parts():
             wrap_model(runner, find_unused_parameters=True)
+
+    def _has_untrained_parts(self) -> bool:
+        """Whether the head has parameters that only a method trains."""
+        return any(getattr(part, 'trains_more_in_method', False) for part in self.model.student.modules())
 
     def start_semi_phase(self, runner: Runner) -> None:
         """Start phase 2 from the best weights of the supervised phase.
@@ -174,7 +179,8 @@ class WarmStartHook(BestNetworkHook):
         runner._train_loop = self._place_semi_loop(start)
         runner.optim_wrapper, runner.param_schedulers = self.semi_optimizer
         self.model.supervised_only = False
-        wrap_model(runner)
+        unused = self._has_untrained_parts() and not self.model.trains_whole_head
+        wrap_model(runner, True if unused else None)
         for hook, out_dir in self.out_dirs.items():
             hook.out_dir = out_dir  # CheckpointHook appends to it at the start of each loop
 
@@ -196,10 +202,12 @@ class WarmStartHook(BestNetworkHook):
             runner (Runner): The runner.
             checkpoint (dict): The checkpoint. It is changed in place.
         """
+        # not supervised_only, which also holds while weights of load_from are validated
+        supervised = isinstance(runner.train_loop, SupervisedPhase)
         checkpoint['meta']['warm_start'] = dict(
-            supervised=self.model.supervised_only, start=self.start, scores=self.board.to_dicts()
+            supervised=supervised, start=self.start, scores=self.board.to_dicts()
         )
-        if self.model.supervised_only:
+        if supervised:
             state = checkpoint['state_dict']
             for key in [key for key in state if key.startswith('teacher.')]:
                 del state[key]
@@ -252,7 +260,7 @@ class WarmStartHook(BestNetworkHook):
         runner.optim_wrapper.initialize_count_status(runner.model, runner.iter - self.start, length)
         if runner.val_loop is None:
             return
-        if not supervised and not self.resumed and not self.board.of(SUPERVISED):
+        if not supervised and runner.iter == self.start and not self.board.of(SUPERVISED):
             self._validate_loaded_weights(runner)
         if self.resumed:
             self.repeat_validation(runner)

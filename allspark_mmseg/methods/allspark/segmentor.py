@@ -53,6 +53,7 @@ class AllSpark(SemiSegmentor):
             ``pseudo_keys`` is unknown.
     """
 
+    trains_whole_head = True
     memory_ready: Tensor
 
     def __init__(
