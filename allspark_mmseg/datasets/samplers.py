@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Dataset, Sampler
 
@@ -13,6 +14,7 @@ from ..utils import require
 from .draws import Draw
 
 STREAMS = ('labeled', 'unlabeled')
+_MANY = 1 << 20
 
 
 @DATA_SAMPLERS.register_module()
@@ -129,9 +131,7 @@ class DualStreamSampler(Sampler):
                 chunk = order[used : used + size]
                 used += size
             else:
-                left, order = order[used:], np.arange(count, dtype=np.uint32)
-                if self.shuffle:
-                    generator.shuffle(order)
+                left, order = order[used:], self._permute(count, generator)
                 used = size - len(left)
                 if len(left):
                     # what is not left over moves to the front of the first numbers
@@ -144,6 +144,16 @@ class DualStreamSampler(Sampler):
                 skipped -= 1
             else:
                 yield chunk
+
+    def _permute(self, count: int, generator: np.random.Generator) -> np.ndarray:
+        """Return the numbers 0..count-1, uint32, in random order if ``shuffle``."""
+        if self.shuffle and count > _MANY:  # half the time of NumPy, but twice its memory
+            torch_generator = torch.Generator().manual_seed(int(generator.integers(2**63)))
+            return torch.randperm(count, generator=torch_generator).numpy().astype(np.uint32)
+        order = np.arange(count, dtype=np.uint32)
+        if self.shuffle:
+            generator.shuffle(order)
+        return order
 
     def _check_sizes(self) -> None:
         for stream in self.drawn:

@@ -226,3 +226,13 @@ def test_labeled_images_alone_are_drawn_alike_with_other_random_numbers(run, len
     assert {draw.key[2] for draw in draws} == {3} and len(alone) == length * run['labeled']
     alone.numbers = DualStreamSampler.numbers
     assert list(alone) == [index for labeled in dual for index in labeled]
+
+
+def test_a_long_stream_has_another_permutation(monkeypatch):
+    expected = steps(sampler((4, 40), 1, 2, seed=3))
+    monkeypatch.setattr('allspark_mmseg.datasets.samplers._MANY', 20)
+    first, again, other = (steps(sampler((4, 40), 1, 2, seed=seed)) for seed in (3, 3, 4))
+    assert first == again != other and first != expected
+    assert sorted(index for _, unlabeled in first for index in unlabeled) == list(range(40))
+    in_order = steps(sampler((4, 40), 1, 2, seed=3, shuffle=False))
+    assert [index for _, unlabeled in in_order for index in unlabeled] == list(range(40))

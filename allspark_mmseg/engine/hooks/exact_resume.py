@@ -181,11 +181,15 @@ class ExactResumeHook(Hook):
             ends = loop.is_val_step(loop.phase_iter + 1)
         else:
             ends = batch_idx + 1 == len(loop.dataloader)
-        return ends or any(
-            isinstance(hook, CheckpointHook)
-            and not hook.by_epoch
-            and self.every_n_train_iters(runner, hook.interval)
-            for hook in runner.hooks
+        return (
+            ends
+            or self.is_last_train_iter(runner)
+            or any(
+                isinstance(hook, CheckpointHook)
+                and not hook.by_epoch
+                and self.every_n_train_iters(runner, hook.interval)
+                for hook in runner.hooks
+            )
         )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
