@@ -3,6 +3,8 @@
 import copy
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ import torch
 from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
 from PIL import Image
+from torch.nn.parallel import DistributedDataParallel
 
 from allspark_mmseg.engine import StartupCheckHook, load_checkpoint_file
+from allspark_mmseg.engine.method_checks import check_unused_parameters
 
 from ..helpers.tiny_models import CROP, tiny_segmentor
 
@@ -33,6 +37,22 @@ def refused(runner_of):
 def streams(config) -> list:
     dataset = config.train_dataloader.dataset
     return [dataset.labeled, dataset.unlabeled]
+
+
+@pytest.mark.parametrize('method', ['AllSpark', 'MeanTeacher'])
+def test_a_head_of_another_method_needs_a_setting_in_several_processes(config, method):
+    """MeanTeacher does not train the stream of the unlabeled images in AllSparkHead."""
+    arguments = dict(teacher=dict(momentum=0.1)) if method == 'MeanTeacher' else {}
+    model = MODELS.build(dict(type=f'allspark_mmseg.{method}', segmentor=config.model.segmentor, **arguments))
+    wrapper = Mock(spec=DistributedDataParallel, find_unused_parameters=True)
+    check_unused_parameters(SimpleNamespace(model=wrapper), model)
+    check_unused_parameters(SimpleNamespace(model=model), model)
+    wrapper.find_unused_parameters = False
+    if method == 'AllSpark':
+        check_unused_parameters(SimpleNamespace(model=wrapper), model)
+        return
+    with pytest.raises(ValueError, match='trains only a part of the AllSparkHead'):
+        check_unused_parameters(SimpleNamespace(model=wrapper), model)
 
 
 def test_a_sound_run_passes_and_writes_checkpoints(with_validation, runner_of):

@@ -175,21 +175,16 @@ class ExactResumeHook(Hook):
             batch_idx (int): Index of the batch in the epoch.
         """
         loop = runner.train_loop
-        if isinstance(
-            loop, PhaseTrainLoop
-        ):  # a validation can be followed by a checkpoint of the best network
+        if isinstance(loop, PhaseTrainLoop):
+            # a validation can be followed by a checkpoint of the best network
             ends = loop.is_val_step(loop.phase_iter + 1)
         else:
-            ends = batch_idx + 1 == len(loop.dataloader)
-        return (
-            ends
-            or self.is_last_train_iter(runner)
-            or any(
-                isinstance(hook, CheckpointHook)
-                and not hook.by_epoch
-                and self.every_n_train_iters(runner, hook.interval)
-                for hook in runner.hooks
-            )
+            ends = batch_idx + 1 == len(loop.dataloader) or self.is_last_train_iter(runner)
+        return ends or any(
+            isinstance(hook, CheckpointHook)
+            and not hook.by_epoch
+            and self.every_n_train_iters(runner, hook.interval)
+            for hook in runner.hooks
         )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
