@@ -147,9 +147,9 @@ class DualStreamSampler(Sampler):
 
     def _permute(self, count: int, generator: np.random.Generator) -> np.ndarray:
         """Return the numbers 0..count-1, uint32, in random order if ``shuffle``."""
-        if self.shuffle and count > _MANY:  # half the time of NumPy, but twice its memory
+        if self.shuffle and count > _MANY:  # PyTorch needs half the time of NumPy
             torch_generator = torch.Generator().manual_seed(int(generator.integers(2**63)))
-            return torch.randperm(count, generator=torch_generator).numpy().astype(np.uint32)
+            return torch.randperm(count, generator=torch_generator, dtype=torch.int32).numpy().view(np.uint32)
         order = np.arange(count, dtype=np.uint32)
         if self.shuffle:
             generator.shuffle(order)
