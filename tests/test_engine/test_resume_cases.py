@@ -1,5 +1,8 @@
 """Rare cases of a resume: pending gradients, other epochs, other work dirs, and other parts of MMEngine."""
 
+import copy
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -173,3 +176,32 @@ def test_the_options_for_the_same_step_are_those_of_the_second_phase(exact, runn
     runner._train_loop = runner.build_train_loop(runner._train_loop)
     runner.call_hook('before_run')
     assert _advise(runner.train_loop, 1).startswith('Set the batch sizes so that')
+
+
+class Signal(Hook):
+    """Sends SIGTERM in the first validation."""
+
+    priority = 'VERY_HIGH'
+
+    def before_val_iter(self, runner, batch_idx, data_batch=None):
+        if batch_idx == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_signal_while_weights_of_load_from_are_validated(exact, runner_of):
+    """The resume has the second phase alone, too."""
+    use_two_phases(exact)
+    exact.default_hooks.stop_signal = dict(type='allspark_mmseg.StopSignalHook')
+    first = train(runner_of, exact, 'first')
+    exact.load_from = str(Path(first.runner.work_dir, 'supervised.pth'))
+    whole = train(runner_of, exact, 'whole')
+    stopped = copy.deepcopy(exact)
+    stopped.work_dir, stopped.experiment_name = f'{exact.work_dir}/stopped', exact.experiment_name + 'stopped'
+    runner = runner_of(stopped)
+    runner.register_hook(Signal())
+    with pytest.raises(SystemExit):
+        runner.train()
+    exact.load_from = None
+    resumed = train(runner_of, exact, 'stopped', resume=True)
+    check_equal(whole, resumed)
+    assert sorted(resumed.steps) == [0, 1, 2]
