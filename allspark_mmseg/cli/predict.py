@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from mmengine.device import get_device
 from mmseg.models import BaseSegmentor
-from PIL import Image
 
+from ..datasets.image_headers import any_size
 from ..prediction import ImageLoader, OutputFolder, Predictor, find_images, output_names
 from ..prediction.folder import FolderPrediction
 from ..prediction.output import PARTS
@@ -144,6 +144,7 @@ def report(task: FolderPrediction, classes: list[str], skipped: int) -> None:
 
 
 @refuses_mistakes('predict')
+@any_size()
 def main(arguments: list[str] | None = None) -> int:
     """Predict the images.
 
@@ -154,8 +155,6 @@ def main(arguments: list[str] | None = None) -> int:
         int: 0; 1 if an image failed; 2 if nothing could be predicted.
     """
     args = parse_args(arguments)
-    # the limit protects servers from hostile files; these are the user's own
-    Image.MAX_IMAGE_PIXELS = None
     images = find_images(args.images, args.out)
     names = output_names(images)
     task, classes = prepare(args, names)

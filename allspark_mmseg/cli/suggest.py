@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from mmengine.config import Config
-from PIL import Image
 
+from ..datasets.image_headers import any_size
 from ..prediction import ImageLoader
 from ..suggestion.files import class_names_and_colors, write_drafts, write_lists, write_sheet
 from ..suggestion.networks import describe, find_networks
@@ -79,6 +79,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 @refuses_mistakes('suggest', KeyError)
+@any_size()
 def main(arguments: list[str] | None = None) -> int:
     """Rank images and write the results.
 
@@ -88,10 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         int: The exit code; 2 after an error in the input.
     """
-    args = parse_args(arguments)
-    # the limit protects servers from hostile files; these are the user's own
-    Image.MAX_IMAGE_PIXELS = None
-    run(args)
+    run(parse_args(arguments))
     return 0
 
 

@@ -204,7 +204,10 @@ def read_headers(paths: Sequence[str], cache: Path | None = None) -> tuple[list[
 
 @contextlib.contextmanager
 def any_size() -> Iterator[None]:
-    """In a block, let Pillow open images of more than 179 million pixels, which it refuses by default."""
+    """In a block or a function, let Pillow open images of more than 179 million pixels.
+
+    Pillow refuses them, to protect servers from hostile files. Here, the files are the user's own.
+    """
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield

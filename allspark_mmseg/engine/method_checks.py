@@ -222,8 +222,7 @@ def check_unused_parameters(runner: Runner, model: SemiSegmentor) -> None:
     Raises:
         ValueError: PyTorch would wait for gradients that the method does not compute.
     """
-    heads = [part for part in model.student.modules() if getattr(part, 'trains_more_in_method', False)]
-    wrapper = runner.model
+    heads, wrapper = model.extended_heads, runner.model
     if not heads or model.trains_whole_head or not isinstance(wrapper, DistributedDataParallel):
         return
     if not wrapper.find_unused_parameters:

@@ -11,7 +11,7 @@ from mmseg.models.utils import resize
 from mmseg.registry import MODELS as MMSEG_MODELS
 from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..pseudo_label import PseudoLabel, padded_pixels
 from ..teacher import Teacher
@@ -81,6 +81,11 @@ class SemiSegmentor(BaseSegmentor):
         super().init_weights()
         if first and self.teacher is not None:
             self.teacher.copy_from(self.student)
+
+    @property
+    def extended_heads(self) -> list[nn.Module]:
+        """Heads of the student with parameters that a plain ``EncoderDecoder`` does not train."""
+        return [part for part in self.student.modules() if getattr(part, 'trains_more_in_method', False)]
 
     @property
     def needed_views(self) -> tuple[str, ...]:

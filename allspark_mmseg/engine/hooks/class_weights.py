@@ -70,11 +70,12 @@ class ClassWeightHook(Hook):
         labeled = dataset.labeled if isinstance(dataset, SemiDataset) else dataset
         classes = labeled.metainfo['classes']
         source = 'of the resumed checkpoint'
-        missing = {loss.class_weight for loss in losses} - self.weights.keys()
-        if missing:
+        names = {loss.class_weight for loss in losses}
+        self.weights = {name: weights for name, weights in self.weights.items() if name in names}
+        if missing := names - self.weights.keys():
             counts = self._count(runner, labeled)
             pixels, around = counts.pixels[: len(classes)], counts.around[: len(classes)]
-            self.weights = {name: balanced_weights(pixels, around, BALANCED[name]) for name in missing}
+            self.weights |= {name: balanced_weights(pixels, around, BALANCED[name]) for name in missing}
             source = 'by median frequency balancing of the labeled masks'
         for loss in losses:
             loss.class_weight = self.weights[loss.class_weight]

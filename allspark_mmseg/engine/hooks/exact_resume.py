@@ -272,9 +272,10 @@ def _steps_per_epoch(runner: Runner) -> int | None:
 
 
 def _continue_epoch(runner: Runner, state: dict[str, Any]) -> None:
-    """Continue at the same place of the epoch, also if epochs have another number of steps now.
+    """Continue at the same place of the epoch, also if an epoch has another number of steps now.
 
-    They have with another number of images per step, and if a sampler rounds the number for each process.
+    The number changes with the images per step. It can change with the number of processes, if a sampler
+    rounds it for each process.
     """
     loop, before = runner.train_loop, state.get('steps')
     if not isinstance(loop, ResumableEpochLoop) or before is None:

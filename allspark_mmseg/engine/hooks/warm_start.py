@@ -149,12 +149,8 @@ class WarmStartHook(BestNetworkHook):
         runner._train_loop = loop
         use_supervised_optimizer(runner, self.lr_mult, self.max_iters)
         self.model.supervised_only = True
-        if self._has_untrained_parts():
+        if self.model.extended_heads:
             wrap_model(runner, find_unused_parameters=True)
-
-    def _has_untrained_parts(self) -> bool:
-        """Whether the head has parameters that only a method trains."""
-        return any(getattr(part, 'trains_more_in_method', False) for part in self.model.student.modules())
 
     def start_semi_phase(self, runner: Runner) -> None:
         """Start phase 2 from the best weights of the supervised phase.
@@ -179,7 +175,7 @@ class WarmStartHook(BestNetworkHook):
         runner._train_loop = self._place_semi_loop(start)
         runner.optim_wrapper, runner.param_schedulers = self.semi_optimizer
         self.model.supervised_only = False
-        unused = self._has_untrained_parts() and not self.model.trains_whole_head
+        unused = self.model.extended_heads and not self.model.trains_whole_head
         wrap_model(runner, True if unused else None)
         for hook, out_dir in self.out_dirs.items():
             hook.out_dir = out_dir  # CheckpointHook appends to it at the start of each loop

@@ -153,9 +153,8 @@ class S4Former(SemiSegmentor):
 
         # the pass with CutMix and shuffled patches
         boxes = self.cutmix.draw(len(strong), size, strong.device)
-        next_images = MixSource(
-            [strong.roll(-1, 0)], pseudo.without_logits().map(lambda part: part.roll(-1, 0))
-        )
+        next_pseudo = pseudo.without_logits().map(lambda part: part.roll(-1, 0))
+        next_images = MixSource([strong.roll(-1, 0)], next_pseudo)
         (mixed,), (mixed_pseudo,) = cutmix_views([strong], pseudo, [boxes], next_images)
         perturbed_logits = self._decode_shuffled(mixed)
         consistency = pseudo_label_loss(perturbed_logits, mixed_pseudo, self.average_over)
