@@ -13,6 +13,7 @@ from torch import nn
 from .engine.checkpoint import load_checkpoint_file, use_safe_loading
 from .engine.scoreboard import CHOSEN
 from .engine.startup import default_work_dir
+from .losses.cross_entropy import use_weighted_loss
 from .methods import SemiSegmentor
 from .prediction.pipelines import find_test_data
 from .utils import join_first
@@ -105,6 +106,7 @@ def load_model(
         path = find_checkpoint(source) if source.is_dir() else source
         config = read_model_config(path)
     _drop_pretrained(config.model)
+    use_weighted_loss(config.model)
     if 'data_preprocessor' in config:  # as MMEngine's Runner does
         config.model.setdefault('data_preprocessor', config.data_preprocessor)
     config.load_from = str(path)

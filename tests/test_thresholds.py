@@ -129,6 +129,9 @@ def test_class_balanced_thresholds_follow_the_confidence_of_their_class():
     common, rare, never = threshold.class_thresholds.tolist()
     assert common > 0.9 > 0.65 > rare and never == 0
     assert threshold.class_weights[1] / threshold.class_weights[0] == pytest.approx(10**0.5)
+    logged = {name: float(value) for name, value in threshold.statistics().items()}
+    # the class that was never predicted has no threshold
+    assert logged == pytest.approx({'pseudo.threshold': (common + rare) / 2, 'pseudo.threshold_min': rare})
 
 
 def test_initial_statistics():
@@ -137,6 +140,7 @@ def test_initial_statistics():
     assert SoftMatchThreshold(K).variance == 1
     balanced = ClassBalancedThreshold(K).eval()
     assert balanced(*batch()).eq(1).all() and balanced.class_thresholds.eq(0).all()
+    assert all(value == 0 for value in balanced.statistics().values())
 
 
 def test_classes_of_equal_probability_have_the_global_threshold():

@@ -6,15 +6,17 @@
 A cell is a training of METHOD with BUDGET iterations after 1000 supervised iterations; DATA is a file in
 configs/_base_/datasets, such as demo, camvid_1over30 or magnetic_tile_36. The config is that of the demo,
 configs/METHOD/demo.py, with the data set replaced. The supervised iterations are trained once for each data
-set, network and seed, so that all methods start from the same weights; minutes and memory are those of the
-BUDGET iterations. The method supervised trains 1000 + BUDGET iterations. The result of a cell is a line of
-docs/leaderboard.jsonl, and replaces that of an earlier run of the cell. A cell that was run with this version
-of the package is skipped. --table writes the tables to docs/results.md.
+set, network and seed, so that all methods start from the same weights. Another version of the package
+trains them anew, and the row has their commit. Minutes and memory are those of the BUDGET iterations. The
+method supervised trains 1000 + BUDGET iterations. The result of a cell is a line of docs/leaderboard.jsonl,
+and replaces that of an earlier run of the cell. A cell that was run with this version of the package is
+skipped. --table writes the tables to docs/results.md.
 
 If a training fails, the other cells still run, and the exit code is 1.
 """
 
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -140,15 +142,17 @@ def make_options(cell: Cell, start: Path | None) -> list[str]:
     ]
 
 
-def find_start(cell: Cell, work_dir: Path) -> Path:
+def find_start(cell: Cell, work_dir: Path, code: Row) -> tuple[Path, str | None]:
     """Return the weights after the supervised iterations, which are trained if no cell has needed them yet.
 
     Args:
         cell (Cell): A cell of a semi-supervised method.
         work_dir (Path): Folder of all work dirs.
+        code (dict): ``version`` and ``commit`` of the code.
 
     Returns:
-        Path: The checkpoint. AllSpark has another network than the other methods.
+        tuple[Path, str | None]: The checkpoint, and the commit that trained it. AllSpark has another network
+        than the other methods.
 
     Raises:
         FileNotFoundError: The training did not write its results.
@@ -156,12 +160,16 @@ def find_start(cell: Cell, work_dir: Path) -> Path:
     """
     network = 'allspark' if cell.method.startswith('allspark') else 'plain'
     folder = work_dir / cell.data / f'start_{network}_seed{cell.seed}'
-    start, end = folder / 'supervised.pth', folder / 'summary.json'
-    if not end.exists():  # the training was not run, or interrupted
+    start, end, label = folder / 'supervised.pth', folder / 'summary.json', folder / 'code.json'
+    known = json.loads(label.read_text()) if label.exists() else {}
+    # the training was not run, was interrupted, or was that of another version
+    if not end.exists() or known.get('version') != code['version']:
         train(cell, folder, None)
+        known = code
+        label.write_text(json.dumps(code))
     if not (start.exists() and end.exists()):
         raise FileNotFoundError(f'the training wrote no {start if end.exists() else end}')
-    return start
+    return start, known['commit']
 
 
 def train(cell: Cell, work_dir: Path, start: Path | None) -> tuple[float, float]:
@@ -241,7 +249,7 @@ def run_cell(cell: Cell, work_dir: Path) -> Row:
     """
     # code that is edited during the training does not count
     code = {'version': code_version(), 'commit': code_commit(), 'torch': version('torch')}
-    start = None if cell.method == 'supervised' else find_start(cell, work_dir)
+    start, start_commit = (None, None) if cell.method == 'supervised' else find_start(cell, work_dir, code)
     folder = work_dir / cell.data / f'{cell.method}_{cell.budget}_seed{cell.seed}'
     minutes, memory = train(cell, folder, start)
     row = {
@@ -252,6 +260,7 @@ def run_cell(cell: Cell, work_dir: Path) -> Row:
         'date': datetime.now(timezone.utc).date().isoformat(),
         **code,
         'cpus': os.cpu_count(),
+        'start_commit': start_commit,
     }
     write_row(ROWS, row)
     return row

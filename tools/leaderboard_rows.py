@@ -12,9 +12,9 @@ from typing import Any
 Row = dict[str, Any]
 
 CELL_KEYS = ('method', 'data', 'budget', 'seed')
-# mIoU in percent; memory in MiB; last, supervised, gain and commit can be null
+# mIoU in percent; memory in MiB; last, supervised, gain, commit and start_commit can be null
 RESULT_KEYS = ('mIoU', 'last', 'supervised', 'gain', 'minutes', 'memory')
-KEYS = (*CELL_KEYS, *RESULT_KEYS, 'date', 'version', 'commit', 'torch', 'cpus')
+KEYS = (*CELL_KEYS, *RESULT_KEYS, 'date', 'version', 'commit', 'torch', 'cpus', 'start_commit')
 BEGIN, END = '<!-- leaderboard -->', '<!-- /leaderboard -->'
 
 

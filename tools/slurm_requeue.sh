@@ -19,7 +19,8 @@ export MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))  # two jobs on one machine 
 # a preemption can also signal this shell, which has to wait for the training
 trap ':' TERM
 # srun starts Python itself, so the signal reaches it once; the processes may end up to 120 s apart
-srun --wait=120 python -u -m allspark_mmseg train "$@" --launcher slurm --resume
+# srun of Slurm 22.05 to 23.02 does not read --cpus-per-task of the job
+srun --cpus-per-task="${SLURM_CPUS_PER_TASK:-6}" --wait=120 python -u -m allspark_mmseg train "$@" --launcher slurm --resume
 code=$?
 # 75: a signal came, and a checkpoint was saved. Slurm itself requeues after the failure of a machine.
 [ "$code" -eq 75 ] && scontrol requeue "$SLURM_JOB_ID"

@@ -7,6 +7,7 @@ partition=$1 job=$2 config=$3
 shift 3
 gpus=${GPUS:-4}
 per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
+export MASTER_PORT=${MASTER_PORT:-$((20000 + RANDOM % 20000))} # two jobs on one machine do not conflict
 # SRUN_ARGS is a list of words, so it is not quoted
 # shellcheck disable=SC2086
 exec srun -p "$partition" --job-name="$job" --gres=gpu:"$per_node" --ntasks="$gpus" \

@@ -111,6 +111,8 @@ class EfficientNetLite0(BaseModule):
         norm_momentum (float): Weight of a new batch in the running statistics. ImageNet training used 0.01.
             With 0.01 the statistics lag behind a network that changes within hundreds of iterations, so
             evaluation and pseudo-labels use other statistics than training. PyTorch's default is 0.1.
+        in_channels (int): Bands of the images. With other than 3, the first convolution has no ImageNet
+            weights, and stays random.
         init_cfg (dict or list[dict], optional): MMEngine's initialization config.
 
     Raises:
@@ -125,6 +127,7 @@ class EfficientNetLite0(BaseModule):
         drop_connect_rate: float = 0.0,
         norm_eval: bool = False,
         norm_momentum: float = 0.01,
+        in_channels: int = 3,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -138,7 +141,10 @@ class EfficientNetLite0(BaseModule):
         package = _import_package('efficientnet_lite_pytorch')
         # without an image size, the package computes the padding in every forward pass
         network = package.EfficientNet.from_name('efficientnet-lite0', image_size=None)
-        self._conv_stem = network._conv_stem
+        stem = network._conv_stem
+        if in_channels != stem.in_channels:
+            stem = type(stem)(in_channels, stem.out_channels, kernel_size=3, stride=2, bias=False)
+        self._conv_stem = stem
         self._bn0 = network._bn0
         self._swish = network._swish
         self._blocks = network._blocks
@@ -154,7 +160,8 @@ class EfficientNetLite0(BaseModule):
         """Compute the four feature maps.
 
         Args:
-            x (Tensor): RGB images of shape (N, 3, H, W), any size, normalized as (x - 127) / 128.
+            x (Tensor): RGB images of shape (N, 3, H, W), any size, normalized as (x - 127) / 128; or images
+                with ``in_channels`` bands.
 
         Returns:
             tuple[Tensor, ...]: Feature maps of shape (N, C, ceil(H / s), ceil(W / s)) with C = 24, 40, 112,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import difflib
 import importlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +19,7 @@ from mmseg.models.utils import resize
 from torch import Tensor, nn
 
 from ..registry import MODELS
-from ..utils import join_first, nearest_multiple, require
+from ..utils import join_first, message_of, nearest_multiple, require
 
 OWNER = 'TransformersBackbone'
 INSTALL = "pip install 'allspark-mmseg[hub]'"
@@ -50,7 +52,7 @@ class TransformersBackbone(BaseModule):
     logits, which MMSegmentation resizes to the image, stay aligned. ``transformers`` would cut off the rest.
 
     **Training.** Parameters that no feature uses (mask tokens, norms and layers after the last of
-    ``out_indices``) get no gradient: distributed training needs ``find_unused_parameters=True``. Names for
+    ``out_indices``) are frozen, so distributed training does not wait for their gradients. Names for
     ``paramwise_cfg.custom_keys`` are those of the state dict, for example ``backbone.model.embeddings``.
 
     Args:
@@ -68,8 +70,8 @@ class TransformersBackbone(BaseModule):
     Raises:
         ImportError: ``transformers`` is not installed.
         FileNotFoundError: The configuration of ``model`` is neither in a folder nor reachable.
-        ValueError: ``model`` and ``config`` are both missing, ``transformers`` has no such backbone, a key of
-            ``config`` is wrong, ``out_indices`` are not stages, or ``with_cp`` is not supported.
+        ValueError: ``model`` and ``config`` are both missing, ``transformers`` has no such backbone, a key or
+            a value of ``config`` is wrong, ``out_indices`` are not stages, or ``with_cp`` is not supported.
     """
 
     def __init__(
@@ -88,13 +90,16 @@ class TransformersBackbone(BaseModule):
         settings.out_indices = _check_out_indices(out_indices, settings.stage_names)
         # some configurations name bfloat16; mixed precision is the task of the optimizer wrapper
         settings.dtype = torch.float32
-        self.model: nn.Module = network_class(settings).float()
+        with _explaining_config():
+            self.model: nn.Module = network_class(settings).float()
         self.patch_size: int | Sequence[int] = getattr(settings, 'patch_size', None) or 1
         if with_cp:
             self._recompute_blocks()
         if frozen:
             self.requires_grad_(False)
             self.eval()
+        else:
+            self._freeze_unused()
 
     @property
     def channels(self) -> list[int]:
@@ -108,7 +113,8 @@ class TransformersBackbone(BaseModule):
         settings: Any = self.model.config
         state = settings.to_diff_dict() | {'model_type': settings.model_type}
         own = ('out_indices', 'out_features', 'stage_names', 'dtype', 'architectures', 'transformers_version')
-        return {key: value for key, value in state.items() if key not in own and not key.startswith('_')}
+        known = _config_keys(type(settings)) - {*own}  # files on the Hub can have others
+        return {key: value for key, value in state.items() if key in known and not key.startswith('_')}
 
     def init_weights(self) -> None:
         """Load the weights of ``model``, or those that ``init_cfg`` names. ``transformers`` drew the others.
@@ -138,12 +144,30 @@ class TransformersBackbone(BaseModule):
         Returns:
             tuple[Tensor, ...]: Feature maps of shape (N, C_i, H_i, W_i). C_i are ``channels``.
         """
-        patch = self.patch_size
-        patches = (patch, patch) if isinstance(patch, int) else patch
-        size = [nearest_multiple(side, patch) for side, patch in zip(x.shape[2:], patches, strict=True)]
+        size = self._whole_patches(x.shape[2:])
         if size != list(x.shape[2:]):
             x = resize(x, size=size, mode='bilinear', align_corners=False)
         return tuple(self.model(x).feature_maps)
+
+    def _whole_patches(self, size: Sequence[int]) -> list[int]:
+        patch = self.patch_size
+        patches = (patch, patch) if isinstance(patch, int) else patch
+        return [nearest_multiple(side, patch) for side, patch in zip(size, patches, strict=True)]
+
+    @torch.enable_grad()
+    def _freeze_unused(self) -> None:
+        """Freeze the parameters that no feature depends on."""
+        network: Any = self.model
+        # without storage, so that this takes no time for large networks
+        with torch.device('meta'):
+            shapes = type(network)(copy.deepcopy(network.config)).eval()
+            image = torch.zeros(1, network.config.num_channels, *self._whole_patches((224, 224)))
+        total = sum(feature.sum() for feature in shapes(image).feature_maps)
+        names, parameters = zip(*shapes.named_parameters(), strict=True)
+        gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+        for name, gradient in zip(names, gradients, strict=True):
+            if gradient is None:
+                network.get_parameter(name).requires_grad_(False)
 
     def _recompute_blocks(self) -> None:
         network: Any = self.model
@@ -200,7 +224,9 @@ def _read_config(model: str | None, config: dict[str, Any]) -> tuple[type, Any]:
         kind = config.pop('model_type')
         known = kind in transformers.CONFIG_MAPPING
         require(OWNER, 'config.model_type', kind, known, 'a model type of transformers, for example "dinov2"')
-        settings = transformers.CONFIG_MAPPING[kind](**config)
+        _check_keys(transformers.CONFIG_MAPPING[kind], config)
+        with _explaining_config():
+            settings = transformers.CONFIG_MAPPING[kind](**config)
     elif model is None:
         raise ValueError(
             f'{OWNER}: model is None and config has no model_type. Set model to a name on the Hub or a '
@@ -208,7 +234,11 @@ def _read_config(model: str | None, config: dict[str, Any]) -> tuple[type, Any]:
         )
     else:
         with _reading(model, 'configuration'):
-            settings = transformers.AutoConfig.from_pretrained(model, **config)
+            settings = transformers.AutoConfig.from_pretrained(model)
+        _check_keys(type(settings), config)
+        if config:
+            with _explaining_config():
+                settings = transformers.AutoConfig.from_pretrained(model, **config)
     mapping = transformers.models.auto.modeling_auto.MODEL_FOR_BACKBONE_MAPPING
     if type(settings) not in mapping:
         raise ValueError(
@@ -216,6 +246,36 @@ def _read_config(model: str | None, config: dict[str, Any]) -> tuple[type, Any]:
             f'{", ".join(sorted(transformers.models.auto.modeling_auto.MODEL_FOR_BACKBONE_MAPPING_NAMES))}.'
         )
     return mapping[type(settings)], settings
+
+
+def _config_keys(kind: type) -> set[str]:
+    """Return the keys of a class of configurations of ``transformers``."""
+    settings: Any = kind()
+    return {*settings.to_dict(), *settings.attribute_map, 'attn_implementation'}
+
+
+def _check_keys(kind: type, config: Mapping[str, Any]) -> None:
+    """Refuse keys that ``transformers`` would store and not use."""
+    known = _config_keys(kind)
+    for key in config:
+        close = difflib.get_close_matches(key, known, n=1)
+        expected = f'{close[0]!r}' if close else f'one of {", ".join(sorted(known))}'
+        require(
+            OWNER,
+            'a key of config',
+            key,
+            key in known,
+            f'{expected}, because {kind.__name__} has no such key',
+        )
+
+
+@contextmanager
+def _explaining_config() -> Iterator[None]:
+    """Name ``config`` in the errors that ``transformers`` raises for wrong values."""
+    try:
+        yield
+    except Exception as error:  # of many classes, among them KeyError and huggingface_hub's own
+        raise ValueError(f'{OWNER}: transformers refuses a value of config: {message_of(error)}') from error
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from ..deployment import (
     export_model,
     find_images,
 )
+from ..losses.cross_entropy import use_weighted_loss
 from ..output import complete_file, progress
 from ..trained_model import choose_network, find_checkpoint, load_model, work_dir_of
 from .errors import refuses_mistakes
@@ -143,6 +144,7 @@ def build_model(path: str) -> BaseSegmentor:
         FileNotFoundError: There is no such file.
     """
     config = Config.fromfile(path)
+    use_weighted_loss(config.model)
     init_default_scope(config.get('default_scope', 'mmseg'))
     return revert_sync_batchnorm(MODELS.build(config.model))
 
@@ -157,14 +159,19 @@ def choose_file(args: argparse.Namespace) -> Path:
         Path: ``--out``, or the name of the checkpoint with another suffix.
 
     Raises:
-        ValueError: ``--out`` and ``--format`` differ.
+        ValueError: ``--out`` and ``--format`` differ, or the file would replace the checkpoint.
     """
     if args.out is None:
         suffix = SUFFIXES[args.format or 'onnx']
         source = Path(args.checkpoint or args.source)
         if source.suffix == '.py':
             source = work_dir_of(source, Config.fromfile(source))
-        return (find_checkpoint(source) if source.is_dir() else source).with_suffix(suffix)
+        checkpoint = find_checkpoint(source) if source.is_dir() else source
+        if checkpoint.suffix == suffix:
+            raise ValueError(
+                f'{checkpoint} is the checkpoint, and the file would replace it; name it with --out.'
+            )
+        return checkpoint.with_suffix(suffix)
     path = Path(args.out)
     expected = [SUFFIXES[args.format]] if args.format else list(SUFFIXES.values())
     if path.suffix not in expected:

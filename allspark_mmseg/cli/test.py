@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 
 from ..engine import prepare_launch
 from ..engine.checkpoint import load_checkpoint_file
+from ..losses.cross_entropy import use_weighted_loss
 from ..prediction import use_tta
 from ..trained_model import load_weights, work_dir_of
 from ..utils import unwrap_model
@@ -68,12 +69,14 @@ def read_config(args: argparse.Namespace) -> Config:
         Config: The config of the run.
 
     Raises:
-        ValueError: The config cannot be read, ``--cfg-options`` does not fit it, or ``--show`` or
-            ``--show-dir`` is used with a config without a visualization hook.
+        ValueError: The config cannot be read, ``--cfg-options`` does not fit it, ``--show`` or
+            ``--show-dir`` is used with a config without a visualization hook, or ``--out`` with a metric that
+            writes no masks.
     """
     cfg = read_config_file(args.config)
     if args.cfg_options is not None:
         merge_options(cfg, args.cfg_options)
+    use_weighted_loss(cfg.get('model'))
     # a folder of its own, because MMEngine writes the config, and its entry in the log, to the work dir
     cfg.work_dir = args.work_dir or str(work_dir_of(Path(args.config), cfg) / 'test')
     cfg.load_from = args.checkpoint
@@ -92,8 +95,25 @@ def read_config(args: argparse.Namespace) -> Config:
     if args.tta:
         use_tta(cfg)
     if args.out:
-        cfg.test_evaluator.update(output_dir=args.out, keep_results=True)
+        _keep_masks(cfg, args.out)
     return cfg
+
+
+def _keep_masks(cfg: Config, folder: str) -> None:
+    """Let the metric write the predicted masks."""
+    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list | tuple) else [cfg.test_evaluator]
+    kinds = [str(each.type).rpartition('.')[2] for each in evaluators]
+    writers = [
+        each
+        for each, kind in zip(evaluators, kinds, strict=True)
+        if kind in ('IoUMetric', 'CityscapesMetric')
+    ]
+    if not writers:
+        raise ValueError(
+            f'--out: test_evaluator has {", ".join(kinds)}, expected IoUMetric or CityscapesMetric, which '
+            'write the masks. "python -m allspark_mmseg predict" writes masks of a folder.'
+        )
+    writers[0].update(output_dir=folder, keep_results=True)
 
 
 def _check_weights(runner: Runner, checkpoint: str) -> None:

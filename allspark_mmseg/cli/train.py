@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 
 from ..engine import default_work_dir, find_last_checkpoint, lock_work_dir, prepare_launch
 from ..engine.schedule_length import scale_schedule, training_length
-from ..losses.cross_entropy import BALANCED
+from ..losses.cross_entropy import use_weighted_loss
 from .config_file import merge_options, read_config_file, require_keys
 from .errors import one_sentence
 
@@ -104,7 +104,7 @@ def read_config(args: argparse.Namespace) -> Config:
         own_schedule = any(key.startswith('param_scheduler') for key in args.cfg_options)
         if not own_schedule and (change := scale_schedule(cfg, length)):
             print(f'--cfg-options: {change}')
-    if count := use_weighted_loss(cfg.get('model')):
+    if count := use_weighted_loss(cfg.get('model')):  # the options can set class weights
         print(
             f"class_weight: {count} loss(es) are allspark_mmseg.CrossEntropyLoss instead of MMSegmentation's."
         )
@@ -135,6 +135,8 @@ def _enable_auto_scale_lr(cfg: Config, config: str) -> None:
 
 
 def _choose_checkpoint(cfg: Config, resume: str | None) -> None:
+    if resume is None and cfg.get('resume'):  # with MMEngine's meaning
+        resume = cfg.get('load_from') or 'auto'
     if resume == 'auto':
         # the Runner would resume from load_from, which has only weights
         found = find_last_checkpoint(cfg.work_dir)
@@ -144,30 +146,6 @@ def _choose_checkpoint(cfg: Config, resume: str | None) -> None:
     cfg.resume = resume is not None
     if resume is not None:
         cfg.load_from = resume
-
-
-def use_weighted_loss(node: object) -> int:
-    """Replace MMSegmentation's cross-entropy where its class weights fail, in place.
-
-    It raises an IndexError with ``avg_non_ignore=True``, and takes ``'balanced'`` and ``'sqrt_balanced'`` for
-    files.
-
-    Args:
-        node (object): The config of a model, or a part of it.
-
-    Returns:
-        int: Number of losses that are now ``allspark_mmseg.CrossEntropyLoss``.
-    """
-    if isinstance(node, dict):
-        weights = node.get('class_weight')
-        plain = node.get('type') in ('CrossEntropyLoss', 'mmseg.CrossEntropyLoss')
-        named = isinstance(weights, str) and weights in BALANCED
-        fails = plain and weights is not None and (node.get('avg_non_ignore') or named)
-        if fails and not node.get('use_sigmoid'):
-            node['type'] = 'allspark_mmseg.CrossEntropyLoss'
-            return 1
-        return sum(use_weighted_loss(value) for value in node.values())
-    return sum(use_weighted_loss(value) for value in node) if isinstance(node, list | tuple) else 0
 
 
 def use_mixed_precision(cfg: Config, kind: str) -> None:

@@ -279,16 +279,24 @@ def mmseg_to_allspark(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Args:
         state (Mapping[str, Tensor]): Keys of an ``AllSpark`` or ``SelfTraining`` segmentor, or of an
-            ``EncoderDecoder``, with a MiT and the all-MLP head.
+            ``EncoderDecoder``, with a MiT and the all-MLP head. Statistics of an adaptive threshold are
+            omitted.
 
     Returns:
         dict[str, Tensor]: Official keys in the official order, without a ``module.`` prefix.
 
     Raises:
-        ValueError: A key is missing or has no official counterpart, or has another shape than in the network.
+        ValueError: A key is missing or has no official counterpart, or has another shape than in the network;
+            or there is a teacher.
     """
+    if any(key.startswith('teacher.') for key in state):
+        raise ValueError(
+            'the checkpoint has a student and a teacher, and the official code has one network. Run '
+            'tools/model_converters/extract_segmentor.py first, which takes one of them.'
+        )
     own = {key.removeprefix(_STUDENT): value for key, value in state.items()}
-    own = {key: value for key, value in own.items() if key not in ('memory_ready', _WRITTEN)}
+    omitted = ('memory_ready', _WRITTEN)
+    own = {key: own[key] for key in own if key not in omitted and not key.startswith('threshold.')}
     network = AllSparkNetwork.from_mmseg_state(own)
     expected = network.mmseg_state()
     check_state(own, expected, *_OURS)

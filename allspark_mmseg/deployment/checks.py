@@ -67,6 +67,10 @@ def read_image(path: Path, channels: int, size: Sequence[int] | None) -> np.ndar
     return np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32)
 
 
+def _count(number: int, noun: str) -> str:
+    return f'{number} {noun}{"" if number == 1 else "s"}'
+
+
 @dataclass(frozen=True)
 class Comparison:
     """What a file and PyTorch predict for the same images.
@@ -95,11 +99,12 @@ class Comparison:
         """
         verdict = 'passed' if self.difference <= tolerance else 'FAILED'
         threads = torch.get_num_threads()
+        images, sizes = _count(self.images, 'image'), _count(self.sizes, 'size')
         return (
-            f'{verdict}: {self.images} images in {self.sizes} sizes, largest difference of logits '
+            f'{verdict}: {images} in {sizes}, largest difference of logits '
             f'{self.difference:.1e} (limit {tolerance:.0e}, relative to the largest logit), equal labels '
             f'{self.equal:.4%}\n'
-            f'images per second on the CPU with {threads} thread{"s" if threads > 1 else ""}: PyTorch '
+            f'images per second on the CPU with {_count(threads, "thread")}: PyTorch '
             f'{self.rates[0]:.2f}, {self.runtime} {self.rates[1]:.2f}'
         )
 
@@ -142,7 +147,8 @@ def compare(
         count += 1
     rates = (runs / seconds[0], runs / seconds[1])
     runtime = 'onnxruntime' if path.suffix == '.onnx' else 'TorchScript'
-    return Comparison(count, len(sizes), max(differences), equal / pixels, rates, runtime)
+    # np.max keeps NaN, and a NaN fails the check
+    return Comparison(count, len(sizes), float(np.max(differences)), equal / pixels, rates, runtime)
 
 
 def _timed(predict: Runner, image: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], float]:

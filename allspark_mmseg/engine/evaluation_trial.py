@@ -121,7 +121,10 @@ def _advise(reason: str) -> str:
     if 'out of memory' in text or "can't allocate memory" in text:
         return "Predict by windows: model.test_cfg=dict(mode='slide', crop_size=(h, w), stride=(h, w))."
     if 'channels' in text:
-        return 'Set in_channels of the backbone to the number of bands of the images.'
+        return (
+            'Set in_channels of the backbone to the number of bands of the images (config.num_channels '
+            'of a TransformersBackbone).'
+        )
     if 'the mask' in text:
         return 'Put LoadAnnotations after the steps of the test pipeline that change the size.'
     return (

@@ -114,13 +114,17 @@ def load_best_weights(runner: Runner, segmentor: nn.Module, path: Path) -> None:
         broadcast(value)
 
 
-def check_supervised_weights(source: str, checkpoint: dict, model: SemiSegmentor) -> None:
+def check_supervised_weights(source: str, checkpoint: dict, model: SemiSegmentor) -> list[str]:
     """Check that a checkpoint has the weights of the student, except those that only the method trains.
 
     Args:
         source (str): Path of the checkpoint, for the message.
         checkpoint (dict): A checkpoint of a plain segmentor or of a semi-supervised run.
         model (SemiSegmentor): The method.
+
+    Returns:
+        list[str]: Keys that the checkpoint lacks although the student predicts with them, for example those
+        of AllSpark's bottleneck. They stay random.
 
     Raises:
         ValueError: A weight has another shape, or the backbone, the neck or the classifier is missing.
@@ -141,18 +145,24 @@ def check_supervised_weights(source: str, checkpoint: dict, model: SemiSegmentor
         for key, value in own.items()
         if key in found and found[key].shape != value.shape
     ]
+    head = model.student.decode_head
     missing = [
         key
         for key in own
-        if key not in found and key.startswith(('backbone.', 'neck.', 'decode_head.conv_seg'))
+        if key not in found
+        and key.startswith(('backbone.', 'neck.', 'decode_head.'))
+        and not key.endswith('num_batches_tracked')
+        and not key.startswith(tuple(f'decode_head.{part}.' for part in getattr(head, 'training_only', ())))
     ]
-    if wrong or missing:
-        reason = join_first([*wrong, *(f'{key} is missing' for key in missing)], limit=3)
+    needed = [key for key in missing if key.startswith(('backbone.', 'neck.', 'decode_head.conv_seg'))]
+    if wrong or needed:
+        reason = join_first([*wrong, *(f'{key} is missing' for key in needed)], limit=3)
         raise ValueError(
             f'WarmStartHook: load_from {source} is a checkpoint of another network or of other classes: '
             f'{reason}. Expected a supervised checkpoint of the same segmentor and the same classes. Remove '
             'load_from to train the supervised phase in this run.'
         )
+    return missing
 
 
 def record_scores(

@@ -32,6 +32,7 @@ class RepresentationHead(DeepLabV3PlusHead):
 
     # in a plain EncoderDecoder, the representation branch gets no gradient
     trains_more_in_method = True
+    training_only = ('representation',)  # parts without which the logits are the same
 
     def __init__(
         self,

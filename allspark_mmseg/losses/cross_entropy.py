@@ -160,3 +160,27 @@ def balanced_weights(pixels: np.ndarray, around: np.ndarray, exponent: float = 1
     weights = np.ones(len(pixels))
     weights[present] = (np.median(frequency) / frequency) ** exponent if present.any() else 1
     return [float(f'{weight:.4g}') for weight in weights]
+
+
+def use_weighted_loss(node: object) -> int:
+    """Replace MMSegmentation's cross-entropy where its class weights fail, in place.
+
+    It raises an IndexError with ``avg_non_ignore=True``, and takes ``'balanced'`` and ``'sqrt_balanced'`` for
+    files.
+
+    Args:
+        node (object): The config of a model, or a part of it.
+
+    Returns:
+        int: Number of losses that are now ``allspark_mmseg.CrossEntropyLoss``.
+    """
+    if isinstance(node, dict):
+        weights = node.get('class_weight')
+        plain = node.get('type') in ('CrossEntropyLoss', 'mmseg.CrossEntropyLoss')
+        named = isinstance(weights, str) and weights in BALANCED
+        fails = plain and weights is not None and (node.get('avg_non_ignore') or named)
+        if fails and not node.get('use_sigmoid'):
+            node['type'] = 'allspark_mmseg.CrossEntropyLoss'
+            return 1
+        return sum(use_weighted_loss(value) for value in node.values())
+    return sum(use_weighted_loss(value) for value in node) if isinstance(node, list | tuple) else 0

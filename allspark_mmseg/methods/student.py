@@ -53,8 +53,8 @@ def check_decode_head(method: str, segmentor: nn.Module) -> None:
         segmentor (nn.Module): The student.
 
     Raises:
-        ValueError: The decode head needs more than features, returns more than logits, or has a number of
-            output channels other than the number of classes.
+        ValueError: The decode head needs more than features, returns more than logits, has a number of
+            output channels other than the number of classes, or only one.
     """
     head: Any = getattr(segmentor, 'decode_head', None)
     decoder: Any = getattr(head, 'decoder', head)  # the head behind an AllSpark bottleneck
@@ -74,6 +74,11 @@ def check_decode_head(method: str, segmentor: nn.Module) -> None:
             f'{method}: the decode head has out_channels={head.out_channels} for num_classes='
             f'{head.num_classes}, expected a channel for each class; for two classes remove out_channels '
             'and use_sigmoid.'
+        )
+    if head.out_channels < 2:
+        raise ValueError(
+            f'{method}: the decode head has num_classes={head.num_classes}, expected at least 2, because '
+            'pseudo-labels compare the classes; make the background a class.'
         )
 
 

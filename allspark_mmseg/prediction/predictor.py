@@ -68,7 +68,8 @@ class Predictor:
         self.config: Any = getattr(self.segmentor, 'test_cfg', None) or {}
         self.mode = self.config.get('mode', 'whole')
         own = self.mode != 'whole' and not window
-        side = window or _window_side(getattr(self.segmentor.data_preprocessor, 'size', None))
+        sizes = [getattr(each.data_preprocessor, 'size', None) for each in (model, self.segmentor)]
+        side = window or _window_side(sizes[0] or sizes[1])
         self.window = tuple(self.config['crop_size']) if own else (side, side)
         step = max(side * 3 // 4, 1) if stride is None else stride
         self.stride = tuple(self.config['stride']) if own and stride is None else (step, step)

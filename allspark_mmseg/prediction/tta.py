@@ -1,8 +1,10 @@
 """Test-time augmentation: the mean of the predictions of several sizes and of mirrored images."""
 
+import logging
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 
 from .pipelines import count_loads, find_test_pipeline, loads_masks
 
@@ -26,8 +28,16 @@ def find_tta(cfg: Config) -> tuple[dict, list[dict]]:
     """
     model = dict(cfg.get('tta_model') or dict(type='SegTTAModel'))
     steps, own = find_test_pipeline(cfg), cfg.get('tta_pipeline')
+    mirrored = _trains_mirrored(cfg)
     if not own:
-        return model, _default_pipeline(steps, _trains_mirrored(cfg))
+        return model, _default_pipeline(steps, mirrored)
+    if not mirrored and any(map(_mirrors, _dicts(own))):
+        print_log(
+            'The views of tta_pipeline are mirrored, but the training mirrors no image. Set '
+            'tta_pipeline=None to leave these views out.',
+            logger='current',
+            level=logging.WARNING,
+        )
     # a child config that changes how images are loaded need not repeat it in the tta_pipeline of its base
     return model, [*steps[: count_loads(steps)], *own[count_loads(own) :]]
 
@@ -42,7 +52,7 @@ def use_tta(cfg: Config) -> None:
         ValueError: The config has no test data.
     """
     model, pipeline = find_tta(cfg)
-    cfg.test_dataloader.dataset.pipeline = pipeline
+    _set_pipeline(cfg.test_dataloader.dataset, pipeline)
     # otherwise the wrapper gives the segmentor the data_preprocessor of the Runner, instead of its own
     own = {key: cfg.model[key] for key in ('data_preprocessor',) if cfg.model.get(key)}
     cfg.model = {**model, **own, 'module': cfg.model}
@@ -62,14 +72,30 @@ def _default_pipeline(steps: list[dict], mirrored: bool) -> list[dict]:
 
 def _trains_mirrored(cfg: Config) -> bool:
     """Tell whether the training pipelines flip images. True for a config without training."""
-    steps = list(_dicts(cfg.get('train_dataloader')))
-    probabilities = [
-        step.get('flip_prob', 0.5)
-        for step in steps
-        if str(step.get('type')).endswith(('RandomScaleCropFlip', 'RareClassCrop'))
-    ]
-    probabilities += [step.get('prob') or 0.5 for step in steps if step.get('type') == 'RandomFlip']
-    return not steps or any(probabilities)
+    steps = _dicts(cfg.get('train_dataloader'))
+    return not steps or any(map(_mirrors, steps))
+
+
+def _mirrors(step: dict) -> bool:
+    """Tell whether a transform flips images horizontally."""
+    kind = str(step.get('type')).rpartition('.')[2]
+    if kind in ('RandomScaleCropFlip', 'RareClassCrop'):
+        return step.get('flip_prob', 0.5) > 0
+    if kind != 'RandomFlip':
+        return False
+    directions, shares = step.get('direction', 'horizontal'), step.get('prob', 0.5)
+    directions = [directions] if isinstance(directions, str) else directions
+    shares = shares if isinstance(shares, list | tuple) else [shares] * len(directions)
+    return any(share and name != 'vertical' for name, share in zip(directions, shares, strict=True))
+
+
+def _set_pipeline(dataset: dict, pipeline: list[dict]) -> None:
+    """Set the pipeline of a data set, or of those inside ``ConcatDataset`` and other wrappers."""
+    inner = [dataset['dataset']] if 'dataset' in dataset else dataset.get('datasets', [])
+    for child in inner:
+        _set_pipeline(child, pipeline)
+    if not inner:
+        dataset['pipeline'] = pipeline
 
 
 def _dicts(node: Any) -> list[dict]:

@@ -75,6 +75,15 @@ class ClassBalancedThreshold(ConfidenceThreshold):
         enough = (above >= self.proportion * above[:, :1]) & (above > 0)
         return (enough.sum(dim=1) - 1).clamp(min=0) / self.bins
 
+    def statistics(self) -> dict[str, Tensor]:
+        """Return scalars for the log: mean and minimum of tau(c) over the classes that were predicted."""
+        thresholds = self.class_thresholds
+        unseen = self.histogram.sum(dim=1) == 0
+        return {
+            'pseudo.threshold': thresholds.masked_fill(unseen, torch.nan).nanmean().nan_to_num(0.0),
+            'pseudo.threshold_min': thresholds.masked_fill(unseen & ~unseen.all(), 1.0).min(),
+        }
+
     @property
     def class_weights(self) -> Tensor:
         """(K,) float, 0 or more: the weight of an accepted pixel of each label."""

@@ -198,6 +198,7 @@ class CSSContract(MethodContract):
         'argument, value',
         [
             ('threshold', 97),
+            ('threshold', {'type': 'ClassBalanced'}),
             ('weak_threshold', -0.1),
             ('hard_threshold', 1.5),
             ('contrast_temperature', 0.0),

@@ -120,3 +120,13 @@ def test_wrong_options_are_named():
         CheckpointLoader.load_checkpoint('efficientnet_lite0://jft')
     with pytest.raises(ValueError, match=r'drop_connect_rate is 1\.5, expected a number in \[0, 1\)'):
         EfficientNetLite0(drop_connect_rate=1.5)
+
+
+def test_other_bands_have_a_stem_of_their_own():
+    backbone = build(in_channels=4).eval()
+    features = backbone(torch.randn(1, 4, 65, 65))
+    assert [feature.shape[1] for feature in features] == [24, 40, 112, 320]
+    assert features[0].shape[2:] == (17, 17)
+    expected = build().state_dict()
+    wrong = [key for key, value in backbone.state_dict().items() if value.shape != expected[key].shape]
+    assert wrong == ['_conv_stem.weight']

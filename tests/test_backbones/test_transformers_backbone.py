@@ -86,6 +86,20 @@ def test_other_sizes_are_resized_to_whole_patches():
         assert found.shape[2:] == (4, 6) and torch.equal(found, expected)
 
 
+@pytest.mark.parametrize('indices', [(1, 2, 3, 4), (1, 2)])
+@pytest.mark.parametrize('kind', KINDS)
+def test_every_trainable_parameter_gets_a_gradient(kind, indices):
+    """Distributed training waits for all of them."""
+    config = dict(model_type=kind, **KINDS[kind][0]) | dict(drop_path_rate=0.0)
+    if kind == 'resnet':
+        config.pop('drop_path_rate')
+    model = TransformersBackbone(out_indices=indices, config=config)
+    sum(feature.square().sum() for feature in model(torch.randn(1, 3, 112, 112))).backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+    assert sum(parameter.requires_grad for parameter in model.parameters()) > 10
+
+
 def test_drop_path_and_frozen_weights_follow_the_mode():
     image = torch.randn(4, 3, 64, 64)
     model = build('swin', config=dict(drop_path_rate=0.9)).train()
@@ -212,6 +226,22 @@ class TestMessages:
     def test_no_or_another_network(self, config, text):
         with pytest.raises(ValueError, match=text):
             TransformersBackbone(config=config)
+
+    @pytest.mark.parametrize(
+        'change, text',
+        [
+            (dict(drop_path_rte=0.3), "config is 'drop_path_rte', expected 'drop_path_rate'"),
+            (dict(hidden_size='wide'), 'refuses a value of config: .*hidden_size'),
+            (dict(hidden_act='nope'), 'refuses a value of config: .*nope'),
+        ],
+    )
+    @pytest.mark.parametrize('from_folder', [False, True])
+    def test_wrong_keys_and_values_are_named(self, change, text, from_folder, tmp_path):
+        settings = dict(config=DINO | dict(model_type='dinov3_vit') | change)
+        if from_folder:
+            settings = dict(model=saved(tmp_path), config=change)
+        with pytest.raises(ValueError, match=f'(?s){text}'):
+            TransformersBackbone(**settings)
 
 
 def plain(kind: str = 'dinov3_vit') -> dict:

@@ -86,7 +86,18 @@ def test_the_check_fails_if_the_numbers_differ(checkpoint, photos, monkeypatch, 
     monkeypatch.setattr('allspark_mmseg.deployment.checks.open_file', shifted)
     arguments = [str(checkpoint), '--format', 'torchscript', '--check', str(photos), '--images', '1']
     assert export.main(arguments) == 1
-    assert 'FAILED: 1 images' in capsys.readouterr().out
+    assert 'FAILED: 1 image in 2 sizes' in capsys.readouterr().out
+
+
+def test_the_check_fails_if_a_later_image_gives_no_number(checkpoint, photos, monkeypatch, capsys):
+    def without_numbers(path, threads=0):
+        run = open_file(path, threads)
+        # (70, 110) is the size of two images
+        return lambda image: (run(image)[0] * (np.nan if image.shape[3] == 110 else 1), run(image)[1])
+
+    monkeypatch.setattr('allspark_mmseg.deployment.checks.open_file', without_numbers)
+    assert export.main([str(checkpoint), '--format', 'torchscript', '--check', str(photos)]) == 1
+    assert 'FAILED: 3 images' in capsys.readouterr().out
 
 
 def test_complexity_counts_multiply_adds_and_writes_no_file(tmp_path, capsys):
@@ -124,6 +135,13 @@ def test_complexity_needs_no_checkpoint(config, capsys, tmp_path):
 
 
 class TestMessages:
+    def test_the_checkpoint_is_not_replaced(self, checkpoint, capsys):
+        renamed = checkpoint.rename(checkpoint.with_suffix('.pt'))
+        before = renamed.read_bytes()
+        message = refused(capsys, renamed, '--format', 'torchscript')
+        assert 'is the checkpoint, and the file would replace it' in message
+        assert renamed.read_bytes() == before
+
     def test_no_such_file(self, capsys, tmp_path):
         assert 'nothing.pth does not exist' in refused(capsys, tmp_path / 'nothing.pth')
 

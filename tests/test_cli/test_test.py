@@ -107,3 +107,62 @@ def test_the_configs_have_the_augmentation_of_their_test_pipeline(path):
     defaults = Config({key: cfg[key] for key in ('test_dataloader', 'train_dataloader')})
     assert pipeline == find_tta(defaults)[1]
     TRANSFORMS.build(pipeline[-1])
+
+
+def test_class_weights_of_the_config_do_not_matter(saved, tmp_path, runner_of):  # noqa: F811
+    """Training replaces MMSegmentation's loss, which does not know 'balanced'."""
+    head = saved.model.segmentor.decode_head
+    head.get('decoder', head).loss_decode = dict(type='CrossEntropyLoss', class_weight='balanced')
+    path = tmp_path / 'config.py'
+    path.write_text('\n'.join(f'{key} = {value!r}' for key, value in saved.to_dict().items()))
+    cfg = command.read_config(command.parse_args([str(path), saved.load_from]))
+    assert 0 <= runner_of(cfg).test()['mIoU'] <= 100
+
+
+@pytest.mark.parametrize('kind', ['IoUMetric', 'mmseg.IoUMetric'])
+def test_out_with_a_list_of_evaluators(saved, tmp_path, kind):
+    saved.test_evaluator = [dict(type='DumpResults', out_file_path='a.pkl'), dict(type=kind)]
+    path = tmp_path / 'config.py'
+    path.write_text('\n'.join(f'{key} = {value!r}' for key, value in saved.to_dict().items()))
+    arguments = command.parse_args([str(path), saved.load_from, '--out', 'masks'])
+    first, second = command.read_config(arguments).test_evaluator
+    assert second.output_dir == 'masks' and second.keep_results and 'output_dir' not in first
+    text = path.read_text().replace(f"dict(type='{kind}')", '').replace(f"{{'type': '{kind}'}}", '')
+    path.write_text(text)
+    with pytest.raises(ValueError, match='--out: test_evaluator has DumpResults, expected IoUMetric'):
+        command.read_config(arguments)
+
+
+@pytest.mark.parametrize(
+    'step, mirrored',
+    [
+        (dict(type='RandomFlip', prob=0.5), True),
+        (dict(type='mmseg.RandomFlip', prob=0.5), True),
+        (dict(type='RandomFlip', prob=0.0), False),
+        (dict(type='RandomFlip', prob=0.5, direction='vertical'), False),
+        (dict(type='RandomFlip', prob=[0.0, 0.5], direction=['horizontal', 'vertical']), False),
+        (dict(type='RandomFlip', prob=[0.3, 0.5], direction=['horizontal', 'vertical']), True),
+        (dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=(8, 8)), True),
+        (dict(type='allspark_mmseg.RandomScaleCropFlip', crop_size=(8, 8), flip_prob=0), False),
+        (dict(type='PackSegInputs'), False),
+    ],
+)
+def test_views_are_mirrored_if_the_training_mirrors(step, mirrored):
+    steps = [dict(type='LoadImageFromFile'), dict(type='PackSegInputs')]
+    data = dict(test_dataloader=dict(dataset=dict(pipeline=steps)))
+    cfg = Config(data | dict(train_dataloader=dict(dataset=dict(pipeline=[step]))))
+    (augmentation,) = (each for each in find_tta(cfg)[1] if each['type'] == 'TestTimeAug')
+    flips = [views for views in augmentation['transforms'] if views[0]['type'] == 'RandomFlip']
+    assert bool(flips) == mirrored
+
+
+def test_a_wrapped_data_set_gets_the_pipeline_where_it_has_one():
+    steps = [dict(type='LoadImageFromFile'), dict(type='PackSegInputs')]
+    leaf = dict(type='BaseSegDataset', pipeline=steps)
+    joined = dict(type='ConcatDataset', datasets=[leaf, dict(type='RepeatDataset', times=1, dataset=leaf)])
+    cfg = Config(dict(model=dict(type='EncoderDecoder'), test_dataloader=dict(dataset=joined)))
+    use_tta(cfg)
+    found = cfg.test_dataloader.dataset
+    assert 'pipeline' not in found and 'pipeline' not in found.datasets[1]
+    for each in (found.datasets[0], found.datasets[1].dataset):
+        assert each.pipeline[-1].type == 'TestTimeAug'

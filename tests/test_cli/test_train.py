@@ -8,6 +8,7 @@ from mmseg.registry import MODELS
 
 from allspark_mmseg.cli import train
 from allspark_mmseg.losses import CrossEntropyLoss
+from allspark_mmseg.losses.cross_entropy import use_weighted_loss
 
 from ..helpers.configs import CONFIGS
 
@@ -61,6 +62,19 @@ def test_a_named_checkpoint_wins(read):
     assert (cfg.load_from, cfg.resume) == ('other.pth', True)
 
 
+def test_resume_of_the_config_has_mmengines_meaning(read, tmp_path):
+    cfg = read('--cfg-options', 'resume=True')
+    assert (cfg.load_from, cfg.resume) == ('supervised.pth', True)
+    (tmp_path / 'config.py').write_text('load_from = None\nresume = True\n')
+    assert not read().resume, 'there is no checkpoint yet'
+    checkpoint = Path(tmp_path, 'work', 'iter_8.pth')
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
+    (checkpoint.parent / 'last_checkpoint').write_text(str(checkpoint))
+    assert (read().load_from, read().resume) == (str(checkpoint), True)
+    assert read('--resume', 'other.pth').load_from == 'other.pth'
+
+
 @pytest.mark.parametrize('weights', ["'balanced'", "'sqrt_balanced'", '[1.0, 2.0, 1.0]'])
 @pytest.mark.parametrize('recipe', ['allspark', 'fixmatch', 'supervised'])
 def test_class_weight_alone_works_with_every_recipe(weights, recipe, tmp_path):
@@ -98,7 +112,7 @@ def test_class_weight_alone_works_with_a_published_config(tmp_path, capsys):
 )
 def test_losses_that_work_stay(loss):
     loss = dict(type='CrossEntropyLoss', **loss)
-    assert train.use_weighted_loss(dict(decode_head=[dict(loss_decode=loss)])) == 0
+    assert use_weighted_loss(dict(decode_head=[dict(loss_decode=loss)])) == 0
     assert loss['type'] == 'CrossEntropyLoss'
 
 

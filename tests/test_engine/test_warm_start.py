@@ -13,6 +13,7 @@ from mmseg.apis import init_model
 from allspark_mmseg.engine.scoreboard import Score, Scoreboard
 
 from ..helpers.tiny_models import behind_bottleneck, tiny_head, tiny_segmentor
+from .conftest import log_lines
 
 
 def method(kind: str = 'MeanTeacher', **arguments) -> ConfigDict:
@@ -442,14 +443,33 @@ def test_checkpoint_replaces_the_supervised_phase(warm, runner_of, tmp_path):
         assert torch.equal(recorder.states[0][0][f'teacher.module.{name}'], value)
 
 
-def test_plain_checkpoint_starts_a_network_with_bottleneck(warm, runner_of, tmp_path):
+def test_plain_weights_start_the_supervised_phase_of_a_network_with_bottleneck(warm, runner_of, tmp_path):
+    """The bottleneck is random, so the score of the loaded weights would say nothing."""
     first, _, _before = train(runner_of, warm)
+    source = Path(first.work_dir, 'supervised.pth')
+    warm.log_level = 'WARNING'
     warm.model = method('AllSpark')
     warm.custom_hooks.append(dict(type='allspark_mmseg.MemoryWarmUpHook', iters=2))
     warm.work_dir = str(tmp_path / 'second')
-    runner, _recorder, summary = train(runner_of, warm, load_from=str(Path(first.work_dir, 'supervised.pth')))
-    assert 'AllSpark' in summary
+    runner, recorder, summary = train(runner_of, warm, load_from=str(source))
+    assert [row[1] for row in recorder.rows] == [True] * 4 + [False] * 4
+    assert [score['iteration'] for score in summary['scores']] == [2, 4, 6, 6, 8, 8]
+    for name, value in torch.load(source)['state_dict'].items():
+        own = name.replace('decode_head.', 'decode_head.decoder.')
+        assert torch.equal(recorder.states[0][0][f'student.{own}'], value)
     assert runner.model.memory_ready
+    (line,) = [line for line in log_lines(runner) if 'has no weights of' in line]
+    assert 'decode_head.bottleneck.' in line
+
+
+def test_weights_of_a_network_with_bottleneck_replace_its_supervised_phase(warm, runner_of, tmp_path):
+    warm.model = method('AllSpark')
+    first, _, before = train(runner_of, warm)
+    warm.work_dir = str(tmp_path / 'second')
+    source = str(Path(first.work_dir, 'supervised.pth'))
+    _, recorder, summary = train(runner_of, warm, load_from=source)
+    assert [row[1] for row in recorder.rows] == [False] * 4
+    assert summary['supervised']['mIoU'] == before['supervised']['mIoU']
 
 
 def test_memory_warm_up_counts_from_the_second_phase(warm, runner_of):

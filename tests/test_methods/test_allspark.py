@@ -13,6 +13,7 @@ from ..helpers.method_contract import MethodContract
 from ..helpers.tiny_models import (
     CLASSES,
     CROP,
+    WIDTHS,
     batch,
     behind_bottleneck,
     build_model,
@@ -157,6 +158,27 @@ def test_the_bottleneck_can_replace_any_feature():
     losses_in(entries).backward()
     assert model.memory.rows.shape == (CLASSES, 40, 5 * 5)
     assert model.memory.written.sum() > 0
+
+
+def test_minus_one_is_the_deepest_feature_that_the_decoder_reads():
+    head = dict(tiny_head(), in_channels=WIDTHS[1:3], in_index=[1, 2])
+    segmentor = behind_bottleneck(tiny_segmentor(decode_head=head), in_channels=40, stride=16)
+    model = build_model(segmentor).eval()
+    assert model.decode_head.bottleneck_index == 2
+    image = torch.randn(1, 3, *CROP)
+    with torch.no_grad():
+        before = model._forward(image)
+        for value in model.decode_head.bottleneck.parameters():
+            value.zero_()
+        assert not torch.equal(model._forward(image), before)
+
+
+def test_a_feature_that_the_decoder_does_not_read_is_refused():
+    segmentor = behind_bottleneck(tiny_segmentor(), in_channels=40, stride=16)
+    segmentor['decode_head']['decoder'].update(in_channels=[WIDTHS[1], WIDTHS[3]], in_index=[1, 3])
+    segmentor['decode_head']['bottleneck_index'] = 2
+    with pytest.raises(ValueError, match=r'bottleneck_index is 2, expected one of in_index=\[1, 3\]'):
+        build_model(segmentor)
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,9 @@ def test_a_head_of_one_channel_is_refused():
             ValueError, match=r'SelfTraining: .*out_channels=1 for num_classes=2, expected a chan'
         ):
             self_training(segmentor)
+    head |= dict(num_classes=1)
+    with pytest.raises(ValueError, match=r'num_classes=1, expected at least 2'):
+        self_training(tiny_segmentor(decode_head=head))
 
 
 @pytest.mark.parametrize(

@@ -193,3 +193,15 @@ def test_large_images_of_a_semi_supervised_model(tmp_path):
     (whole,) = predictor.predict([image])
     assert close(in_strips(predictor, image), (whole.labels, whole.confidence))
     assert cv2.imread(str(tmp_path / 'a.png')).shape[:2] == SIZE
+
+
+def test_windows_suit_the_crop_of_the_method():
+    """The data preprocessor of a semi-supervised config can belong to the method or to the student."""
+    for owner in ('method', 'student'):
+        segmentor = tiny_segmentor()
+        preprocessor = segmentor.pop('data_preprocessor') | dict(size=(97, 97))
+        model = dict(type='allspark_mmseg.FixMatch', segmentor=segmentor)
+        (model if owner == 'method' else segmentor)['data_preprocessor'] = preprocessor
+        if owner == 'method':
+            model['data_preprocessor']['type'] = 'allspark_mmseg.MultiViewSegDataPreProcessor'
+        assert Predictor(build_model(model).eval()).window == (_window_side((97, 97)),) * 2

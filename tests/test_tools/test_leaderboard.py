@@ -133,9 +133,14 @@ def test_cells_with_one_network_and_seed_share_the_supervised_weights(place):
     run(place, 'fixmatch', options=('--again',))
     again = place / 'work' / 'toy' / 'start_plain_seed0' / 'supervised.pth'
     assert again.stat().st_mtime_ns == starts['start_plain_seed0'], 'a finished start is not trained again'
+    assert rows_of(place)[0]['start_commit'] == json.loads((again.parent / 'code.json').read_text())['commit']
+    (again.parent / 'code.json').write_text(json.dumps({'version': '0.0.1', 'commit': 'abc'}))
+    run(place, 'fixmatch', options=('--again',))
+    other = again.stat().st_mtime_ns
+    assert other > starts['start_plain_seed0'], 'that of another version is'
     (again.parent / 'summary.json').unlink()
     run(place, 'fixmatch', options=('--again',))
-    assert again.stat().st_mtime_ns > starts['start_plain_seed0'], 'an interrupted one is'
+    assert again.stat().st_mtime_ns > other, 'an interrupted one is'
 
 
 @pytest.mark.parametrize('method', ['allspark', 'fixmatch', 'mean_teacher', 'unimatch', 'supervised'])
@@ -220,6 +225,8 @@ def test_after_a_failed_training_the_other_cells_run(place, capsys, method, mess
     work_dir.mkdir()
     for name in ('supervised.pth', 'summary.json'):
         (start / name).touch()
+    label = {'version': allspark_mmseg.__version__, 'commit': None}
+    (start / 'code.json').write_text(json.dumps(label))
     (work_dir / 'summary.json').write_text(json.dumps({'supervised': {'mIoU': 1}, 'Old': {'mIoU': 2}}))
     with pytest.raises(SystemExit) as caught:
         run(place, method, 'fixmatch', options=('--table',))
@@ -264,7 +271,7 @@ leaderboard.main(sys.argv[1:])
 def make_row(method: str, budget: int, seed: int, miou: float, gain: float | None, **other: object) -> dict:
     row = dict(method=method, data='toy', budget=budget, seed=seed, mIoU=miou, last=miou, supervised=40.0)
     row |= dict(gain=gain, minutes=2.0 + seed, memory=800 + seed, date=DATE, version='0.1.0', commit=None)
-    return row | dict(torch='2.13.0', cpus=2) | other
+    return row | dict(torch='2.13.0', cpus=2, start_commit=None) | other
 
 
 def test_the_table_has_mean_and_range_of_the_seeds():

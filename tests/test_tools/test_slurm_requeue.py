@@ -20,6 +20,7 @@ def run(folder, code, *arguments):
     variables = {
         'PATH': f'{folder}:{os.environ["PATH"]}',
         'SLURM_JOB_ID': '41234',
+        'SLURM_CPUS_PER_TASK': '12',
         'SLURM_SUBMIT_DIR': str(folder),
     }
     script = ROOT / 'tools' / 'slurm_requeue.sh'
@@ -34,7 +35,7 @@ def test_only_a_run_that_was_stopped_is_queued_again(tmp_path, code):
     assert returned == code
     train = '-u -m allspark_mmseg train config.py --amp --launcher slurm --resume'
     requeue = ['scontrol requeue 41234 port=21234'] if code == EXIT_CODE else []
-    assert calls == [f'srun --wait=120 python {train} port=21234', *requeue]
+    assert calls == [f'srun --cpus-per-task=12 --wait=120 python {train} port=21234', *requeue]
 
 
 def test_without_a_config_it_explains_itself(tmp_path):

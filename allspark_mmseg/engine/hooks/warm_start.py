@@ -43,7 +43,8 @@ class WarmStartHook(BestNetworkHook):
     1. The student is trained alone, as a plain segmentor, on the labeled stream. Only the startup check loads
        an unlabeled image. The phase ends after ``max_iters`` iterations, or when ``patience`` validations
        brought no new best value. With ``load_from``, this phase is omitted: the loaded weights are validated
-       and take its place.
+       and take its place. If they lack a part of the network, such as AllSpark's bottleneck, the phase
+       starts from them instead, because this part is random.
     2. The student and the teacher start from the best weights of phase 1. The optimizer and the learning
        rate start anew. The losses of the unlabeled images are multiplied by a factor that grows from 0 to 1
        in ``ramp_up`` iterations. ``train_cfg``, ``optim_wrapper`` and ``param_scheduler`` of the config are
@@ -221,7 +222,13 @@ class WarmStartHook(BestNetworkHook):
         if not self.training:
             return
         if not runner._resume:
-            check_supervised_weights(runner._load_from, checkpoint, self.model)
+            if missing := check_supervised_weights(runner._load_from, checkpoint, self.model):
+                runner.logger.warning(
+                    f'{OWNER}: load_from {runner._load_from} has no weights of {len(missing)} tensors of the '
+                    f'network, for example {missing[0]}. So the supervised phase is not omitted. It starts '
+                    'from these weights.'
+                )
+                self._enter_supervised_phase(runner)
             return
         state = checkpoint['meta'].get('warm_start')
         if state is None:

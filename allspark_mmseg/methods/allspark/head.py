@@ -34,11 +34,13 @@ class AllSparkHead(BaseModule):
         bottleneck (dict): Arguments of ``AllSparkBottleneck``. The default of ``num_classes`` is the value of
             the decoder.
         decoder (dict): Config of a decode head.
-        bottleneck_index (int): Index of the feature that the bottleneck replaces; -1 is the deepest.
+        bottleneck_index (int): Index of the feature that the bottleneck replaces; -1 is the deepest one that
+            the decoder reads.
         init_cfg (dict, optional): As in MMEngine.
 
     Raises:
-        ValueError: Bottleneck and decoder differ in the number of classes or in the channels of the feature.
+        ValueError: Bottleneck and decoder differ in the number of classes or in the channels of the feature,
+            or the decoder does not read the feature.
     """
 
     # in a plain EncoderDecoder, the unlabeled stream gets no gradient
@@ -54,8 +56,10 @@ class AllSparkHead(BaseModule):
         found, expected = bottleneck['num_classes'], f'{classes}, which is decoder.num_classes'
         require('AllSparkHead', 'bottleneck.num_classes', found, found == classes, expected)
         self.bottleneck = AllSparkBottleneck(**bottleneck)
-        self.bottleneck_index = bottleneck_index
-        _check_channels(self.decoder, bottleneck['in_channels'], bottleneck_index)
+        indices = _as_list(self.decoder.in_index)
+        deepest = indices[-1] if min(indices) < 0 else max(indices)
+        self.bottleneck_index = deepest if bottleneck_index == -1 else bottleneck_index
+        _check_feature(self.decoder, bottleneck['in_channels'], self.bottleneck_index)
         self._register_load_state_dict_pre_hook(self._adopt_plain_head)
 
     @property
@@ -140,15 +144,23 @@ class AllSparkHead(BaseModule):
                 state_dict[f'{prefix}decoder.{key[len(prefix) :]}'] = state_dict.pop(key)
 
 
-def _check_channels(decoder: BaseDecodeHead, in_channels: int, index: int) -> None:
-    """Check that bottleneck and decoder expect the same number of channels for the replaced feature."""
-    indices = decoder.in_index if isinstance(decoder.in_index, (list, tuple)) else [decoder.in_index]
-    widths = decoder.in_channels if isinstance(decoder.in_channels, (list, tuple)) else [decoder.in_channels]
+def _as_list(value: Any) -> list[int]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _check_feature(decoder: BaseDecodeHead, in_channels: int, index: int) -> None:
+    """Check that the decoder reads the replaced feature, with the number of channels of the bottleneck."""
+    indices, widths = _as_list(decoder.in_index), _as_list(decoder.in_channels)
+    if min([index, *indices]) >= 0:  # negative ones count from a number of features that is not known here
+        require(
+            'AllSparkHead',
+            'bottleneck_index',
+            index,
+            index in indices,
+            f'one of in_index={indices} of the decoder',
+        )
     if len(indices) != len(widths):  # the decoder concatenates its features, so only the sum is known
         return
-    expected = dict(zip(indices, widths, strict=True))
-    deepest = max(indices)
-    width = expected.get(deepest if index == -1 and deepest >= 0 else index, in_channels)
-    valid = width == in_channels
+    width = dict(zip(indices, widths, strict=True)).get(index, in_channels)
     message = f'{width}, as in the decoder (in_channels={decoder.in_channels}, in_index={decoder.in_index})'
-    require('AllSparkHead', 'bottleneck.in_channels', in_channels, valid, message)
+    require('AllSparkHead', 'bottleneck.in_channels', in_channels, width == in_channels, message)

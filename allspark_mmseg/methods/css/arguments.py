@@ -11,9 +11,14 @@ MIXES = ('cutmix', 'cutout', 'classmix', None)
 TEACHER_STATISTICS = ('labeled_and_weak', 'weak', 'student')
 AVERAGES = ('positive', 'labeled')
 
+
+def _is_confidence(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
+
+
 _VALID: dict[str, tuple[Callable[[Any], bool], str]] = {
-    'threshold': (lambda value: 0 <= value <= 1, 'a confidence in [0, 1]'),
-    'weak_threshold': (lambda value: 0 <= value <= 1, 'a confidence in [0, 1]'),
+    'threshold': (_is_confidence, 'a confidence in [0, 1]'),
+    'weak_threshold': (_is_confidence, 'a confidence in [0, 1]'),
     'hard_threshold': (
         lambda value: value is None or 0 < value <= 1,
         'a probability in (0, 1], or None to make all pixels hard',
