@@ -15,7 +15,7 @@ from .engine.scoreboard import CHOSEN
 from .engine.startup import default_work_dir
 from .losses.cross_entropy import use_weighted_loss
 from .methods import SemiSegmentor
-from .prediction.pipelines import find_test_data
+from .prediction.pipelines import class_colors, find_test_data
 from .utils import join_first
 
 _PREDICTS = {'backbone', 'neck', 'decode_head'}
@@ -116,6 +116,23 @@ def load_model(
     classes = stored.get('meta', {}).get('dataset_meta')
     model.dataset_meta = classes or dict(find_test_data(config).get('metainfo') or {})
     return model
+
+
+def read_classes(model: BaseSegmentor) -> tuple[list[str], list]:
+    """Return names and colors of the classes of a model.
+
+    Args:
+        model (BaseSegmentor): A model of ``load_model``.
+
+    Returns:
+        tuple[list[str], list]: K names and K RGB colors, of the test data in the config, otherwise of the
+        checkpoint. Names that are missing are numbers; colors that are missing are drawn at random.
+    """
+    count = max(model.num_classes, 2)
+    metas = [dict(find_test_data(model.cfg).get('metainfo') or {}), dict(model.dataset_meta or {})]
+    named = next((meta for meta in metas if len(meta.get('classes') or ()) == count), {})
+    classes = list(named.get('classes') or map(str, range(count)))
+    return classes, class_colors(named.get('palette'), count)
 
 
 def choose_network(model: BaseSegmentor, name: str | None) -> BaseSegmentor:

@@ -12,14 +12,12 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from mmengine.device import get_device
-from mmseg.models import BaseSegmentor
 
 from ..datasets.image_headers import any_size
 from ..prediction import ImageLoader, OutputFolder, Predictor, find_images, output_names
 from ..prediction.folder import FolderPrediction
 from ..prediction.output import PARTS
-from ..prediction.pipelines import class_colors, find_test_data
-from ..trained_model import choose_network, load_model
+from ..trained_model import choose_network, load_model, read_classes
 from .errors import refuses_mistakes
 
 
@@ -59,23 +57,6 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ...; default: cuda if there is one')
     parser.add_argument('--again', action='store_true', help='also predict images that are done')
     return parser.parse_args(arguments)
-
-
-def read_classes(model: BaseSegmentor) -> tuple[list[str], list]:
-    """Return names and colors of the classes of a model.
-
-    Args:
-        model (BaseSegmentor): A model of ``load_model``.
-
-    Returns:
-        tuple[list[str], list]: K names and K RGB colors, of the test data in the config, otherwise of the
-        checkpoint. Names that are missing are numbers; colors that are missing are drawn at random.
-    """
-    count = max(model.num_classes, 2)
-    metas = [dict(find_test_data(model.cfg).get('metainfo') or {}), dict(model.dataset_meta or {})]
-    named = next((meta for meta in metas if len(meta.get('classes') or ()) == count), {})
-    classes = list(named.get('classes') or map(str, range(count)))
-    return classes, class_colors(named.get('palette'), count)
 
 
 def prepare(args: argparse.Namespace, names: dict[PurePosixPath, str]) -> tuple[FolderPrediction, list[str]]:

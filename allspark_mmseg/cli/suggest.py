@@ -12,16 +12,17 @@ import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
 from mmengine.config import Config
 
 from ..datasets.image_headers import any_size
 from ..prediction import ImageLoader
-from ..suggestion.files import class_names_and_colors, write_drafts, write_lists, write_sheet
+from ..suggestion.files import write_drafts, write_lists, write_sheet
 from ..suggestion.networks import describe, find_networks
 from ..suggestion.ranking import POOL_FACTOR, STRATEGIES, Scored, Suggestion, explain, rank, score_images
 from ..suggestion.selection import MAX_CANDIDATES
 from ..suggestion.streams import Images, find_training_config, images_of_run, images_of_source
-from ..trained_model import load_model
+from ..trained_model import load_model, read_classes
 from ..utils import join_first
 from .errors import refuses_mistakes
 
@@ -113,7 +114,8 @@ def run(args: argparse.Namespace) -> None:
     loader = ImageLoader(model.cfg)
     scored = score_images(networks, loader, images.unlabeled, images.labeled, out / '.scores')
     chosen = rank(scored, args.num, args.strategy, args.pool, args.seed)
-    classes, palette = class_names_and_colors(model.dataset_meta or {}, networks[0].segmentor.num_classes)
+    classes, colors = read_classes(model)
+    palette = np.array(colors, np.uint8)
     reasons = [explain(each, classes, args.strategy) for each in chosen]
     write_lists(out, images, scored, chosen, reasons, args.strategy)
     rows, kept = write_drafts(out, images, chosen, reasons, loader, networks[0], classes, palette)

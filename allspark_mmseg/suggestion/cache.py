@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-VERSION = 1  # of the scores; another number makes old caches void
+VERSION = 2  # of the scores; another number makes old caches void
 
 
 def make_key(files: Iterable[Path], settings: object) -> str:

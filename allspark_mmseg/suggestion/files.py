@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image
 
@@ -131,26 +130,6 @@ def write_sheet(
     """Write ``suggest.png``, the contact sheet; see :func:`~allspark_mmseg.suggestion.sheet.draw_sheet`."""
     with complete_file(folder / 'suggest.png') as path:
         draw_sheet(rows, classes, palette, note).save(path)
-
-
-def class_names_and_colors(meta: dict, num_classes: int) -> tuple[list[str], np.ndarray]:
-    """Return names and colors of the classes.
-
-    Args:
-        meta (dict): ``classes`` and ``palette`` of a data set; both can be missing.
-        num_classes (int): Number of classes K.
-
-    Returns:
-        tuple: K names, and a palette (K, 3) uint8. What is missing has numbers as names and distinct colors.
-    """
-    names = list(meta.get('classes') or [])
-    names += [f'class {number}' for number in range(len(names), num_classes)]
-    colors = [matplotlib.colormaps['tab20'](number % 20)[:3] for number in range(num_classes)]
-    palette = (np.array(colors) * 255).astype(np.uint8)
-    given = meta.get('palette')
-    if given is not None and len(given) >= num_classes:
-        palette = np.asarray(given, dtype=np.uint8)[:num_classes]
-    return names[:num_classes], palette
 
 
 def _write_json(path: Path, content: dict) -> None:

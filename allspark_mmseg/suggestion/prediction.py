@@ -1,25 +1,27 @@
 """Prediction for scoring: probabilities and features of one image of any size, in bounded memory."""
 
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from mmseg.models.utils import resize
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from ..prediction import LoadedImage
+from ..prediction.windows import Window, average_windows, resize_strips
+from ..segmentors.extended_encoder_decoder import shifted_windows
 from .networks import Network
-from .scores import ClassSums, image_scores, pixel_entropy, sum_classes
+from .scores import image_scores, pixel_entropy, sum_classes
 
 MAX_VALUES = 64_000_000  # probabilities of one network in memory, 256 MB
 MAX_PIXELS = 2_500_000  # of one pass through a network
-MARGIN = 8  # a window keeps its inner part; its margin is an eighth of its side
+WINDOW = 1024  # side of a window in pixels, at most
 
 
 @dataclass
@@ -65,62 +67,6 @@ def pooled_feature(backbone: nn.Module) -> Iterator[PooledFeature]:
         handle.remove()
 
 
-@dataclass(frozen=True)
-class Window:
-    """A part of an image.
-
-    Attributes:
-        outer (tuple[slice, slice]): Rows and columns that the network sees.
-        inner (tuple[slice, slice]): Rows and columns whose prediction counts.
-    """
-
-    outer: tuple[slice, slice]
-    inner: tuple[slice, slice]
-
-    @property
-    def core(self) -> tuple[slice, slice]:
-        """The inner part relative to the outer one."""
-        rows, columns = (
-            slice(inside.start - outside.start, inside.stop - outside.start)
-            for inside, outside in zip(self.inner, self.outer, strict=True)
-        )
-        return rows, columns
-
-
-def cut(maps: Tensor, part: tuple[slice, slice]) -> Tensor:
-    """Return rows and columns of maps (C, H, W)."""
-    return maps[:, part[0], part[1]]
-
-
-def split_windows(height: int, width: int, max_pixels: int) -> list[Window]:
-    """Split an image into windows. The inner parts cover each pixel once.
-
-    Args:
-        height (int): Height in pixels.
-        width (int): Width in pixels.
-        max_pixels (int): Pixels of the largest window, at least 64.
-
-    Returns:
-        list[Window]: One window if the image has at most ``max_pixels``.
-    """
-    if height * width <= max_pixels:
-        whole = (slice(0, height), slice(0, width))
-        return [Window(whole, whole)]
-    side = math.isqrt(max_pixels)
-    rows, columns = (_split_side(size, side) for size in (height, width))
-    return [Window((top[0], left[0]), (top[1], left[1])) for top in rows for left in columns]
-
-
-def _split_side(size: int, side: int) -> list[tuple[slice, slice]]:
-    """Return outer and inner part of the windows along one direction."""
-    margin = side // MARGIN
-    count = 1 if size <= side else math.ceil((size - 2 * margin) / (side - 2 * margin))
-    starts = [min(index * (side - 2 * margin), max(size - side, 0)) for index in range(count)]
-    limits = [0, *(start + margin for start in starts[1:]), size]
-    outer = [slice(start, min(start + side, size)) for start in starts]
-    return list(zip(outer, map(slice, limits[:-1], limits[1:]), strict=True))
-
-
 def max_pixels(num_classes: int) -> int:
     """Return how many pixels a network predicts at once."""
     return min(MAX_PIXELS, max(MAX_VALUES // num_classes, 256 * 256))
@@ -146,6 +92,32 @@ def predict_logits(network: Network, inputs: Tensor) -> Tensor:
     return torch.cat([-logits / 2, logits / 2]) if len(logits) == 1 else logits
 
 
+def probability_strips(network: Network, inputs: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
+    """Predict an image in strips of rows. Large ones are predicted in windows whose logits are averaged.
+
+    Args:
+        network (Network): The network.
+        inputs (Tensor): (3, h, w), as the test pipeline packs it.
+        size (tuple[int, int]): Height H and width W of the result. Logits are resized, as in MMSegmentation.
+
+    Yields:
+        Tensor: Probabilities (K, n, W) of the next rows.
+    """
+    height, width = inputs.shape[1:]
+    most = max_pixels(network.segmentor.num_classes)
+    rows, columns = [slice(0, height)], [slice(0, width)]
+    if max(height * width, size[0] * size[1]) > most:
+        side = min(math.isqrt(most), WINDOW)
+        rows, columns = (shifted_windows(length, side, side * 3 // 4) for length in (height, width))
+
+    def logits(windows: list[Window]) -> Tensor:
+        return torch.stack([predict_logits(network, inputs[:, top, left]) for top, left in windows])
+
+    strips = average_windows(logits, rows, columns, batch=1)
+    resized = resize_strips(strips, (height, width), size, network.segmentor.align_corners)
+    return (strip.softmax(0) for strip in resized)
+
+
 def score_image(networks: Sequence[Network], inputs: Tensor) -> tuple[dict[str, Any], np.ndarray]:
     """Score an image.
 
@@ -157,19 +129,10 @@ def score_image(networks: Sequence[Network], inputs: Tensor) -> tuple[dict[str, 
         tuple: The record of :func:`~allspark_mmseg.suggestion.scores.image_scores`, and the pooled feature
         (C,) of the last stage of the first network.
     """
-    first, *rest = networks
-    total: ClassSums | None = None
-    with pooled_feature(first.segmentor.backbone) as pooled:
-        for window in split_windows(
-            inputs.shape[1], inputs.shape[2], max_pixels(first.segmentor.num_classes)
-        ):
-            crop = cut(inputs, window.outer)
-            predictions = [
-                cut(predict_logits(network, crop), window.core).softmax(0) for network in (first, *rest)
-            ]
-            sums = sum_classes(*predictions)
-            total = sums if total is None else total + sums
-    assert total is not None  # an image has at least one window
+    size = (inputs.shape[1], inputs.shape[2])
+    with pooled_feature(networks[0].segmentor.backbone) as pooled:
+        predictions = [probability_strips(network, inputs, size) for network in networks]
+        total = reduce(operator.add, (sum_classes(*strips) for strips in zip(*predictions, strict=True)))
     return image_scores(total), pooled.mean
 
 
@@ -194,27 +157,11 @@ def predict_image(network: Network, image: LoadedImage) -> Prediction:
         image (LoadedImage): The image, with one view.
 
     Returns:
-        Prediction: Mask and entropy. If the pipeline resizes, logits are resized to the original size, as
-        MMSegmentation does; only for images of several windows the labels are resized.
+        Prediction: Mask and entropy.
     """
-    inputs, (height, width) = image.inputs[0], image.size
-    limit = max_pixels(network.segmentor.num_classes)
-    if max(inputs[0].numel(), height * width) <= limit:
-        logits = predict_logits(network, inputs)[None]
-        options = dict(mode='bilinear', align_corners=network.segmentor.align_corners, warning=False)
-        logits = resize(logits, size=(height, width), **options)[0]
-        return _to_maps(logits)
-    parts = Prediction(np.zeros(inputs.shape[1:], np.uint8), np.zeros(inputs.shape[1:], np.float16))
-    for window in split_windows(inputs.shape[1], inputs.shape[2], limit):
-        part = _to_maps(cut(predict_logits(network, cut(inputs, window.outer)), window.core))
-        parts.mask[window.inner], parts.entropy[window.inner] = part.mask, part.entropy
-    if parts.mask.shape == (height, width):
-        return parts
-    mask = cv2.resize(parts.mask, (width, height), interpolation=cv2.INTER_NEAREST)
-    return Prediction(mask, cv2.resize(parts.entropy.astype(np.float32), (width, height)).astype(np.float16))
-
-
-def _to_maps(logits: Tensor) -> Prediction:
-    """Return label and entropy of logits (K, H, W)."""
-    mask = logits.argmax(0).byte().cpu().numpy()
-    return Prediction(mask, pixel_entropy(logits.softmax(0)).half().cpu().numpy())
+    parts = [
+        (strip.argmax(0).byte().cpu().numpy(), pixel_entropy(strip).half().cpu().numpy())
+        for strip in probability_strips(network, image.inputs[0], image.size)
+    ]
+    mask, entropy = (np.concatenate(maps) for maps in zip(*parts, strict=True))
+    return Prediction(mask, entropy)
