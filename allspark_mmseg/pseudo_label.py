@@ -9,8 +9,10 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from .thresholds import ConfidenceThreshold, most_probable
+from .utils import require
 
 IGNORE_INDEX = 255
+AVERAGES = ('confident', 'image', 'all')  # of pseudo_label_loss
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,12 @@ def pseudo_label_loss(logits: Tensor, pseudo: PseudoLabel, average_over: str = '
 
     Returns:
         Tensor: Scalar; 0 with a zero gradient when no pixel is valid.
+
+    Raises:
+        ValueError: ``average_over`` is unknown.
     """
+    known = average_over in AVERAGES
+    require('pseudo_label_loss', 'average_over', average_over, known, f'one of {AVERAGES}')
     if average_over == 'confident':
         return masked_cross_entropy(logits, pseudo.target, weight=pseudo.weight)
     averaged = pseudo.image_mask if average_over == 'image' else torch.ones_like(pseudo.image_mask)

@@ -16,7 +16,7 @@ from .engine.startup import default_work_dir
 from .losses.cross_entropy import use_weighted_loss
 from .methods import SemiSegmentor
 from .prediction.pipelines import class_colors, find_test_data
-from .utils import join_first
+from .utils import dicts_in, join_first
 
 _PREDICTS = {'backbone', 'neck', 'decode_head'}
 
@@ -217,10 +217,7 @@ def work_dir_of(source: Path, config: Config) -> Path:
     return Path(config.get('work_dir') or default_work_dir(str(source)))
 
 
-def _drop_pretrained(node: object) -> None:
+def _drop_pretrained(config: object) -> None:
     """Delete ``init_cfg`` in place, because the checkpoint overwrites the initial weights."""
-    if isinstance(node, dict):
+    for node in dicts_in(config):
         node.pop('init_cfg', None)
-    children = node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ()
-    for child in children:
-        _drop_pretrained(child)

@@ -1,7 +1,7 @@
 """Small helpers that several subpackages use."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar, cast
 
 import torch
@@ -71,6 +71,23 @@ def join_first(items: Iterable[object], limit: int = 5, separator: str = '; ') -
 def format_paths(paths: Iterable[object]) -> str:
     """Format the first five paths for an error message, one indented line each."""
     return '  ' + join_first(paths, separator='\n  ')
+
+
+def dicts_in(node: object) -> Iterator[dict]:
+    """Iterate over all dicts of a config, from the outside in. They may be changed on the way.
+
+    Args:
+        node (object): A config, or a part of it.
+
+    Yields:
+        dict: The node itself if it is a dict, and all dicts in it.
+    """
+    if isinstance(node, dict):
+        yield node
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for child in node:
+            yield from dicts_in(child)
 
 
 def nearest_multiple(side: int, multiple: int) -> int:

@@ -168,3 +168,9 @@ def test_pseudo_label_loss_averages_over_the_chosen_pixels(label, student):
     for average_over, share in shares.items():
         value = pseudo_label_loss(student, pseudo, average_over)
         assert value.item() == pytest.approx(share * math.log(3), rel=1e-6), average_over
+
+
+def test_an_unknown_average_is_refused():
+    logits = torch.zeros(1, 2, 3, 3)
+    with pytest.raises(ValueError, match="average_over is 'images', expected one of"):
+        pseudo_label_loss(logits, PseudoLabel.from_logits(logits), 'images')

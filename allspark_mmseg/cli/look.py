@@ -96,7 +96,7 @@ def make_sections(cfg: Config, num: int, seed: int) -> tuple[list[Section], list
     """
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     preprocessor = build_preprocessor(cfg)
-    streams = find_streams(cfg, is_rgb=not getattr(preprocessor, '_channel_conversion', True))
+    streams = find_streams(cfg)
     classes, palette = read_classes(cfg, streams[0])
     sections = []
     for stream in streams:

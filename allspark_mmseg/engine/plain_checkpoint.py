@@ -1,5 +1,6 @@
 """Checkpoints of a single segmentor, as MMSegmentation itself writes them, and the best network of a run."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from mmengine.runner import Runner, save_checkpoint, weights_to_cpu
 from torch import nn
 
 from ..methods import SemiSegmentor
+from ..prediction.pipelines import find_preprocessor
 from ..prediction.tta import find_tta
-from ..utils import join_first
+from ..utils import dicts_in, join_first
 from .checkpoint import ATOMIC_BACKEND
 from .formatted_config import FormattedOnce
 from .scoreboard import SUPERVISED, Score, Scoreboard
@@ -27,6 +29,7 @@ _TEST_KEYS = (
     'test_dataloader',
     'test_evaluator',
 )
+_MULTI_VIEW = 'allspark_mmseg.MultiViewSegDataPreProcessor'
 
 
 def plain_config(cfg: Config) -> Config:
@@ -40,12 +43,11 @@ def plain_config(cfg: Config) -> Config:
         those of the run, with MMEngine's loops.
     """
     model = _without_class_weights(dict(cfg.model.segmentor))
-    preprocessor = model.get('data_preprocessor') or cfg.model.get('data_preprocessor')
-    preprocessor = preprocessor or cfg.get('data_preprocessor') or {}
+    preprocessor = find_preprocessor(cfg)
     # MMSegmentation's own class has one or three means
-    usual = len(preprocessor.get('mean') or ()) in (0, 1, 3)
-    kind = 'SegDataPreProcessor' if usual else 'allspark_mmseg.MultiViewSegDataPreProcessor'
-    model['data_preprocessor'] = {**preprocessor, 'type': kind}
+    if preprocessor['type'] == _MULTI_VIEW and len(preprocessor.get('mean') or ()) in (0, 1, 3):
+        preprocessor['type'] = 'SegDataPreProcessor'
+    model['data_preprocessor'] = preprocessor
     parts: dict[str, Any] = {key: cfg[key] for key in _TEST_KEYS if key in cfg}
     if 'val_dataloader' in parts:
         parts['val_cfg'] = dict(type='ValLoop')
@@ -56,15 +58,14 @@ def plain_config(cfg: Config) -> Config:
     return FormattedOnce({**parts, 'model': model})
 
 
-def _without_class_weights(node: Any) -> Any:
+def _without_class_weights(config: Any) -> Any:
     """Copy a config with MMSegmentation's loss, because prediction needs neither weights nor this package."""
-    if isinstance(node, dict):
-        node = {key: _without_class_weights(value) for key, value in node.items()}
+    config = copy.deepcopy(config)
+    for node in dicts_in(config):
         if node.get('type') == 'allspark_mmseg.CrossEntropyLoss':
             node.pop('class_weight', None)
             node['type'] = 'CrossEntropyLoss'
-        return node
-    return [_without_class_weights(value) for value in node] if isinstance(node, list) else node
+    return config
 
 
 def save_plain_checkpoint(runner: Runner, segmentor: nn.Module, path: Path, meta: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Checks of the weights that ``init_cfg`` names, for any module of a model."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ..backbones import TransformersBackbone
 from ..methods import SemiSegmentor
-from ..utils import join_first
+from ..utils import dicts_in, join_first
 
 _KINDS = ('Pretrained', 'Pretrained_Part', PretrainedInit)
 
@@ -61,19 +61,11 @@ def describe_hub_backbones(config: Any, model: nn.Module) -> None:
     backbones = [module for module in model.modules() if isinstance(module, TransformersBackbone)]
     if not backbones:
         return
-    for node in _dicts(config):
+    for node in dicts_in(config):
         if str(node.get('type', '')).endswith('TransformersBackbone'):
             matching = [backbone for backbone in backbones if backbone.source == node.get('model')]
             if matching:
                 node['config'] = matching[0].description
-
-
-def _dicts(node: object) -> Iterator[dict]:
-    if isinstance(node, dict):
-        yield node
-    children = node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ()
-    for child in list(children):
-        yield from _dicts(child)
 
 
 def _pretrained_configs(module: nn.Module) -> list[Mapping]:

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
 
+from ..utils import dicts_in
 from .checkpoint import use_safe_loading
 
 
@@ -69,13 +70,9 @@ def _timeout(cfg: Config) -> timedelta | None:
     return None if seconds is None else timedelta(seconds=seconds)
 
 
-def _replace_sync_bn(node: object) -> int:
+def _replace_sync_bn(config: object) -> int:
     """Replace SyncBN by BN in a config, in place, and return the number of replacements."""
-    if isinstance(node, dict):
-        is_sync_bn = node.get('type') == 'SyncBN'
-        if is_sync_bn:
-            node['type'] = 'BN'
-        return is_sync_bn + sum(_replace_sync_bn(value) for value in node.values())
-    if isinstance(node, list | tuple):
-        return sum(_replace_sync_bn(value) for value in node)
-    return 0
+    found = [node for node in dicts_in(config) if node.get('type') == 'SyncBN']
+    for node in found:
+        node['type'] = 'BN'
+    return len(found)

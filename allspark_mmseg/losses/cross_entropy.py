@@ -10,7 +10,7 @@ from mmseg.models.losses import CrossEntropyLoss as PlainCrossEntropyLoss
 from torch import Tensor
 
 from ..registry import MODELS
-from ..utils import full_precision, require
+from ..utils import dicts_in, full_precision, require
 
 # value of class_weight -> exponent of the weights of balanced_weights
 BALANCED = {'balanced': 1.0, 'sqrt_balanced': 0.5}
@@ -174,13 +174,13 @@ def use_weighted_loss(node: object) -> int:
     Returns:
         int: Number of losses that are now ``allspark_mmseg.CrossEntropyLoss``.
     """
-    if isinstance(node, dict):
-        weights = node.get('class_weight')
-        plain = node.get('type') in ('CrossEntropyLoss', 'mmseg.CrossEntropyLoss')
+    count = 0
+    for part in dicts_in(node):
+        weights = part.get('class_weight')
+        plain = part.get('type') in ('CrossEntropyLoss', 'mmseg.CrossEntropyLoss')
         named = isinstance(weights, str) and weights in BALANCED
-        fails = plain and weights is not None and (node.get('avg_non_ignore') or named)
-        if fails and not node.get('use_sigmoid'):
-            node['type'] = 'allspark_mmseg.CrossEntropyLoss'
-            return 1
-        return sum(use_weighted_loss(value) for value in node.values())
-    return sum(use_weighted_loss(value) for value in node) if isinstance(node, list | tuple) else 0
+        fails = plain and weights is not None and (part.get('avg_non_ignore') or named)
+        if fails and not part.get('use_sigmoid'):
+            part['type'] = 'allspark_mmseg.CrossEntropyLoss'
+            count += 1
+    return count

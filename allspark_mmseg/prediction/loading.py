@@ -15,7 +15,14 @@ from torch import Tensor
 
 from ..datasets.image_headers import ImageHeader, read_header
 from ..datasets.image_pixels import read_pixels
-from .pipelines import count_loads, find_test_data, reduces_zero_label, without_masks
+from .pipelines import (
+    count_loads,
+    find_preprocessor,
+    find_test_data,
+    loads_rgb,
+    reduces_zero_label,
+    without_masks,
+)
 from .tta import find_tta
 
 
@@ -73,8 +80,7 @@ class ImageLoader:
             Compose([TRANSFORMS.build(step) for step in part])
             for part in (self.steps[:count], self.steps[count:])
         )
-        preprocessor = _preprocessor(cfg)
-        self.is_rgb = not preprocessor.get('bgr_to_rgb', False)
+        self.is_rgb = loads_rgb(self.steps, find_preprocessor(cfg))
 
     @property
     def first_class(self) -> int:
@@ -120,11 +126,6 @@ class ImageLoader:
                 f'has {header.bits} bits per band, and color_type={self.color_type!r} keeps only the highest '
                 '8; convert it in the way in which the training images were made'
             )
-
-
-def _preprocessor(cfg: Config) -> dict:
-    parts = (cfg.model.get('segmentor', {}), cfg.model, cfg)
-    return next((part['data_preprocessor'] for part in parts if part.get('data_preprocessor')), {})
 
 
 def as_picture(image: np.ndarray, is_rgb: bool = False) -> np.ndarray:

@@ -10,6 +10,8 @@ import numpy as np
 from mmengine.config import Config
 from mmseg.registry import DATASETS
 
+from ..methods.student import multi_view_preprocessor
+
 _LOADS_MASKS = re.compile(r'(.*\.)?Load\w*Annotations?')
 
 
@@ -38,6 +40,39 @@ def find_test_data(cfg: Config) -> dict:
             'config.'
         )
     return dict(pipeline=cfg.test_pipeline)
+
+
+def find_preprocessor(cfg: Config) -> dict:
+    """Return the config of the data preprocessor that the Runner gives to the model.
+
+    Args:
+        cfg (Config): The config of a run, or of a plain segmentor.
+
+    Returns:
+        dict: That of the model, otherwise that of the config; for a method, see ``multi_view_preprocessor``.
+    """
+    own = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor')
+    if 'segmentor' in cfg.model:
+        chosen: Any = multi_view_preprocessor(own, cfg.model.segmentor.get('data_preprocessor'))
+        return dict(chosen)
+    return dict(own or dict(type='SegDataPreProcessor'))
+
+
+def loads_rgb(steps: Sequence[dict], preprocessor: dict) -> bool:
+    """Tell whether images of three bands are RGB when they are loaded.
+
+    Args:
+        steps (Sequence[dict]): Configs of transforms.
+        preprocessor (dict): Config of the data preprocessor.
+
+    Returns:
+        bool: MMCV's ``LoadImageFromFile`` loads BGR, except with tifffile. Images of another loader are RGB
+        if the data preprocessor does not convert them.
+    """
+    first = steps[0] if steps else {}
+    if str(first.get('type')).rpartition('.')[2] == 'LoadImageFromFile':
+        return first.get('imdecode_backend') == 'tifffile'
+    return not preprocessor.get('bgr_to_rgb', False)
 
 
 def reduces_zero_label(data: dict) -> bool:

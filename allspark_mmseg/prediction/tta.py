@@ -1,11 +1,11 @@
 """Test-time augmentation: the mean of the predictions of several sizes and of mirrored images."""
 
 import logging
-from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from ..utils import dicts_in
 from .pipelines import count_loads, find_test_pipeline, loads_masks
 
 RATIOS = (0.75, 1.0, 1.25)
@@ -31,7 +31,7 @@ def find_tta(cfg: Config) -> tuple[dict, list[dict]]:
     mirrored = _trains_mirrored(cfg)
     if not own:
         return model, _default_pipeline(steps, mirrored)
-    if not mirrored and any(map(_mirrors, _dicts(own))):
+    if not mirrored and any(map(_mirrors, dicts_in(own))):
         print_log(
             'The views of tta_pipeline are mirrored, but the training mirrors no image. Set '
             'tta_pipeline=None to leave these views out.',
@@ -72,7 +72,7 @@ def _default_pipeline(steps: list[dict], mirrored: bool) -> list[dict]:
 
 def _trains_mirrored(cfg: Config) -> bool:
     """Tell whether the training pipelines flip images. True for a config without training."""
-    steps = _dicts(cfg.get('train_dataloader'))
+    steps = list(dicts_in(cfg.get('train_dataloader')))
     return not steps or any(map(_mirrors, steps))
 
 
@@ -96,12 +96,3 @@ def _set_pipeline(dataset: dict, pipeline: list[dict]) -> None:
         _set_pipeline(child, pipeline)
     if not inner:
         dataset['pipeline'] = pipeline
-
-
-def _dicts(node: Any) -> list[dict]:
-    """Return all dicts inside a config."""
-    if isinstance(node, dict):
-        return [node, *_dicts(list(node.values()))]
-    if isinstance(node, list | tuple):
-        return [found for child in node for found in _dicts(child)]
-    return []

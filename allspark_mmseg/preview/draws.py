@@ -18,6 +18,8 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from ..prediction.loading import as_picture
+from ..prediction.pipelines import count_loads, find_preprocessor, loads_rgb
+from ..utils import dicts_in
 
 META_KEYS = (
     *('img_path', 'seg_map_path', 'ori_shape', 'img_shape', 'pad_shape', 'scale_factor', 'flip'),
@@ -139,12 +141,11 @@ class Stream:
         return Draw(Path(info['img_path']).name, as_picture(bare['img'], self.is_rgb), mask, views)
 
 
-def find_streams(cfg: Config, is_rgb: bool = False) -> list[Stream]:
+def find_streams(cfg: Config) -> list[Stream]:
     """Build the data sets of a config.
 
     Args:
         cfg (Config): The config of a run.
-        is_rgb (bool): Whether images of three bands are RGB instead of BGR.
 
     Returns:
         list[Stream]: The streams of the training data, then the validation data.
@@ -157,26 +158,24 @@ def find_streams(cfg: Config, is_rgb: bool = False) -> list[Stream]:
             'the config has no train_dataloader; expected the config of a training run, such as '
             'configs/METHOD/NAME.py.'
         )
+    preprocessor = find_preprocessor(cfg)
     found = []
     for key, name in (('train_dataloader', 'training'), ('val_dataloader', 'validation')):
         if cfg.get(key):
+            steps = [step for step in dicts_in(cfg[key].dataset) if 'type' in step and count_loads([step])]
+            is_rgb = loads_rgb(steps, preprocessor)
             dataset = DATASETS.build(_record_draws(copy.deepcopy(cfg[key]['dataset'])))
             parts = getattr(dataset, 'streams', None) or {name: range(len(dataset))}
             found += [Stream(part, dataset, indices, is_rgb) for part, indices in parts.items()]
     return found
 
 
-def _record_draws(node: Any) -> Any:
+def _record_draws(config: Any) -> Any:
     """Let ``PackSegInputs`` keep what the transforms drew. The config is changed in place."""
-    if isinstance(node, dict):
+    for node in dicts_in(config):
         if str(node.get('type')).rpartition('.')[2] == 'PackSegInputs':
             node['meta_keys'] = tuple(dict.fromkeys([*META_KEYS, *node.get('meta_keys', ())]))
-        for value in node.values():
-            _record_draws(value)
-    elif isinstance(node, list | tuple):
-        for value in node:
-            _record_draws(value)
-    return node
+    return config
 
 
 def _find_source(dataset: Any, index: int) -> tuple[BaseDataset, int]:

@@ -8,7 +8,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.model import BaseDataPreprocessor
 from mmseg.registry import MODELS
 
-from ..methods.student import multi_view_preprocessor
+from ..prediction.pipelines import find_preprocessor
 from ..pseudo_label import IGNORE_INDEX
 from .draws import Draw
 
@@ -22,10 +22,7 @@ def build_preprocessor(cfg: Config) -> BaseDataPreprocessor:
     Returns:
         BaseDataPreprocessor: The one that the model would have.
     """
-    own = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor')
-    if 'segmentor' in cfg.model:
-        return MODELS.build(multi_view_preprocessor(own, cfg.model.segmentor.get('data_preprocessor')))
-    return MODELS.build(dict(own or dict(type='SegDataPreProcessor')))
+    return MODELS.build(find_preprocessor(cfg))
 
 
 @dataclass

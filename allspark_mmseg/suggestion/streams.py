@@ -11,6 +11,7 @@ from mmseg.registry import DATASETS
 
 from ..datasets.image_list import ImageListDataset
 from ..datasets.semi_dataset import SemiDataset
+from ..utils import dicts_in
 
 
 @dataclass
@@ -105,14 +106,12 @@ def images_of_source(source: str | Path, run: Images) -> Images:
     return Images(paths, run.labeled, _common_root(root, paths))
 
 
-def _without_pipelines(node: Any) -> Any:
+def _without_pipelines(config: Any) -> Any:
     """Replace all pipelines in a config by empty ones, in place."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            node[key] = [] if key == 'pipeline' else _without_pipelines(value)
-    elif isinstance(node, list | tuple):
-        return [_without_pipelines(value) for value in node]
-    return node
+    for node in dicts_in(config):
+        if 'pipeline' in node:
+            node['pipeline'] = []
+    return config
 
 
 def _common_root(root: str, paths: list[str]) -> str:

@@ -116,9 +116,12 @@ def test_the_numbers_are_those_of_the_batches(config):
 
 def test_the_recorded_crop_gives_the_pixels_of_the_view(config):
     config.train_dataloader.dataset.unlabeled.pipeline[2].ratio_range = (1.0, 1.0)
+    config.model.segmentor.data_preprocessor.bgr_to_rgb = False  # the colors of the sheet stay
     unlabeled = find_streams(config)[1]
     for draw in unlabeled.draw(3, seed=0):
         weak, strong = draw.views
+        file = np.asarray(Image.open(f'{config.train_dataloader.dataset.data_root}/{draw.name}'))
+        assert np.array_equal(draw.bare, file[..., ::-1])
         top, left, height, width = weak.sample.crop_box
         assert (height, width) == (64, 48) and weak.sample.crop_box == strong.sample.crop_box
         crop = draw.bare[top : top + height, left : left + width]

@@ -10,7 +10,7 @@ from PIL import Image
 from allspark_mmseg.engine.plain_checkpoint import plain_config
 from allspark_mmseg.prediction import ImageLoader, find_test_pipeline, find_tta
 from allspark_mmseg.prediction.loading import as_picture
-from allspark_mmseg.prediction.pipelines import reduces_zero_label, without_masks
+from allspark_mmseg.prediction.pipelines import loads_rgb, reduces_zero_label, without_masks
 
 from ..helpers.checkpoints import TEST_PIPELINE, model_config, write_image
 
@@ -134,6 +134,22 @@ def test_data_after_the_end_of_a_jpeg_is_accepted(tmp_path):
     path = write_image(tmp_path / 'a.jpg', (30, 44))
     path.write_bytes(path.read_bytes() + b'maker notes' * 20)
     assert ImageLoader(Config(model_config()))(path).size == (30, 44)
+
+
+@pytest.mark.parametrize('converts', [True, False])
+@pytest.mark.parametrize('kind', ['LoadImageFromFile', 'mmcv.LoadImageFromFile'])
+def test_the_picture_has_the_colors_of_the_file(tmp_path, converts, kind):
+    """Also for a network that takes BGR."""
+    config = model_config(pipeline=[dict(type=kind), PACK])
+    config['model']['data_preprocessor'].update(bgr_to_rgb=converts)
+    picture = ImageLoader(Config(config))(save(tmp_path / 'a.png', NOISE)).picture
+    assert np.array_equal(picture, NOISE[..., ::-1])
+
+
+def test_other_loaders_give_what_the_network_takes():
+    own = [dict(type='LoadRaster')]
+    assert loads_rgb(own, dict(bgr_to_rgb=False)) and not loads_rgb(own, dict(bgr_to_rgb=True))
+    assert loads_rgb([dict(type='LoadImageFromFile', imdecode_backend='tifffile')], dict(bgr_to_rgb=True))
 
 
 def test_pictures_of_all_kinds():

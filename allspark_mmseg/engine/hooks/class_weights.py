@@ -10,7 +10,7 @@ from ...datasets.semi_dataset import leaf_datasets
 from ...losses import CrossEntropyLoss, balanced_weights
 from ...losses.cross_entropy import BALANCED
 from ...registry import HOOKS
-from ...utils import unwrap_model
+from ...utils import dicts_in, unwrap_model
 from .startup_check import StartupCheckHook
 
 _META = 'class_weight'  # key in the meta data of a checkpoint
@@ -90,14 +90,9 @@ class ClassWeightHook(Hook):
         return found[0] if found else count_labels(leaf_datasets(labeled))
 
 
-def _replace_in_config(node: object, weights: dict[str, list[float]]) -> None:
+def _replace_in_config(config: object, weights: dict[str, list[float]]) -> None:
     """Replace the names of weights in the config of the model, in place."""
-    if isinstance(node, dict):
+    for node in dicts_in(config):
         name = node.get('class_weight')
         if isinstance(name, str) and name in weights:
             node['class_weight'] = weights[name]
-        for value in node.values():
-            _replace_in_config(value, weights)
-    elif isinstance(node, list | tuple):
-        for value in node:
-            _replace_in_config(value, weights)
