@@ -14,11 +14,11 @@ DEMO := work_dirs/demo
 export OMP_NUM_THREADS ?= 2
 # The tests start many processes. Where the environment turns this off, each would compile all modules again.
 export PYTHONDONTWRITEBYTECODE :=
-# Number of processes for the unit tests, with one thread each. The launcher tests start two processes.
+# Number of processes for the unit tests, with one thread each, as in the processes of the launcher tests.
 WORKERS ?= 2
 UNIT := env OMP_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist worksteal tests --ignore=tests/test_launchers.py --ignore=tests/test_reliability.py --ignore=tests/test_faults.py
 # two tests at a time: while one starts its processes, the other computes
-LAUNCHERS := python -m pytest -n 2 --dist loadgroup tests/test_launchers.py tests/test_reliability.py tests/test_faults.py
+LAUNCHERS := env OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup tests/test_launchers.py tests/test_reliability.py tests/test_faults.py
 
 # the device of test-cuda; DEVICE=cpu is a rehearsal with tiny sizes
 DEVICE ?= cuda

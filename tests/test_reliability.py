@@ -1,4 +1,7 @@
-"""Real processes that die: a run that was killed and resumed equals one that was never killed."""
+"""Real processes that die: a run that was killed and resumed equals one that was never killed.
+
+Most are forked from this one, which has imported everything.
+"""
 
 import json
 import os
@@ -11,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from allspark_mmseg.engine.hooks.stop_signal import EXIT_CODE
+from benchmarks import kill_and_resume
 from benchmarks.kill_and_resume import differences, last_checkpoint, read_losses
 
 from .helpers.configs import ROOT
@@ -35,54 +39,38 @@ def project(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     ('method', 'processes'), [('config', ['1', '2']), ('unimatch_v2', ['1']), ('css', ['2'])]
 )
-def test_three_kills_change_no_bit(project, method, processes):
-    command = [sys.executable, '-m', 'benchmarks.kill_and_resume', project / f'{method}.py']
-    arguments = [project / f'work_{method}', '--processes', *processes, '--kills', '3']
-    done = subprocess.run(
-        [*map(str, command + arguments)],
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    results = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [str(result['processes']) for result in results] == processes, done.stderr[-3000:]
+def test_three_kills_change_no_bit(project, method, processes, capfd):
+    arguments = [project / f'{method}.py', project / f'work_{method}', '--processes', *processes]
+    assert kill_and_resume.main([*map(str, arguments), '--kills', '3']) == 0
+    results = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [str(result['processes']) for result in results] == processes
     for result in results:
         assert result['kills'] == 3 and not result['differences'], result
 
 
-def start(project: Path, work: Path, *options: str) -> subprocess.Popen:
-    command = [
-        sys.executable,
-        ROOT / 'tools' / 'train.py',
-        project / 'config.py',
-        '--work-dir',
-        work,
-        *options,
-    ]
-    return subprocess.Popen(
-        list(map(str, command)), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+def train(project: Path, work: Path, *options: str, stop_at: str | None = None) -> tuple[int, str]:
+    """Train in a process of its own, which gets SIGTERM after a line; return its exit code and its output."""
+    log = work / 'rank_0.log'
+    log.unlink(missing_ok=True)
+    (pid,) = kill_and_resume.start(project / 'config.py', work, 1, options)
+    deadline = time.monotonic() + 120
+    while stop_at and not (log.is_file() and stop_at in log.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if stop_at:
+        os.kill(pid, signal.SIGTERM)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), log.read_text()
 
 
 def test_sigterm_saves_a_checkpoint_and_the_same_command_resumes(project):
     whole, work = project / 'not_stopped', project / 'stopped'
     options = ('--cfg-options', 'default_hooks.checkpoint.interval=100')
-    with start(project, whole, *options) as process:
-        output = process.communicate(timeout=120)[0]
-    assert process.returncode == 0, output[-3000:]
-    with start(project, work, *options) as process:
-        for line in process.stdout:
-            if '[1][1/4]' in line:  # the first iteration of four
-                process.send_signal(signal.SIGTERM)
-                break
-        rest = process.communicate(timeout=120)[0]
-    assert process.returncode == EXIT_CODE, rest[-3000:]
-    assert 'Stopped by a signal after iteration' in rest and '--resume continues' in rest
-    with start(project, work, '--resume', *options) as process:
-        output = process.communicate(timeout=120)[0]
-    assert process.returncode == 0, output[-3000:]
+    code, output = train(project, whole, *options)
+    assert code == 0, output[-3000:]
+    code, output = train(project, work, *options, stop_at='[1][1/4]')  # the first iteration of four
+    assert code == EXIT_CODE, output[-3000:]
+    assert 'Stopped by a signal after iteration' in output and '--resume continues' in output
+    code, output = train(project, work, '--resume', *options)
+    assert code == 0, output[-3000:]
     assert not differences(last_checkpoint(whole), last_checkpoint(work))
     assert not differences(read_losses(whole), read_losses(work))
 

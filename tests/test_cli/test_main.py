@@ -1,6 +1,6 @@
 """python -m allspark_mmseg VERB runs the commands, and tools/VERB.py runs the same."""
 
-import subprocess
+import runpy
 import sys
 from importlib import import_module
 
@@ -47,8 +47,9 @@ def test_an_interrupted_command_ends_with_130(monkeypatch, capsys):
     assert 'Interrupted' in capsys.readouterr().err
 
 
-def test_the_package_runs_as_a_module():
-    result = subprocess.run(
-        [sys.executable, '-m', 'allspark_mmseg'], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert 'usage: python -m allspark_mmseg VERB' in result.stdout
+def test_the_package_runs_as_a_module(capsys, monkeypatch):
+    monkeypatch.setattr('sys.argv', ['allspark_mmseg'])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module('allspark_mmseg', run_name='__main__')
+    assert not ended.value.code
+    assert 'usage: python -m allspark_mmseg VERB' in capsys.readouterr().out

@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from splits.new import choose, list_lines
 
 from allspark_mmseg.datasets import ImageListDataset
-from tests.helpers.split_lists import lists_below, run_make_splits
+from tests.helpers.split_lists import lists_below
 
 PRESENT = st.tuples(st.integers(2, 40), st.integers(1, 12)).flatmap(lambda shape: arrays(bool, shape))
 
@@ -53,9 +53,9 @@ def mine(tmp_path):
 NEW = ('--images', 'images', '--masks', 'masks')
 
 
-def test_folders_are_split(mine, tmp_path):
+def test_folders_are_split(mine, tmp_path, make_splits):
     out = tmp_path / 'split'
-    status, output = run_make_splits('new', '--data-root', mine, *NEW, '--ratio', '1/10', '--out', out)
+    status, output = make_splits('new', '--data-root', mine, *NEW, '--ratio', '1/10', '--out', out)
     assert status == 0, output
     labeled, unlabeled = ((out / f'{name}.txt').read_text().splitlines() for name in ('labeled', 'unlabeled'))
     assert len(labeled) == 3 and len(unlabeled) == 21

@@ -9,7 +9,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=max_iters, by_epoch=False)]
 train_cfg = dict(type='allspark_mmseg.PhaseTrainLoop', max_iters=max_iters, val_interval=500)
-# student and teacher are validated, and the better one is kept
+# WarmStartHook replaces this loop: student and teacher are validated, and the better one is kept
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 custom_hooks = [
