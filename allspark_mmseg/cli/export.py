@@ -17,6 +17,7 @@ from mmseg.models import BaseSegmentor
 from mmseg.registry import MODELS
 
 from .. import __version__
+from ..datasets.file_checks import evenly_spaced
 from ..deployment import (
     OPSET,
     PRECISIONS,
@@ -25,10 +26,10 @@ from ..deployment import (
     compare,
     describe_complexity,
     export_model,
-    find_images,
 )
 from ..losses.cross_entropy import use_weighted_loss
 from ..output import complete_file, progress
+from ..prediction import find_images
 from ..trained_model import choose_network, find_checkpoint, load_model, work_dir_of
 from .errors import refuses_mistakes
 
@@ -108,7 +109,7 @@ def run(args: argparse.Namespace) -> bool:
         print(describe_complexity(network, tuple(args.size) if args.size else crop_size(model)))
         return True
     target = choose_file(args)
-    images = find_images(Path(args.check), args.images) if args.check else []
+    images = sample_images(Path(args.check), args.images) if args.check else []
     model = load_model(args.source, args.checkpoint, device='cpu')
     size = tuple(args.size) if args.size else crop_size(model)
     network = DeployedSegmentor(choose_network(model, args.network), preprocessor=model.data_preprocessor)
@@ -129,6 +130,25 @@ def run(args: argparse.Namespace) -> bool:
     comparison = compare(network, target, progress(images, 'comparing'), None if file.dynamic else size)
     print(comparison.describe(tolerance))
     return comparison.difference <= tolerance
+
+
+def sample_images(source: Path, count: int) -> list[Path]:
+    """Return images of a folder that are evenly spaced in the sorted list.
+
+    Args:
+        source (Path): The folder, or one image.
+        count (int): Largest number of images.
+
+    Returns:
+        list[Path]: The images.
+
+    Raises:
+        FileNotFoundError: The folder does not exist.
+        ValueError: There is no image.
+    """
+    found = find_images(source, source)
+    folder = source if source.is_dir() else source.parent
+    return [folder / found[index] for index in evenly_spaced(len(found), count)]
 
 
 def build_model(path: str) -> BaseSegmentor:

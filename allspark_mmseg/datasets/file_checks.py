@@ -51,7 +51,7 @@ def evenly_spaced(count: int, limit: int) -> Sequence[int]:
     """
     if count <= limit:
         return range(count)
-    return [number * (count - 1) // max(limit - 1, 1) for number in range(limit)]
+    return [round(number * (count - 1) / max(limit - 1, 1)) for number in range(limit)]
 
 
 def find_bad_files(paths: Sequence[str], files: fileio.BaseStorageBackend) -> tuple[list[str], list[str]]:

@@ -1,6 +1,6 @@
 """Trained segmentors as ONNX and TorchScript files that need neither PyTorch code nor this package."""
 
-from .checks import Comparison, compare, describe_complexity, find_images, read_image
+from .checks import Comparison, compare, describe_complexity, read_image
 from .files import OPSET, TOLERANCE, Exported, export_model, largest_difference, open_file
 from .segmentor import PRECISIONS, DeployedSegmentor
 from .tracing import traceable
@@ -15,7 +15,6 @@ __all__ = [
     'compare',
     'describe_complexity',
     'export_model',
-    'find_images',
     'largest_difference',
     'open_file',
     'read_image',

@@ -11,31 +11,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..datasets.list_lines import IMAGE_SUFFIXES
 from .files import Runner, largest_difference, open_file
 from .segmentor import DeployedSegmentor
 from .tracing import traceable
 
 MAX_SIDE = 1024  # pixels; larger images are reduced, because they only take longer
-
-
-def find_images(folder: Path, count: int) -> list[Path]:
-    """Find images in a folder and its sub-folders.
-
-    Args:
-        folder (Path): The folder.
-        count (int): Largest number of images.
-
-    Returns:
-        list[Path]: Images that are evenly spaced in the sorted list.
-
-    Raises:
-        FileNotFoundError: There is no image.
-    """
-    found = sorted(path for path in folder.rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not found:
-        raise FileNotFoundError(f'{folder} has no image; expected files {", ".join(IMAGE_SUFFIXES)}.')
-    return [found[index * len(found) // min(count, len(found))] for index in range(min(count, len(found)))]
 
 
 def read_image(path: Path, channels: int, size: Sequence[int] | None) -> np.ndarray:

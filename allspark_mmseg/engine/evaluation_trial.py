@@ -140,7 +140,9 @@ def keep_random_state() -> Iterator[None]:
     python, numpy = random.getstate(), np.random.get_state()
     # of all devices, fork_rng would warn that it initializes each
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices):
-        yield
-    random.setstate(python)
-    np.random.set_state(numpy)
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

@@ -87,50 +87,32 @@ class FixMatch(SemiSegmentor):
         Returns:
             dict[str, Tensor]: ``sup.*`` and ``unsup.loss_strong_1``, weighted, and ``pseudo.*`` for the log.
         """
+        labeled, weak, strong, *_ = self.select_views(inputs, *self.needed_views)
+        size, padding = strong.shape[2:], self.padding_mask(data_samples, 'weak')
+        boxes = self.cutmix.draw(len(strong), size, strong.device)
+        source = None
+        if self.mix_source == 'same_image':
+            source = label_mix_source(self, inputs, data_samples, STRONG_VIEWS, self.threshold)
+
+        if self.teacher is None:  # the training pass of labeled and weak images also labels the weak ones
+            features = self.extract_feat(torch.cat([labeled, weak]))
+            logits = self.decode_head(features)
+            weak_logits = self.resize_to_input(logits[len(labeled) :], size)
+            pseudo = PseudoLabel.from_logits(weak_logits, self.threshold, padding)
+        else:
+            pseudo = self.make_pseudo_labels(weak, self.threshold, padding)
+
+        (mixed,), (mixed_pseudo,) = cutmix_views([strong], pseudo, [boxes], source)
         if self.teacher is None:
-            return self._loss_without_teacher(inputs, data_samples)
-        return self._loss_with_teacher(inputs, data_samples)
-
-    def _loss_without_teacher(self, inputs: Views, data_samples: Samples) -> dict[str, Tensor]:
-        labeled, weak, strong, *_ = self.select_views(inputs, *self.needed_views)
-        boxes = self.cutmix.draw(len(strong), strong.shape[2:], strong.device)
-        source = None
-        if self.mix_source == 'same_image':
-            source = label_mix_source(self, inputs, data_samples, STRONG_VIEWS, self.threshold)
-
-        # the training pass of labeled and weak images also labels the weak ones
-        features = self.extract_feat(torch.cat([labeled, weak]))
-        logits = self.decode_head(features)
-        weak_logits = self.resize_to_input(logits[len(labeled) :], weak.shape[2:])
-        pseudo = PseudoLabel.from_logits(weak_logits, self.threshold, self.padding_mask(data_samples, 'weak'))
-
-        # a second pass, of the mixed strong images
-        (mixed,), (mixed_pseudo,) = cutmix_views([strong], pseudo, [boxes], source)
-        strong_logits = self.decode_head(self.extract_feat(mixed))
-        strong_logits = self.resize_to_input(strong_logits, strong.shape[2:])
+            strong_logits = self.decode_head(self.extract_feat(mixed))
+        else:  # one training pass of labeled and mixed strong images
+            features = self.extract_feat(torch.cat([labeled, mixed]))
+            logits = self.decode_head(features)
+            strong_logits = logits[len(labeled) :]
 
         losses = self.supervised_loss(features, logits, data_samples['labeled'], self.labeled_weight)
-        consistency = pseudo_label_loss(strong_logits, mixed_pseudo, average_over='image')
-        losses['unsup.loss_strong_1'] = self.strong_weight * consistency
-        return losses | self.log_statistics(pseudo)
-
-    def _loss_with_teacher(self, inputs: Views, data_samples: Samples) -> dict[str, Tensor]:
-        labeled, weak, strong, *_ = self.select_views(inputs, *self.needed_views)
-        boxes = self.cutmix.draw(len(strong), strong.shape[2:], strong.device)
-        source = None
-        if self.mix_source == 'same_image':
-            source = label_mix_source(self, inputs, data_samples, STRONG_VIEWS, self.threshold)
-
-        # the teacher labels the weak images
-        pseudo = self.make_pseudo_labels(weak, self.threshold, self.padding_mask(data_samples, 'weak'))
-
-        # one training pass of labeled and mixed strong images
-        (mixed,), (mixed_pseudo,) = cutmix_views([strong], pseudo, [boxes], source)
-        features = self.extract_feat(torch.cat([labeled, mixed]))
-        logits = self.decode_head(features)
-        strong_logits = self.resize_to_input(logits[len(labeled) :], strong.shape[2:])
-
-        losses = self.supervised_loss(features, logits, data_samples['labeled'], self.labeled_weight)
-        consistency = pseudo_label_loss(strong_logits, mixed_pseudo, average_over='image')
+        consistency = pseudo_label_loss(
+            self.resize_to_input(strong_logits, size), mixed_pseudo, average_over='image'
+        )
         losses['unsup.loss_strong_1'] = self.strong_weight * consistency
         return losses | self.log_statistics(pseudo)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..datasets.file_checks import evenly_spaced
 from .evaluate import Evaluation
 
 
@@ -36,12 +37,6 @@ class Choice:
     title: str
     rule: str
     indices: list[int]
-
-
-def evenly_spaced(count: int, num: int) -> list[int]:
-    """Return ``num`` evenly spaced numbers from 0 to ``count - 1``; all numbers if there are fewer."""
-    # linspace repeats numbers if there are fewer than ``num``
-    return np.unique(np.linspace(0, count - 1, num).round().astype(int)).tolist()
 
 
 def image_gain(first: Evaluation, last: Evaluation) -> np.ndarray:

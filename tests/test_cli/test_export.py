@@ -155,7 +155,7 @@ class TestMessages:
 
     def test_a_folder_without_images(self, checkpoint, capsys, tmp_path):
         (tmp_path / 'empty').mkdir()
-        assert 'has no image' in refused(capsys, checkpoint, '--check', tmp_path / 'empty')
+        assert 'contains no image' in refused(capsys, checkpoint, '--check', tmp_path / 'empty')
 
     def test_a_size_of_zero(self, checkpoint, capsys):
         with pytest.raises(SystemExit, match='2'):

@@ -42,7 +42,7 @@ def test_ranks_are_evenly_spaced_from_best_to_worst():
 def test_few_images_are_shown_once_and_images_without_value_never():
     assert pick_ranks(np.array([1.0, np.nan, 3.0]), 7, 'x').indices == [2, 0]
     assert 'percentiles 100 of' in pick_ranks(np.array([1.0]), 7, 'x').rule
-    assert evenly_spaced(3, 7) == [0, 1, 2]
+    assert list(evenly_spaced(3, 7)) == [0, 1, 2]
     with pytest.raises(ValueError, match='no validation image has a labeled pixel'):
         pick_ranks(np.array([np.nan]), 7, 'x')
 
