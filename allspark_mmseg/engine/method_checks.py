@@ -223,7 +223,7 @@ def check_unused_parameters(runner: Runner, model: SemiSegmentor) -> None:
         ValueError: PyTorch would wait for gradients that the method does not compute.
     """
     heads, wrapper = model.extended_heads, runner.model
-    if not heads or model.trains_whole_head or not isinstance(wrapper, DistributedDataParallel):
+    if not heads or model.trains_method_parameters or not isinstance(wrapper, DistributedDataParallel):
         return
     if not wrapper.find_unused_parameters:
         raise ValueError(

@@ -31,7 +31,7 @@ class RepresentationHead(DeepLabV3PlusHead):
     """
 
     # in a plain EncoderDecoder, the representation branch gets no gradient
-    trains_more_in_method = True
+    has_method_parameters = True
     training_only = ('representation',)  # parts without which the logits are the same
 
     def __init__(

@@ -42,7 +42,7 @@ class SemiSegmentor(BaseSegmentor):
     """
 
     ignore_padding: bool = False
-    trains_whole_head: bool = False  # also the parts of a head that a plain EncoderDecoder does not train
+    trains_method_parameters: bool = False  # of heads: those that a plain EncoderDecoder does not train
     teacher: Teacher | None
     # WarmStartHook sets these two: the supervised phase, and the ramp-up of the unlabeled terms after it
     supervised_only: bool = False
@@ -85,7 +85,7 @@ class SemiSegmentor(BaseSegmentor):
     @property
     def extended_heads(self) -> list[nn.Module]:
         """Heads of the student with parameters that a plain ``EncoderDecoder`` does not train."""
-        return [part for part in self.student.modules() if getattr(part, 'trains_more_in_method', False)]
+        return [part for part in self.student.modules() if getattr(part, 'has_method_parameters', False)]
 
     @property
     def needed_views(self) -> tuple[str, ...]:

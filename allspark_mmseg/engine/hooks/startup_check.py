@@ -40,16 +40,18 @@ _CACHE_FOLDER, _CACHE = '.allspark', 'image_headers.json'
 class StartupCheckHook(Hook):
     """Stop the run early when training would fail later or have no effect.
 
-    Before training, the hook checks the number of classes, and whether the batch size fits the sampler. It
-    checks the files of all images: format, bits, bands, completeness. It checks the views that the method
-    needs, the size of the crop and the hook of the teacher. It also checks the format, size and labels of all
-    masks for training and validation, and predicts the smallest and the largest validation image, except when
-    a run is resumed. It warns of validation images that are also training images, of a memory that is never
-    read, of short epochs, and of a learning rate for another batch size or another length. Before testing, it
-    checks the number of classes, the images and the masks of the test data. The weights that ``init_cfg``
-    names must be readable and fill tensors of their module. The log lists what stays random. When a
-    checkpoint is loaded, it checks that the checkpoint contains parameters of the model. When a run is
-    resumed, it checks that the checkpoint is of the same method and calls the model's ``check_resume``.
+    Before training, and before testing as far as it applies, the hook checks:
+
+    * the data: format, bits, bands and completeness of all images; format, size and labels of all masks; the
+      number of classes
+    * the method: its views, the size of the crop, the streams of a batch, the hook of the teacher
+    * the evaluation: it predicts the smallest and the largest validation image, except when a run is resumed
+    * the weights: those of ``init_cfg`` must be readable and fill tensors of their module, and the log lists
+      what stays random; a checkpoint must contain parameters of the model
+    * a resumed run: its checkpoint must be of the same method; see the model's ``check_resume``
+
+    It warns of validation images that are also training images, of a memory that is never read, of short
+    epochs, and of a learning rate for another batch size or another length.
 
     Args:
         masks (bool): Read all masks. Each process reads its share. A mask takes some milliseconds.

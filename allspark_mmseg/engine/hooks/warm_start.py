@@ -176,7 +176,7 @@ class WarmStartHook(BestNetworkHook):
         runner._train_loop = self._place_semi_loop(start)
         runner.optim_wrapper, runner.param_schedulers = self.semi_optimizer
         self.model.supervised_only = False
-        unused = self.model.extended_heads and not self.model.trains_whole_head
+        unused = self.model.extended_heads and not self.model.trains_method_parameters
         wrap_model(runner, True if unused else None)
         for hook, out_dir in self.out_dirs.items():
             hook.out_dir = out_dir  # CheckpointHook appends to it at the start of each loop

@@ -44,7 +44,7 @@ class AllSparkHead(BaseModule):
     """
 
     # in a plain EncoderDecoder, the unlabeled stream gets no gradient
-    trains_more_in_method = True
+    has_method_parameters = True
 
     def __init__(
         self, bottleneck: dict, decoder: dict, bottleneck_index: int = -1, init_cfg: dict | None = None

@@ -53,7 +53,7 @@ class AllSpark(SemiSegmentor):
             ``pseudo_keys`` is unknown.
     """
 
-    trains_whole_head = True
+    trains_method_parameters = True
     memory_ready: Tensor
 
     def __init__(

@@ -77,7 +77,7 @@ class CSS(SemiSegmentor):
         ValueError: An argument is out of range, or the student's decode head makes no representations.
     """
 
-    trains_whole_head = True
+    trains_method_parameters = True
     teacher: Teacher
 
     def __init__(

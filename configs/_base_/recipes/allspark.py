@@ -23,9 +23,7 @@ model = dict(
     type='allspark_mmseg.AllSpark',
     segmentor=segmentor,
     unlabeled_view='strong_1',  # the paper learns the pseudo-labels on the weak view itself
-    threshold=dict(
-        type='ClassBalanced'
-    ),  # the paper learns all pseudo-labels, so that rare classes can vanish
+    threshold=dict(type='ClassBalanced'),  # the paper keeps all pseudo-labels; rare classes can then vanish
     unlabeled_weight=1.0,  # 0.5 in the paper
     ignore_padding=True,
     # the paper has no teacher; the teacher keeps no memory, because only the student's is read
