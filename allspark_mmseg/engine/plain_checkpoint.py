@@ -200,8 +200,6 @@ def record_scores(
     best = board.best(phase)
     if is_main_process():
         if best in scores:
-            teacher = model.teacher if best.network == 'teacher' else None
-            network = model.student if teacher is None else teacher.module
             meta = dict(phase=phase, network=best.network, iter=best.iteration, metric=best.value)
-            save_plain_checkpoint(runner, network, board.work_dir / f'{phase}.pth', meta)
+            save_plain_checkpoint(runner, model.networks[best.network], board.work_dir / f'{phase}.pth', meta)
         board.save()

@@ -82,10 +82,7 @@ class ShardedStrategy(FSDPStrategy):
 
 
 def _find_units(model: nn.Module, patterns: Sequence[str]) -> Iterator[nn.Module]:
-    segmentors = [model]
-    if isinstance(model, SemiSegmentor):
-        segmentors = [model.student] + ([] if model.teacher is None else [model.teacher.module])
-    for segmentor in segmentors:
+    for segmentor in model.networks.values() if isinstance(model, SemiSegmentor) else [model]:
         for name, module in segmentor.named_modules():
             if any(re.fullmatch(pattern, name) for pattern in patterns):
                 yield module

@@ -93,11 +93,14 @@ class SemiSegmentor(BaseSegmentor):
         return ('labeled',)
 
     @property
+    def networks(self) -> dict[str, EncoderDecoder]:
+        """The segmentors: ``'student'``, and ``'teacher'`` if there is one."""
+        return {'student': self.student} | ({} if self.teacher is None else {'teacher': self.teacher.module})
+
+    @property
     def predictor(self) -> EncoderDecoder:
         """The segmentor that predicts. In a supervised phase it is the student."""
-        if self.teacher is None or self.predictor_name == 'student':
-            return self.student
-        return self.teacher.module
+        return self.networks[self.predictor_name]
 
     @property
     def predictor_name(self) -> str:
@@ -188,7 +191,7 @@ class SemiSegmentor(BaseSegmentor):
             threshold, padding: As in ``PseudoLabel.from_logits``.
             head_options: Further arguments of the decode head's ``forward``.
         """
-        labeler = self.student if self.teacher is None else self.teacher.module
+        labeler = self.networks.get('teacher', self.student)
         with eval_mode(labeler):
             logits = labeler.decode_head(labeler.extract_feat(images), **head_options)
         # otherwise older PyTorch trains the student with weights cast here, without gradient (pytorch#165068)

@@ -26,6 +26,8 @@ default_hooks = dict(
 custom_hooks = []
 train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=1, val_interval=1)
 val_cfg = dict(_delete_=True, type='ValLoop')
+# Adam would turn rounding errors of a bias before a norm, whose gradient is 0, into whole steps
+optim_wrapper = dict(_delete_=True, type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05, momentum=0.9))
 """
 STRATEGIES = {
     'copies': "type='DDPStrategy', model_wrapper=dict("

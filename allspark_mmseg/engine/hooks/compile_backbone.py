@@ -32,9 +32,6 @@ class CompileBackboneHook(Hook):
             runner (Runner): The runner.
         """
         model = unwrap_model(runner.model)
-        segmentors = [model]
-        if isinstance(model, SemiSegmentor):
-            segmentors = [model.student, *([] if model.teacher is None else [model.teacher.module])]
-        for segmentor in segmentors:
+        for segmentor in model.networks.values() if isinstance(model, SemiSegmentor) else [model]:
             cast(nn.Module, segmentor.backbone).compile(**self.options)
         runner.logger.info('The backbone is compiled. The first iteration takes longer.')

@@ -214,8 +214,7 @@ class PseudoLabelQualityHook(Hook):
 
     @torch.no_grad()
     def _predict(self, runner: Runner, model: SemiSegmentor, loader: DataLoader) -> None:
-        teacher = model.teacher if _labeler(model) == 'teacher' else None
-        labeler = model.student if teacher is None else teacher.module
+        labeler = model.networks[_labeler(model)]
         with eval_mode(labeler), autocast(enabled=getattr(runner.val_loop, 'fp16', False)):
             for batch in loader:
                 data = model.data_preprocessor(batch, False)
