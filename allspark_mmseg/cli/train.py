@@ -8,6 +8,7 @@ checkpoint.
 import argparse
 import os
 import sys
+from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
@@ -17,6 +18,7 @@ from mmengine.runner import Runner
 
 from ..engine import default_work_dir, find_last_checkpoint, lock_work_dir, prepare_launch
 from ..engine.schedule_length import scale_schedule, training_length
+from ..engine.scoreboard import SUPERVISED
 from ..losses.cross_entropy import use_weighted_loss
 from .config_file import merge_options, read_config_file, require_keys
 from .errors import one_sentence
@@ -67,6 +69,12 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='resume with another number of images per step than before',
     )
+    parser.add_argument(
+        '--control',
+        action='store_true',
+        help='train the second phase without the losses of unlabeled images, in WORK_DIR_control, from the '
+        'supervised network of the run in WORK_DIR if it is there',
+    )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args(_complete_options(sys.argv[1:] if arguments is None else arguments))
@@ -94,8 +102,8 @@ def read_config(args: argparse.Namespace) -> Config:
         Config: The config of the run.
 
     Raises:
-        ValueError: The config cannot be read or describes no training, or ``--cfg-options``,
-            ``--auto-scale-lr``, ``--amp`` or ``--allow-new-batch`` does not fit it or the device.
+        ValueError: The config cannot be read or describes no training, or an option does not fit it or the
+            device.
     """
     cfg = read_config_file(args.config)
     if args.cfg_options is not None:
@@ -109,6 +117,8 @@ def read_config(args: argparse.Namespace) -> Config:
             f"class_weight: {count} loss(es) are allspark_mmseg.CrossEntropyLoss instead of MMSegmentation's."
         )
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
+    if args.control:
+        _use_control(cfg, args.config)
     if args.amp:
         use_mixed_precision(cfg, args.amp)
     if args.allow_new_batch:
@@ -117,6 +127,20 @@ def read_config(args: argparse.Namespace) -> Config:
         _enable_auto_scale_lr(cfg, args.config)
     _choose_checkpoint(cfg, args.resume)
     return cfg
+
+
+def _use_control(cfg: Config, config: str) -> None:
+    phases = [hook for hook in cfg.get('custom_hooks', []) if str(hook.get('type')).endswith('WarmStartHook')]
+    if not phases:
+        raise ValueError(
+            f'--control: {config} has no WarmStartHook, so it has no second phase. Omit the option, or '
+            'compare with a supervised run.'
+        )
+    phases[0].control = True
+    supervised = Path(cfg.work_dir, f'{SUPERVISED}.pth')
+    if supervised.is_file() and not cfg.get('load_from'):
+        cfg.load_from = str(supervised)
+    cfg.work_dir = f'{cfg.work_dir.rstrip("/")}_control'
 
 
 def _allow_new_batch(cfg: Config, config: str) -> None:

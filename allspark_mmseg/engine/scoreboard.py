@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,16 @@ class Scoreboard:
         work_dir (str or Path): Work dir of the run.
         method (str): Name of the method, the key of the second phase.
         metric (str): Name of the metric, such as ``'mIoU'``.
+        control (bool): The second phase has no losses of unlabeled images.
     """
 
-    def __init__(self, work_dir: str | Path, method: str, metric: str = 'mIoU') -> None:
+    def __init__(
+        self, work_dir: str | Path, method: str, metric: str = 'mIoU', control: bool = False
+    ) -> None:
         self.work_dir = Path(work_dir)
         self.method = method
         self.metric = metric
+        self.control = control
         self.scores: list[Score] = []
 
     def to_dicts(self) -> list[dict[str, Any]]:
@@ -90,6 +95,11 @@ class Scoreboard:
         """Return the highest score of a phase, the first one if several are equal."""
         return max(self.of(phase), key=_value, default=None)
 
+    @property
+    def still_improving(self) -> bool:
+        """Whether the last of several validations of the supervised phase was its best."""
+        return still_improving(self.to_dicts())
+
     def stale(self, phase: str) -> int:
         """Return the number of validations of a phase after its best one."""
         best = self.best(phase)
@@ -122,7 +132,8 @@ class Scoreboard:
             dict: For each phase that has scores, the best value under the name of the metric (rounded to two
             digits), its iteration, its network, the minutes of the whole phase, and ``last``, the value of
             the last validation (the higher one of student and teacher); ``chosen``, the phase of the chosen
-            network; ``gain``, the best value of the method minus the supervised one; and all ``scores``.
+            network; ``gain``, the best value of the method minus the supervised one; ``control``, if the
+            second phase has no losses of unlabeled images; and all ``scores``.
         """
         result: dict[str, Any] = {}
         before = 0.0
@@ -145,6 +156,8 @@ class Scoreboard:
         if SUPERVISED in result and self.method in result:
             gain = result[self.method][self.metric] - result[SUPERVISED][self.metric]
             result['gain'] = round(gain, 2)
+        if self.control:
+            result['control'] = True
         result['scores'] = self.to_dicts()
         return result
 
@@ -178,15 +191,36 @@ class Scoreboard:
         if first is None or second is None:
             return 'There are no validation scores of both phases, so no network was chosen.'
         gain = second.value - first.value
-        verdict = (
-            f'The unlabeled images gained {gain:.2f}. {CHOSEN} is the {second.network} of {self.method}.'
-            if gain > 0
-            else f'The unlabeled images did not pay ({gain:.2f}). {CHOSEN} is the supervised network.'
-        )
+        if self.control:
+            verdict = f'The second phase without losses of unlabeled images gained {gain:.2f}.'
+        elif gain <= 0:
+            verdict = f'The unlabeled images did not pay ({gain:.2f}).'
+        else:
+            verdict = f'The second phase, with the unlabeled images, gained {gain:.2f}.'
+            if self.still_improving:
+                verdict += (
+                    ' The supervised phase was still improving when it ended, so longer training can be a '
+                    'part of this gain. The same command with --control shows how much.'
+                )
+        chosen = 'supervised network' if gain <= 0 else f'{second.network} of {self.method}'
         return (
             f'{self.metric}: supervised {first.value:.2f} (iteration {first.iteration}), {self.method} '
-            f'{second.value:.2f} ({second.network}, iteration {second.iteration}). {verdict}'
+            f'{second.value:.2f} ({second.network}, iteration {second.iteration}). {verdict} {CHOSEN} is the '
+            f'{chosen}.'
         )
+
+
+def still_improving(scores: Sequence[dict[str, Any]]) -> bool:
+    """Tell whether the last of several validations of a supervised phase was its best.
+
+    Args:
+        scores (Sequence[dict]): ``scores`` of ``summary.json``.
+
+    Returns:
+        bool: The answer; False if the phase has fewer than two validations.
+    """
+    found = {score['iteration']: score['value'] for score in scores if score['phase'] == SUPERVISED}
+    return len(found) > 1 and found[max(found)] == max(found.values())
 
 
 def _value(score: Score) -> float:

@@ -33,6 +33,11 @@ class Group:
         return self.runs[0].semi_supervised
 
     @property
+    def control(self) -> bool:
+        """Whether the second phase of the runs has no losses of unlabeled images."""
+        return self.runs[0].control
+
+    @property
     def mean_best(self) -> float:
         """Mean of the best values, or minus infinity if there is none."""
         values = self.values('best')
@@ -54,7 +59,10 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     members: dict[str, list[Run]] = {}
     for run in runs:
         members.setdefault(run.label or _fingerprint(run), []).append(run)
-    methods = [group[0].label or group[0].method for group in members.values()]
+    methods = [
+        group[0].label or group[0].method + (', control' if group[0].control else '')
+        for group in members.values()
+    ]
     groups = []
     for method, group in zip(methods, members.values(), strict=True):
         alone = methods.count(method) == 1

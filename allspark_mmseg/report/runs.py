@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..engine.scoreboard import SUMMARY, SUPERVISED
+from ..engine.scoreboard import SUMMARY, SUPERVISED, still_improving
 from .logs import Curve, LogText, read_curves, read_log_text
 
 # a log without a new line for this long belongs to a training that stopped
@@ -64,6 +64,16 @@ class Run:
     def semi_supervised(self) -> bool:
         """Whether the run learns from unlabeled images."""
         return self.method != 'Supervised'
+
+    @property
+    def control(self) -> bool:
+        """Whether the second phase has no losses of unlabeled images."""
+        return bool(self.summary.get('control'))
+
+    @property
+    def still_improving(self) -> bool:
+        """Whether the supervised phase ended at its best validation."""
+        return still_improving(self.summary.get('scores', ()))
 
     @property
     def metric(self) -> str:

@@ -78,8 +78,8 @@ def difference_interval(first: Sequence[float], last: Sequence[float]) -> tuple[
 def judge(groups: Sequence[Group]) -> Verdict:
     """Compare supervised and semi-supervised training.
 
-    The runs with the highest mean are compared with their own supervised phase, or else with a group of
-    supervised runs.
+    The runs with the highest mean are compared with the runs of ``train --control``; or else with their own
+    supervised phase, or with a group of supervised runs.
 
     Args:
         groups (Sequence[Group]): The groups of runs.
@@ -88,11 +88,20 @@ def judge(groups: Sequence[Group]) -> Verdict:
         Verdict: The verdict.
     """
     semi = [group for group in groups if group.semi_supervised and group.values('best')]
+    controls = [group for group in semi if group.control]
+    semi = [group for group in semi if not group.control]
     if not semi:
         return _without_comparison(groups)
     lead = max(semi, key=lambda group: group.mean_best)
     gains = lead.values('gain')
-    if gains:
+    longer = False
+    if controls:
+        other = max(controls, key=lambda group: group.mean_best)
+        before, after = other.values('best'), lead.values('best')
+        interval = difference_interval(before, after)
+        baseline = f'the same training without losses of unlabeled images, {other.name}'
+    elif gains:
+        longer = any(run.still_improving for run in lead.runs)
         pairs = [run for run in lead.runs if run.gain is not None]
         before = [run.supervised.value for run in pairs if run.supervised]
         after = [run.best.value for run in pairs if run.best]
@@ -104,7 +113,15 @@ def judge(groups: Sequence[Group]) -> Verdict:
         other = max(others, key=lambda group: group.mean_best)
         before, after = other.values('best'), lead.values('best')
         interval, baseline = difference_interval(before, after), f'the separate runs {other.name}'
-    verdict = _compare(lead, before, after, interval)
+    verdict = _compare(lead, before, after, interval, 'the control' if controls else 'supervised training')
+    if longer and verdict.tone == 'good':
+        verdict.tone = 'open'
+        gained = verdict.sentence.replace('The unlabeled images paid', 'The second phase gained')
+        verdict.sentence = f'{gained} The supervised phase was still improving when it ended.'
+        verdict.notes.append(
+            'A part of the gain can be that of longer training. Run the same train command with --control, '
+            'which repeats the second phase without losses of unlabeled images, and add its work dir.'
+        )
     if any(run.state == 'training' for run in lead.runs):
         verdict.tone = 'open'
         verdict.sentence = f'So far: {verdict.sentence[0].lower()}{verdict.sentence[1:]}'
@@ -114,7 +131,11 @@ def judge(groups: Sequence[Group]) -> Verdict:
 
 
 def _compare(
-    lead: Group, before: Sequence[float], after: Sequence[float], interval: tuple[float, float] | None
+    lead: Group,
+    before: Sequence[float],
+    after: Sequence[float],
+    interval: tuple[float, float] | None,
+    baseline: str,
 ) -> Verdict:
     metric, first, last = lead.runs[0].metric, mean(before), mean(after)
     gain = last - first
@@ -134,7 +155,7 @@ def _compare(
             'open',
             f'It is not certain whether the unlabeled images pay: {reached}, {abs(gain):.1f} {side}',
         )
-    sentence += f' supervised training ({first:.1f})'
+    sentence += f' {baseline} ({first:.1f})'
     if interval:
         sentence += f'; the 95 % interval of the difference is {interval[0]:+.1f} to {interval[1]:+.1f}'
     return Verdict(tone, f'{sentence}.', [], first, last, interval, lead.name, metric)

@@ -116,6 +116,21 @@ def test_losses_that_work_stay(loss):
     assert loss['type'] == 'CrossEntropyLoss'
 
 
+def test_control_starts_from_the_supervised_network_of_the_run(read, tmp_path):
+    with pytest.raises(ValueError, match=r'--control: .*config\.py has no WarmStartHook'):
+        read('--control')
+    hooks = "custom_hooks = [dict(type='allspark_mmseg.WarmStartHook', max_iters=5)]\n"
+    (tmp_path / 'config.py').write_text(hooks)
+    cfg = read('--control')
+    assert cfg.custom_hooks[0].control and not cfg.get('load_from')
+    assert cfg.work_dir == str(tmp_path / 'work_control')
+    supervised = tmp_path / 'work' / 'supervised.pth'
+    supervised.parent.mkdir()
+    supervised.touch()
+    assert read('--control').load_from == str(supervised)
+    assert 'control' not in read().custom_hooks[0] and not read().get('load_from')
+
+
 def test_another_batch_is_allowed_on_request(read, tmp_path):
     with pytest.raises(ValueError, match=r'--allow-new-batch: .*config\.py has no default_hooks'):
         read('--allow-new-batch')

@@ -165,6 +165,24 @@ def test_second_phase_starts_from_the_best_weights_with_a_new_optimizer(warm, ru
         )
 
 
+def test_the_control_has_no_unlabeled_losses(warm, runner_of):
+    hook_config(warm).control = True
+    scales = []
+
+    class Scale(Hook):
+        priority = 'VERY_LOW'
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            scales.append((runner.model.unlabeled_scale, float(outputs.get('unsup.loss_ce', 0))))
+
+    runner = runner_of(warm)
+    runner.register_hook(Scale())
+    runner.train()
+    assert scales == [(0.0, 0.0)] * 8
+    summary = json.loads(Path(runner.work_dir, 'summary.json').read_text())
+    assert summary['control'] is True
+
+
 def test_unlabeled_losses_ramp_up(warm, runner_of):
     hook_config(warm).ramp_up = 4
     runner = runner_of(warm)
@@ -584,3 +602,35 @@ def test_run_without_the_hook_cannot_be_resumed_with_it(warm, runner_of):
     warm.resume = True
     with pytest.raises(ValueError, match=r'is from a run without WarmStartHook'):
         runner_of(warm).train()
+
+
+@pytest.mark.parametrize(
+    ('supervised', 'method', 'control', 'sentence'),
+    [
+        (
+            (40, 39),
+            44,
+            False,
+            'The second phase, with the unlabeled images, gained 4.00. chosen.pth is the student',
+        ),
+        (
+            (39, 40),
+            44,
+            False,
+            'was still improving when it ended, so longer training can be a part of this gain.',
+        ),
+        (
+            (39, 40),
+            40,
+            False,
+            'The unlabeled images did not pay (0.00). chosen.pth is the supervised network.',
+        ),
+        ((39, 40), 44, True, 'The second phase without losses of unlabeled images gained 4.00. chosen.pth'),
+    ],
+)
+def test_the_sentence_at_the_end(tmp_path, supervised, method, control, sentence):
+    board = Scoreboard(tmp_path, 'X', control=control)
+    for iteration, value in enumerate(supervised):
+        board.add(Score('supervised', 'student', iteration, 1.0, value))
+    board.add(Score('X', 'student', 9, 2.0, method))
+    assert sentence in board.sentence()

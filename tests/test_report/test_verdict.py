@@ -73,6 +73,33 @@ def test_the_verdict_of_a_method_with_two_phases(pairs, tone, words):
     assert verdict.after - verdict.before == pytest.approx(np.mean([b - a for a, b in pairs]))
 
 
+def phases(run: Run, *supervised: float, control: bool = False) -> Run:
+    scores = [dict(phase='supervised', iteration=i, value=value) for i, value in enumerate(supervised)]
+    run.summary.update(scores=scores, control=control)
+    return run
+
+
+def test_longer_training_can_be_a_part_of_the_gain():
+    verdict = judge([group('A', phases(run(40, 46), 38, 40))])
+    assert verdict.tone == 'open'
+    assert verdict.sentence == (
+        'The second phase gained: A reached 46.0 mIoU, 6.0 above supervised training (40.0). The supervised '
+        'phase was still improving when it ended.'
+    )
+    assert any('with --control' in note for note in verdict.notes)
+    assert judge([group('A', phases(run(40, 46), 38, 40, 39))]).tone == 'good'
+    assert judge([group('A', phases(run(40, 39), 38, 40))]).tone == 'bad'
+
+
+def test_the_control_is_the_baseline():
+    control = group('A, control', phases(run(40, 43), 40, control=True))
+    verdict = judge([group('A', phases(run(40, 46), 38, 40)), control])
+    assert verdict.tone == 'good' and verdict.group == 'A'
+    assert 'A reached 46.0 mIoU, 3.0 above the control (43.0)' in verdict.sentence
+    assert 'the same training without losses of unlabeled images, A, control' in verdict.notes[0]
+    assert judge([control]).tone == 'none'
+
+
 def test_the_best_method_leads():
     verdict = judge([group('A', run(40, 44)), group('B', run(40, 47)), group('C', run(40, 43))])
     assert verdict.group == 'B' and '7.0 above' in verdict.sentence

@@ -75,6 +75,8 @@ class WarmStartHook(BestNetworkHook):
         give_up (int, optional): Validations in a row without a value above the supervised one that end phase
             2. None: it always runs to its end.
         metric (str): Metric to compare; higher is better.
+        control (bool): Train phase 2 without the losses of the unlabeled images, for comparison: a part of
+            the gain of phase 2 is that of longer training. ``train --control`` sets it.
 
     Raises:
         ValueError: An argument is out of range. Before the first iteration: the model is not a
@@ -96,6 +98,7 @@ class WarmStartHook(BestNetworkHook):
         ramp_up: int = 0,
         give_up: int | None = 8,
         metric: str = 'mIoU',
+        control: bool = False,
     ) -> None:
         for name, value, least in (
             ('max_iters', max_iters, 1),
@@ -114,6 +117,7 @@ class WarmStartHook(BestNetworkHook):
         self.lr_mult = lr_mult
         self.ramp_up = ramp_up
         self.metric = metric
+        self.control = control
         self.start = 0  # iteration of the run at which phase 2 begins
         self.resumed = False
 
@@ -131,7 +135,8 @@ class WarmStartHook(BestNetworkHook):
             return
         self.training = True
         self.model = find_semi_segmentor(runner)
-        self.board = Scoreboard(runner.work_dir, type(self.model).__name__, self.metric)
+        method = type(self.model).__name__
+        self.board = Scoreboard(runner.work_dir, method, self.metric, self.control)
         self.semi_loop = resumable_loop(runner)
         self.semi_length = self.semi_loop.max_iters
         self.semi_optimizer = runner.optim_wrapper, runner.param_schedulers
@@ -277,7 +282,8 @@ class WarmStartHook(BestNetworkHook):
             batch_idx (int): Index of the batch in the epoch.
             data_batch (dict, optional): The collated batch.
         """
-        self.model.unlabeled_scale = linear_rampup(runner.iter - self.start, self.ramp_up)
+        scale = linear_rampup(runner.iter - self.start, self.ramp_up)
+        self.model.unlabeled_scale = 0.0 if self.control else scale
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
