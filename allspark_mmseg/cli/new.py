@@ -26,7 +26,7 @@ from ..own_data.write import DataSet, main_config, method_configs, write_configs
 from ..utils import join_first
 from .errors import refuses_mistakes
 
-_REMEMBERED = ('images', 'masks', 'unlabeled', 'val', 'classes', 'colors', 'threshold', 'out')
+_REMEMBERED = ('images', 'masks', 'unlabeled', 'val', 'classes', 'colors', 'threshold', 'empty', 'out')
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -61,6 +61,16 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--out', help='folder of the configs; default: configs/NAME_OF_DATA')
     parser.add_argument(
         '--add', nargs='+', metavar='MASKS', help='folders of new masks of unlabeled images, or lists'
+    )
+    parser.add_argument(
+        '--accept-drafts',
+        action='store_true',
+        help='--add also takes masks that are still as suggest drew them',
+    )
+    parser.add_argument(
+        '--empty',
+        choices=['background', 'unlabeled'],
+        help='what images without polygons, or with a mask of class 0 alone, are; default: background',
     )
     return parser.parse_args(arguments)
 
@@ -104,14 +114,15 @@ def run(args: argparse.Namespace) -> None:
     _print_understanding(console, found, repeated, args)
     _check_numbers(state, list(found.labels.classes))
     added, drafts = add(found, args.add, state, options) if args.add else ([], [])
-    streams = finish(found, state)
-    _print_streams(console, found, streams, added, drafts)
+    streams = finish(found, state, options.empty)
+    _print_streams(console, found, streams, added, [] if args.accept_drafts else drafts)
     main_name = 'allspark' if streams.unlabeled else 'supervised'
     changed = _changed_classes(state.classes, list(found.labels.classes))
     if changed:
         console.print(f'\n{changed}', markup=False)
     # after new labels, the config stays as it is: its lists have changed
-    if changed or not (args.add and (out / f'{main_name}.py').is_file()):
+    renamed = state.classes != found.labels.classes
+    if renamed or not (args.add and (out / f'{main_name}.py').is_file()):
         _write(console, args, out, main_name, (found, streams, state))
     state.classes = list(found.labels.classes)
     console.print(f'\nNext: python -m allspark_mmseg train {out / main_name}.py', markup=False)
@@ -135,7 +146,7 @@ def _check_owner(root: Path, out: Path) -> None:
 def _check_numbers(state: State, now: list[str]) -> None:
     """Refuse other class numbers than those in the masks of ``--add``."""
     before = state.classes
-    if state.added and now[: len(before)] != before:
+    if state.added and now[: len(before)] != before and not _renamed(before, now):
         names = [*before, *(name for name in now if name not in before)]
         raise ValueError(
             f'{len(state.added)} masks of --add hold the class numbers of the last run, and these have '
@@ -144,9 +155,15 @@ def _check_numbers(state: State, now: list[str]) -> None:
         )
 
 
+def _renamed(before: list[str], now: list[str]) -> bool:
+    """Whether classes that had numbers for names have got names, and kept their numbers."""
+    unnamed = [f'class_{number}' for number in range(len(before))]
+    return len(before) == len(now) and before in (unnamed, ['background', 'foreground'])
+
+
 def _changed_classes(before: list[str], now: list[str]) -> str | None:
     """Say which classes have other numbers than in the last run, or None if none has."""
-    if not before or before == now:
+    if not before or before == now or _renamed(before, now):
         return None
     moved = [
         f'{name} {before.index(name) if name in before else "-"} -> {now.index(name) if name in now else "-"}'
@@ -208,7 +225,7 @@ def _options(args: argparse.Namespace, root: Path) -> Options:
     elif place := find_table(root, list_files(root)):
         table = read_table(place)
         args.found_table = place
-    return Options(args.classes or [], table, args.threshold)
+    return Options(args.classes or [], table, args.threshold, args.empty or 'background', args.accept_drafts)
 
 
 def _print_understanding(
@@ -232,8 +249,8 @@ def _print_streams(
         console.print(f'  {len(added)} images have the masks of --add now', markup=False)
     if drafts:
         console.print(
-            f'  {len(drafts)} of the files of --add are still as suggest drew them: {join_first(drafts)}. If '
-            'they are wrong, correct them, and run the same command again.',
+            f'  {len(drafts)} files of --add are still as suggest drew them, and are left out: '
+            f'{join_first(drafts)}. Correct them, or add --accept-drafts if they are right.',
             markup=False,
         )
     for note in streams.notes:

@@ -166,7 +166,9 @@ class DualStreamSampler(Sampler):
                 raise ValueError(
                     f'DualStreamSampler: the stream {stream} has {size} images, but a step needs '
                     f'{stream}={count} different images on each of {self.world_size} ranks, '
-                    f'{count * self.world_size} in total. Reduce {stream} and batch_size, or add images.'
+                    f'{count * self.world_size} in total. Add images, or reduce {stream} and '
+                    f'batch_size: --cfg-options train_dataloader.sampler.{stream}=N '
+                    'train_dataloader.batch_size=M'
                 )
 
 

@@ -41,6 +41,8 @@ def add_masks(
         tuple[dict[str, str], list[Problem], list[str]]: Image -> converted mask; files that fit no image; and
         files that are still as ``suggest`` drew them.
 
+        Without ``accept_drafts`` of the options, they are not added.
+
     Raises:
         FileNotFoundError: A source does not exist.
         ValueError: The masks have other classes.
@@ -59,7 +61,10 @@ def add_masks(
             continue
         folder = path.parent if path.is_file() else path
         names = [path.name] if path.is_file() else list_files(path)
-        drafts += [str(folder / name) for name in find_drafts(folder, names)]
+        untouched = find_drafts(folder, names)
+        drafts += [str(folder / name) for name in untouched]
+        if not options.accept_drafts:
+            names = [name for name in names if name not in set(untouched)]
         found, lost = _match(folder, [name for name in names if is_image(name)], list(images))
         drawn, more = _polygon_jobs(folder, names, images, labels)
         beside = {Path(job.source).parent for job in drawn.values()}

@@ -114,7 +114,17 @@ def find_table(root: Path, files: Sequence[str]) -> Path | None:
 
 
 def find_class_names(root: Path, files: Sequence[str]) -> list[str]:
-    """Read ``classes.txt`` or a file of a similar name in the top folder: one class per line, or none."""
+    """Read ``classes.txt`` or a file of a similar name in the top folder: one class per line, or none.
+
+    ``_classes.csv`` of Roboflow, in any folder, has lines such as ``1, road``.
+    """
+    tables = [name for name in files if name.rpartition('/')[2] == '_classes.csv']
+    if tables:
+        rows = re.findall(
+            r'^ *(\d+) *, *(.+?) *$', (root / tables[0]).read_text(encoding='utf-8-sig'), re.MULTILINE
+        )
+        names = {int(number): name for number, name in rows}
+        return [names.get(number, f'class_{number}') for number in range(max(names, default=-1) + 1)]
     found = [name for name in _CLASS_FILES if name in files]
     if not found:
         return []

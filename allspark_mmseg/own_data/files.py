@@ -14,6 +14,8 @@ from ..output import complete_file, progress
 WORK = '.allspark'  # folder below the data for lists, converted masks and results of earlier runs
 _VERSION = 1  # of what is cached
 
+# files in the folders of predict and of suggest
+_RESULTS = {'predict.json', 'drafts.json'}
 T = TypeVar('T')
 R = TypeVar('R')
 
@@ -46,6 +48,9 @@ def list_files(root: Path) -> list[str]:
             folders.clear()
             continue
         seen.add(real)
+        if not _RESULTS.isdisjoint(names) and folder != str(root):
+            folders.clear()  # results of predict and suggest are not data
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith(('.', '__MACOSX')))
         relative = PurePosixPath(Path(folder).relative_to(root).as_posix())
         found += [str(relative / name) for name in names if not name.startswith('.')]

@@ -1,7 +1,7 @@
 """The masks of a layout as class numbers, with their classes and colors."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from .polygons import class_names, draw
 from .roles import parse_name
 
 _MAX_CLASSES = 255
+_LOSSY = ('.jpg', '.jpeg')
 
 
 @dataclass
@@ -30,11 +31,16 @@ class Options:
         classes (list[str]): Names of the classes 0..K-1; empty if unknown.
         table (ColorTable, optional): Colors of the classes.
         threshold (int, optional): Gray values from here on are class 1.
+        empty (str): What images are whose mask has only the class 0, or that have no polygon:
+            ``'background'`` or ``'unlabeled'``.
+        accept_drafts (bool): Add also masks that are still as ``suggest`` drew them.
     """
 
     classes: list[str] = field(default_factory=list)
     table: ColorTable | None = None
     threshold: int | None = None
+    empty: str = 'background'
+    accept_drafts: bool = False
 
 
 @dataclass
@@ -48,6 +54,7 @@ class Labels:
         palette (list): RGB of the classes.
         texts (list[str]): The form of the masks in words, one line for each form.
         problems (list[Problem]): Masks that cannot be used.
+        jobs (list[Job]): Masks to convert.
     """
 
     masks: dict[str, str] = field(default_factory=dict)
@@ -130,10 +137,16 @@ def _add_polygons(
     labels.texts.append(
         f'polygons of {forms}: {len(labels.classes)} classes; pixels without polygon are {outside}'
     )
-    empty = sum(not by_path[path].images[image] for image, path in drawn.items())
-    if empty:
+    empty = [image for image, path in drawn.items() if not by_path[path].images[image]]
+    if empty and options.empty == 'unlabeled':
+        drawn = {image: path for image, path in drawn.items() if image not in empty}
+        labels.texts.append(f'{len(empty)} images in the files of polygons have no polygon: unlabeled')
+        for image in empty:
+            del layout.masks[image]
+    elif empty:
         labels.texts.append(
-            f'{empty} images in the files of polygons have no polygon, so they are all {outside}'
+            f'{len(empty)} images in the files of polygons have no polygon, so they are all {outside}; if '
+            'they are not annotated yet, --empty unlabeled makes them unlabeled'
         )
     for image, path in drawn.items():
         shapes, size = by_path[path].images[image], images[image]['size']
@@ -190,9 +203,43 @@ def _add_pixels(
     for mask, form in forms.items():
         by_text[form.text].append(mask)
     labels.texts += [f'{text} ({len(masks)} masks)' for text, masks in by_text.items()]
+    if options.table is None:
+        _refuse_damaged_colors(forms)
+    else:
+        _name_other_colors(labels, forms, facts)
     found = np.flatnonzero(sum(labels.counts[image] for image in pairs) if pairs else [])
     top = int(max((number for number in found if number != IGNORE_INDEX), default=0))
     _name_classes(labels, root, files, layout, list(forms.values()), top, options)
+
+
+def _refuse_damaged_colors(forms: Mapping[str, MaskForm]) -> None:
+    damaged = [
+        mask for mask, form in forms.items() if form.kind == 'colors' and mask.lower().endswith(_LOSSY)
+    ]
+    if damaged:
+        found = len(forms[damaged[0]].names)
+        raise ValueError(
+            f'{len(damaged)} masks such as {damaged[0]} are JPEG files, which damage colors: {found} colors '
+            'were found. Export the masks as PNG, or name the colors of the classes with --colors.'
+        )
+
+
+def _name_other_colors(labels: Labels, forms: Mapping[str, MaskForm], facts: Mapping[str, dict]) -> None:
+    """Say which colors the table of the user lacks."""
+    others: Counter[Color] = Counter()
+    total = 0
+    for mask, form in forms.items():
+        if form.colors is None:
+            continue
+        known = {*form.colors.colors, *form.colors.ignored}
+        for *color, count in facts[mask].get('colors', ()):
+            total += count
+            if tuple(color) not in known and not form.nearest:
+                others[color[0], color[1], color[2]] += count
+    frequent = [(color, count / total) for color, count in others.most_common(5) if count > total / 1000]
+    if frequent:
+        text = ', '.join(f'{color} {share:.1%}' for color, share in frequent)
+        labels.texts.append(f'colors that are not in the table are ignored: {text} of the pixels')
 
 
 def _forms(masks: Iterable[str], facts: Mapping[str, dict], options: Options) -> dict[str, MaskForm]:

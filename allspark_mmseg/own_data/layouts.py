@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..datasets.image_headers import READ_ERRORS
+from ..datasets.list_lines import IMAGE_SUFFIXES
 from .files import Problem, is_image, select
 from .listed import find_lists, find_voc
 from .pairs import match
@@ -82,6 +83,12 @@ def find_layout(root: Path, files: Sequence[str], patterns: Patterns) -> Layout:
         layout = _find_pairs(root, files, patterns)
     for name, chosen in (('unlabeled', patterns.unlabeled), ('val', patterns.val)):
         paths = [path for path in select(root, files, chosen) if is_image(path)] if chosen else []
+        if chosen and not paths:
+            raise FileNotFoundError(
+                f'--{name} {" ".join(chosen)} selects no image; expected files that end with '
+                f'{", ".join(IMAGE_SUFFIXES)}. "ffmpeg -i clip.mp4 -r 1 frames/%06d.jpg" takes an image a '
+                'second from a video.'
+            )
         layout.images = sorted({*layout.images, *paths})
         layout.splits.update(dict.fromkeys(paths, name))
     return layout

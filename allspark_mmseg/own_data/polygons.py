@@ -111,6 +111,10 @@ def _labelme(path: str, content: Mapping, known: _ImageNames) -> tuple[PolygonFi
 def _coco(path: str, content: Mapping, known: _ImageNames) -> tuple[PolygonFile, list[Problem]]:
     folder = posixpath.dirname(path)
     names = {row['id']: row['name'] for row in sorted(content['categories'], key=lambda row: row['id'])}
+    used = {row['category_id'] for row in content['annotations']}
+    parents = {row.get('supercategory') for row in content['categories'] if row['id'] in used}
+    # Roboflow lists the project as a category, of which all others are parts
+    names = {key: name for key, name in names.items() if key in used or name not in parents}
     files = {row['id']: known.find(folder, row['file_name']) for row in content['images']}
     lost = [row['file_name'] for row in content['images'] if files[row['id']] is None]
     shapes: dict[str, list] = {image: [] for image in files.values() if image is not None}

@@ -10,6 +10,7 @@ from .files import WORK, Cache, Problem, is_image, list_files
 from .groups import find_groups, hashes_available
 from .labels import Labels, Options, convert, understand_masks
 from .layouts import Layout, Patterns, find_layout
+from .other_tools import other_annotations
 from .scan import find_copies, scan_images
 from .split import hold_out
 from .state import State, write_if_changed
@@ -126,12 +127,13 @@ def add(
     return sorted(masks), drafts
 
 
-def finish(found: Understanding, state: State) -> Streams:
+def finish(found: Understanding, state: State, empty: str = 'background') -> Streams:
     """Convert masks, choose the validation part, and write the lists.
 
     Args:
         found (Understanding): The data set.
         state (State): Memory of the data set, changed in place.
+        empty (str): See ``Options``.
 
     Returns:
         Streams: The images of each stream.
@@ -141,12 +143,13 @@ def finish(found: Understanding, state: State) -> Streams:
     """
     labels, splits = found.labels, found.layout.splits
     convert(found.root, labels)
+    note = _judge_empty(found, empty)
     found.problems = list(dict.fromkeys([*found.problems, *labels.problems]))
     # a mask that lies in the data now is newer than the one of --add
     added = {k: v for k, v in state.added.items() if k in found.images and k not in labels.masks}
     read_added(found.root, added, labels, found.cache)
     found.cache.save()
-    streams = Streams()
+    streams = Streams(notes=[note] if note else [])
     for image in sorted(found.images):
         split = None if splits.get(image) == 'unlabeled' and image in added else splits.get(image)
         if image in labels.masks and split not in ('test', 'unlabeled'):
@@ -176,6 +179,24 @@ def finish(found: Understanding, state: State) -> Streams:
     return streams
 
 
+def _judge_empty(found: Understanding, empty: str) -> str | None:
+    """Make images whose mask has only class 0 unlabeled if the user says so, and return a note on them."""
+    labels = found.labels
+    images = [image for image, counts in labels.counts.items() if counts[0] and not counts[1:255].any()]
+    if not images:
+        return None
+    name = labels.classes[0]
+    if empty == 'unlabeled':
+        for image in images:
+            del labels.masks[image], labels.counts[image]
+            found.layout.masks.pop(image, None)
+        return f'{len(images)} images whose mask has only {name} are unlabeled'
+    return (
+        f'{len(images)} labeled images have only {name}; if they are not annotated yet, --empty unlabeled '
+        'makes them unlabeled'
+    )
+
+
 def _no_labels(found: Understanding) -> str:
     if found.layout.masks and found.problems:
         first = found.problems[0]
@@ -183,9 +204,13 @@ def _no_labels(found: Understanding) -> str:
             f'{found.root} has no labeled image that can be used: {len(found.problems)} files are left out, '
             f'the first is {first.path}, which {first.reason}. {WORK}/problems.txt there lists all.'
         )
+    other = other_annotations(found.root, found.files)
+    hint = '--images and --masks name the folders.'
+    if other:
+        hint = f'Annotations of {other} are not read: export them as COCO JSON, or as PNG masks.'
     return (
         f'{found.root} has {len(found.images)} images and no mask that fits one of them; expected masks '
-        'with the names of their images, or labelme or COCO files. --images and --masks name the folders.'
+        f'with the names of their images, or labelme or COCO files. {hint}'
     )
 
 

@@ -72,7 +72,8 @@ def unusable(facts: dict) -> str | None:
     if facts['bits'] > 8:
         return (
             f'has {facts["bits"]} bits per channel, expected 8; convert all images with one scale, for '
-            'example the lowest and highest value of all of them to 0 and 255'
+            'example the lowest and highest value of all of them to 0 and 255. A config by hand can scale '
+            'them in the pipeline: ScaleIntensity in docs/own_data.md'
         )
     if facts['bands'] not in (1, 3) and facts['mode'] != 'CMYK':
         return f'has {facts["bands"]} bands, expected 1 or 3; write 3 of them to new files'

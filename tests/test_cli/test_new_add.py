@@ -35,9 +35,10 @@ def test_added_masks_move_images_to_the_labeled_stream(data, capsys):
     record_drafts(Path('new_masks'), [labelme(Path('new_masks/08.json'), '08.jpg')])
     capsys.readouterr()
     assert new('--add', 'new_masks') == 0
-    assert (
-        '1 of the files of --add are still as suggest drew them: new_masks/08.json' in capsys.readouterr().out
-    )
+    text = '1 files of --add are still as suggest drew them, and are left out: new_masks/08.json'
+    assert text in capsys.readouterr().out and len(lines(data, 'unlabeled')) == 5
+    assert new('--add', 'new_masks', '--accept-drafts') == 0
+    assert 'as suggest drew them' not in capsys.readouterr().out
     assert new() == 0, 'the next run keeps them'
     assert len(lines(data, 'unlabeled')) == 4
     np.testing.assert_array_equal(added_mask(data, 'images/07.jpg'), classes(7, count=2))
