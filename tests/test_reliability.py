@@ -48,8 +48,13 @@ def test_three_kills_change_no_bit(project, method, processes, capfd):
         assert result['kills'] == 3 and not result['differences'], result
 
 
-def train(project: Path, work: Path, *options: str, stop_at: str | None = None) -> tuple[int, str]:
-    """Train in a process of its own, which gets SIGTERM after a line; return its exit code and its output."""
+def train(
+    project: Path, work: Path, *options: str, stop_at: str | None = None, group: bool = False
+) -> tuple[int, str]:
+    """Train in a process of its own, and return its exit code and its output.
+
+    The process, or its group with the workers of the data loader, gets SIGTERM after the line ``stop_at``.
+    """
     log = work / 'rank_0.log'
     log.unlink(missing_ok=True)
     (pid,) = kill_and_resume.start(project / 'config.py', work, 1, options)
@@ -57,16 +62,23 @@ def train(project: Path, work: Path, *options: str, stop_at: str | None = None) 
     while stop_at and not (log.is_file() and stop_at in log.read_text()) and time.monotonic() < deadline:
         time.sleep(0.01)
     if stop_at:
-        os.kill(pid, signal.SIGTERM)
+        (os.killpg if group else os.kill)(pid, signal.SIGTERM)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), log.read_text()
 
 
-def test_sigterm_saves_a_checkpoint_and_the_same_command_resumes(project):
-    whole, work = project / 'not_stopped', project / 'stopped'
-    options = ('--cfg-options', 'default_hooks.checkpoint.interval=100')
+@pytest.mark.parametrize('workers', [0, 2])
+def test_sigterm_saves_a_checkpoint_and_the_same_command_resumes(project, workers):
+    """With workers, the signal goes to the whole process group."""
+    whole, work = project / f'not_stopped_{workers}', project / f'stopped_{workers}'
+    options = (
+        '--cfg-options',
+        'default_hooks.checkpoint.interval=100',
+        f'train_dataloader.num_workers={workers}',
+    )
     code, output = train(project, whole, *options)
     assert code == 0, output[-3000:]
-    code, output = train(project, work, *options, stop_at='[1][1/4]')  # the first iteration of four
+    # the first iteration of four
+    code, output = train(project, work, *options, stop_at='[1][1/4]', group=workers > 0)
     assert code == EXIT_CODE, output[-3000:]
     assert 'Stopped by a signal after iteration' in output and '--resume continues' in output
     code, output = train(project, work, '--resume', *options)

@@ -17,6 +17,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..engine import default_work_dir, find_last_checkpoint, lock_work_dir, prepare_launch
+from ..engine.hooks import StopSignalHook
 from ..engine.schedule_length import scale_schedule, training_length
 from ..engine.scoreboard import SUPERVISED
 from ..losses.cross_entropy import use_weighted_loss
@@ -211,4 +212,10 @@ def main(arguments: list[str] | None = None) -> None:
             prepare_launch(cfg, args.launcher)
             # as in MMSegmentation's tools/train.py; FSDP needs runner_type='FlexibleRunner'
             runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-            runner.train()
+            try:
+                runner.train()
+            except RuntimeError as error:
+                for hook in runner.hooks:
+                    if isinstance(hook, StopSignalHook):
+                        hook.save_without_workers(runner, error)
+                raise

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import traceback
 from types import FrameType
 from typing import NoReturn
 
@@ -28,6 +29,9 @@ class StopSignalHook(Hook):
     machine away (Slurm: ``--signal``). ``--resume`` continues. A second signal ends the process at once. A
     signal during a validation of a single process ends the validation; the resumed run repeats it. With
     several processes, the validation is completed first.
+
+    A signal to the whole process group (``timeout``, some schedulers) also ends the workers of the data
+    loader. A single process then saves what the last step left.
     """
 
     priority = 'LOWEST'  # after CheckpointHook
@@ -63,6 +67,8 @@ class StopSignalHook(Hook):
         if self.received:
             os._exit(128 + number)
         self.received = number
+        # PyTorch's handler would raise an error in the middle of the step when a worker ends, too
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
@@ -108,6 +114,20 @@ class StopSignalHook(Hook):
             SystemExit: A signal was received.
         """
         if self.previous and self._any_received(runner):
+            self._save_and_leave(runner, runner.iter)
+
+    def save_without_workers(self, runner: Runner, error: BaseException) -> None:
+        """Save and leave if the signal has ended the workers of the data loader between two steps.
+
+        Args:
+            runner (Runner): The runner.
+            error (BaseException): What the training raised.
+
+        Raises:
+            SystemExit: A checkpoint is saved.
+        """
+        in_step = any(frame.name == 'run_iter' for frame in traceback.extract_tb(error.__traceback__))
+        if self.received and not in_step and not is_distributed() and self._any_received(runner):
             self._save_and_leave(runner, runner.iter)
 
     def after_run(self, runner: Runner) -> None:
