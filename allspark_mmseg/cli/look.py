@@ -18,6 +18,7 @@ from ..preview import build_preprocessor, draw_sheet, find_streams, make_section
 from ..preview.draws import Draw, Stream
 from ..preview.numbers import ViewNumbers
 from ..preview.sections import Section
+from ..suggestion.streams import find_training_config
 from .errors import refuses_mistakes
 
 DRAWS = 50  # draws of each stream for the numbers
@@ -43,7 +44,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         argparse.Namespace: The arguments.
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('config', help='path of the config')
+    parser.add_argument('config', help='path of the config, or work dir of a run')
     parser.add_argument('--out', help='folder of look.png and look.html; default: the work dir of the config')
     parser.add_argument('--num', type=int, default=4, help='images of each stream; default: 4')
     parser.add_argument('--seed', type=int, default=0, help='seed of the images and of their transforms')
@@ -125,6 +126,17 @@ def notes_of(cfg: Config, seed: int) -> list[str]:
     return notes
 
 
+def _read_config(source: Path) -> Config:
+    if not source.is_dir():
+        return Config.fromfile(source)
+    cfg = find_training_config(Config(), source)
+    if cfg is None:
+        raise ValueError(
+            f'{source} has no config with train_dataloader; expected a config or the work dir of a run'
+        )
+    return cfg
+
+
 @refuses_mistakes('look')
 def main(arguments: list[str] | None = None) -> int:
     """Write the sheet.
@@ -138,10 +150,11 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse_args(arguments)
     if args.num < 1:
         raise ValueError(f'--num is {args.num}; expected at least 1.')
-    cfg = Config.fromfile(args.config)
+    cfg = _read_config(Path(args.config))
     cfg.merge_from_dict(args.cfg_options or {})
     sections, classes, palette = make_sections(cfg, args.num, args.seed)
-    out = Path(args.out or cfg.get('work_dir') or default_work_dir(args.config))
+    folder = args.config if Path(args.config).is_dir() else None
+    out = Path(args.out or folder or cfg.get('work_dir') or default_work_dir(args.config))
     content = (args.config, notes_of(cfg, args.seed), sections, classes, palette)
     with complete_file(out / 'look.png') as path:
         draw_sheet(*content).save(path)

@@ -126,6 +126,9 @@ def run(args: argparse.Namespace) -> None:
         _write(console, args, out, main_name, (found, streams, state))
     state.classes = list(found.labels.classes)
     console.print(f'\nNext: python -m allspark_mmseg train {out / main_name}.py', markup=False)
+    console.print(
+        f'See first what the network gets: python -m allspark_mmseg look {out / main_name}.py', markup=False
+    )
     state.save(root)
 
 

@@ -121,6 +121,7 @@ class LogText:
         minutes (float): Time from the first to the last line of each start, summed.
         seconds_ago (float): Age of the last line when the log was read.
         ended (bool): The log has the last line of a run with two phases.
+        stopped (bool): The last start was stopped by a signal.
         boundary (int, optional): The iteration at which the supervised phase ended.
         environment (dict[str, str]): Versions and devices.
         warnings (list[str]): Warnings about pseudo-labels and unlabeled images.
@@ -132,6 +133,7 @@ class LogText:
     minutes: float = 0.0
     seconds_ago: float = math.inf
     ended: bool = False
+    stopped: bool = False
     boundary: int | None = None
     environment: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -156,6 +158,7 @@ def read_log_text(work_dir: Path) -> LogText:
         result.step, result.total = int(step), int(total)
         result.epoch = int(epoch) if epoch else None
         result.ended = _END.search(text) is not None
+        result.stopped = 'Stopped by a signal after iteration' in text
         boundaries = _BOUNDARY.findall(text)
         if boundaries:
             result.boundary = int(boundaries[-1])

@@ -157,7 +157,8 @@ class Run:
             return 'not started'
         if self.log.ended or self._has_last_checkpoint():
             return 'finished'
-        return 'training' if self.log.seconds_ago < _IDLE_SECONDS else 'stopped'
+        running = self.log.seconds_ago < _IDLE_SECONDS and not self.log.stopped
+        return 'training' if running else 'stopped'
 
     @property
     def position(self) -> str:

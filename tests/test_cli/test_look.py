@@ -145,6 +145,16 @@ def test_supervised_configs(config, tmp_path):
     assert 'training: 2 images' in page and 'CutMix' not in page
 
 
+def test_the_work_dir_of_a_run(config, tmp_path, capsys):
+    work = tmp_path / 'work'
+    work.mkdir()
+    assert look.main([str(work)]) == 2
+    assert 'has no config with train_dataloader' in capsys.readouterr().err
+    config.dump(work / 'fixmatch.py')
+    assert look.main([str(work), '--num', '1']) == 0
+    assert (work / 'look.png').is_file() and (work / 'look.html').is_file()
+
+
 def test_mistakes_are_one_sentence(config, tmp_path, capsys):
     assert run(config, tmp_path, '--num', '0') == 2
     assert '--num is 0; expected at least 1' in capsys.readouterr().err

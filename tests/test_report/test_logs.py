@@ -65,7 +65,10 @@ def test_facts_are_those_of_all_starts(tmp_path):
     facts = read_log_text(tmp_path)
     assert (facts.step, facts.total, facts.epoch, facts.boundary, facts.ended) == (70, 200, None, 60, True)
     assert facts.minutes == pytest.approx(3 + 4, abs=0.05) and facts.seconds_ago < 60
-    assert list(dict.fromkeys(facts.warnings)) == ['Few pseudo-labels.']
+    assert list(dict.fromkeys(facts.warnings)) == ['Few pseudo-labels.'] and not facts.stopped
+    stop = 'WARNING - Stopped by a signal after iteration 80. iter_80.pth is saved; the same command with'
+    write_log(tmp_path, '4', ['INFO - Iter(train) [ 80/200]', stop], timedelta())
+    assert read_log_text(tmp_path).stopped
 
 
 def test_epochs_and_environment(tmp_path):
