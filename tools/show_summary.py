@@ -9,7 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
-from allspark_mmseg.engine.scoreboard import CHOSEN, SUMMARY
+from allspark_mmseg.engine.scoreboard import CHOSEN, SUMMARY, still_improving
 
 
 def format_summary(summary: dict) -> str:
@@ -31,6 +31,8 @@ def format_summary(summary: dict) -> str:
         )
     if 'gain' in summary:
         lines.append(f'gain         {summary["gain"]:+.2f}; {CHOSEN} is {summary["chosen"]}.pth')
+    if summary.get('gain', 0) > 0 and still_improving(summary.get('scores', ())):
+        lines.append('             in part of longer training; train --control shows how much')
     return '\n'.join(lines)
 
 
