@@ -158,13 +158,24 @@ class TransformersBackbone(BaseModule):
     def _freeze_unused(self) -> None:
         """Freeze the parameters that no feature depends on."""
         network: Any = self.model
-        # without storage, so that this takes no time for large networks
-        with torch.device('meta'):
-            shapes = type(network)(copy.deepcopy(network.config)).eval()
-            image = torch.zeros(1, network.config.num_channels, *self._whole_patches((224, 224)))
-        total = sum(feature.sum() for feature in shapes(image).feature_maps)
-        names, parameters = zip(*shapes.named_parameters(), strict=True)
-        gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+        side = getattr(network.config, 'image_size', None) or 224
+        size = self._whole_patches((side, side) if isinstance(side, int) else side)
+        try:
+            # without storage, so that this takes no time for large networks
+            with torch.device('meta'):
+                shapes = type(network)(copy.deepcopy(network.config)).eval()
+                image = torch.zeros(1, getattr(network.config, 'num_channels', 3), *size)
+            total = sum(feature.sum() for feature in shapes(image).feature_maps)
+            names, parameters = zip(*shapes.named_parameters(), strict=True)
+            gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+        except (NotImplementedError, RuntimeError, ValueError) as error:  # networks that read values
+            print_log(
+                f'{OWNER}: it is not known which parameters of the {type(network).__name__} no feature uses '
+                f'({message_of(error)}). Distributed training can need find_unused_parameters=True.',
+                logger='current',
+                level=logging.WARNING,
+            )
+            return
         for name, gradient in zip(names, gradients, strict=True):
             if gradient is None:
                 network.get_parameter(name).requires_grad_(False)
@@ -245,6 +256,11 @@ def _read_config(model: str | None, config: dict[str, Any]) -> tuple[type, Any]:
             f'{OWNER}: transformers has no backbone of the type {settings.model_type!r}, expected one of '
             f'{", ".join(sorted(transformers.models.auto.modeling_auto.MODEL_FOR_BACKBONE_MAPPING_NAMES))}.'
         )
+    if not hasattr(settings, 'stage_names'):
+        raise ValueError(
+            f'{OWNER}: {settings.model_type!r} of transformers names no stages, so its features cannot be '
+            'chosen. Use another model type.'
+        )
     return mapping[type(settings)], settings
 
 
@@ -274,6 +290,8 @@ def _explaining_config() -> Iterator[None]:
     """Name ``config`` in the errors that ``transformers`` raises for wrong values."""
     try:
         yield
+    except ImportError:
+        raise  # of a package that the network needs
     except Exception as error:  # of many classes, among them KeyError and huggingface_hub's own
         raise ValueError(f'{OWNER}: transformers refuses a value of config: {message_of(error)}') from error
 

@@ -221,6 +221,7 @@ class TestMessages:
             ({}, 'model is None'),
             (dict(model_type='resnett'), 'model_type is'),
             (dict(model_type='bert'), 'no backbone'),
+            (dict(model_type='timm_backbone'), 'names no stages'),
         ],
     )
     def test_no_or_another_network(self, config, text):
@@ -301,3 +302,23 @@ def test_the_documented_config_fits(tmp_path):
 def test_s4former_names_what_the_backbone_lacks():
     with pytest.raises(ValueError, match='attention_bias'):
         build_model(dict(type='allspark_mmseg.S4Former', segmentor=plain()))
+
+
+@pytest.mark.parametrize('fails', [False, True])
+def test_a_network_that_cannot_be_traced_stays_trainable(monkeypatch, fails):
+    """Some networks take one size of images alone, or read the values of the image."""
+    network = type(build('resnet').model)
+    forward = network.forward
+
+    def reads_values(self, image, *args, **kwargs):
+        if fails and image.is_meta:
+            raise ValueError('values are needed')
+        return forward(self, image, *args, **kwargs)
+
+    monkeypatch.setattr(network, 'forward', reads_values)
+    printed = []
+    module = sys.modules[TransformersBackbone.__module__]
+    monkeypatch.setattr(module, 'print_log', lambda text, **_: printed.append(text))
+    model = TransformersBackbone(out_indices=(1, 2), config=backbone('resnet')['config'])
+    assert all(each.requires_grad for each in model.parameters()) == fails
+    assert any('(values are needed). Distributed training can need' in text for text in printed) == fails
