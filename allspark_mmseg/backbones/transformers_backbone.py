@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import copy
-import difflib
-import importlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,10 +15,15 @@ from torch import Tensor, nn
 
 from ..registry import MODELS
 from ..utils import join_first, message_of, nearest_multiple, require
-
-OWNER = 'TransformersBackbone'
-INSTALL = "pip install 'allspark-mmseg[hub]'"
-HUB = 'https://huggingface.co'
+from .transformers_config import (
+    OWNER,
+    check_out_indices,
+    config_keys,
+    explaining_config,
+    import_transformers,
+    read_config,
+    reading,
+)
 
 
 @MODELS.register_module()
@@ -86,11 +86,11 @@ class TransformersBackbone(BaseModule):
         super().__init__(init_cfg)
         self.source = model
         self.frozen = frozen
-        network_class, settings = _read_config(model, dict(config or {}))
-        settings.out_indices = _check_out_indices(out_indices, settings.stage_names)
+        network_class, settings = read_config(model, dict(config or {}))
+        settings.out_indices = check_out_indices(out_indices, settings.stage_names)
         # some configurations name bfloat16; mixed precision is the task of the optimizer wrapper
         settings.dtype = torch.float32
-        with _explaining_config():
+        with explaining_config():
             self.model: nn.Module = network_class(settings).float()
         self.patch_size: int | Sequence[int] = getattr(settings, 'patch_size', None) or 1
         if with_cp:
@@ -113,7 +113,7 @@ class TransformersBackbone(BaseModule):
         settings: Any = self.model.config
         state = settings.to_diff_dict() | {'model_type': settings.model_type}
         own = ('out_indices', 'out_features', 'stage_names', 'dtype', 'architectures', 'transformers_version')
-        known = _config_keys(type(settings)) - {*own}  # files on the Hub can have others
+        known = config_keys(type(settings)) - {*own}  # files on the Hub can have others
         return {key: value for key, value in state.items() if key in known and not key.startswith('_')}
 
     def init_weights(self) -> None:
@@ -189,11 +189,11 @@ class TransformersBackbone(BaseModule):
     def _load_weights(self, source: str) -> None:
         """Load the weights of a folder or of the Hub, and report what they leave random."""
         network: Any = self.model
-        logging_of_library = _import_transformers().logging
+        logging_of_library = import_transformers().logging
         verbosity = logging_of_library.get_verbosity()
         logging_of_library.set_verbosity_error()  # the messages below replace its table of keys
         try:
-            with _reading(source, 'weights'):
+            with reading(source, 'weights'):
                 loaded, report = type(network).from_pretrained(
                     source,
                     config=network.config,
@@ -219,111 +219,3 @@ class TransformersBackbone(BaseModule):
                 level=logging.WARNING,
             )
         network.load_state_dict(loaded.state_dict())
-
-
-def _import_transformers() -> ModuleType:
-    try:
-        return importlib.import_module('transformers')
-    except ImportError as error:
-        raise ImportError(f'{OWNER} needs the package transformers (5 or newer): run "{INSTALL}".') from error
-
-
-def _read_config(model: str | None, config: dict[str, Any]) -> tuple[type, Any]:
-    """Return the class of the network and its configuration."""
-    transformers = _import_transformers()
-    if 'model_type' in config:
-        kind = config.pop('model_type')
-        known = kind in transformers.CONFIG_MAPPING
-        require(OWNER, 'config.model_type', kind, known, 'a model type of transformers, for example "dinov2"')
-        _check_keys(transformers.CONFIG_MAPPING[kind], config)
-        with _explaining_config():
-            settings = transformers.CONFIG_MAPPING[kind](**config)
-    elif model is None:
-        raise ValueError(
-            f'{OWNER}: model is None and config has no model_type. Set model to a name on the Hub or a '
-            "folder, or config=dict(model_type='dinov2', ...) for random weights."
-        )
-    else:
-        with _reading(model, 'configuration'):
-            settings = transformers.AutoConfig.from_pretrained(model)
-        _check_keys(type(settings), config)
-        if config:
-            with _explaining_config():
-                settings = transformers.AutoConfig.from_pretrained(model, **config)
-    mapping = transformers.models.auto.modeling_auto.MODEL_FOR_BACKBONE_MAPPING
-    if type(settings) not in mapping:
-        raise ValueError(
-            f'{OWNER}: transformers has no backbone of the type {settings.model_type!r}, expected one of '
-            f'{", ".join(sorted(transformers.models.auto.modeling_auto.MODEL_FOR_BACKBONE_MAPPING_NAMES))}.'
-        )
-    if not hasattr(settings, 'stage_names'):
-        raise ValueError(
-            f'{OWNER}: {settings.model_type!r} of transformers names no stages, so its features cannot be '
-            'chosen. Use another model type.'
-        )
-    return mapping[type(settings)], settings
-
-
-def _config_keys(kind: type) -> set[str]:
-    """Return the keys of a class of configurations of ``transformers``."""
-    settings: Any = kind()
-    return {*settings.to_dict(), *settings.attribute_map, 'attn_implementation'}
-
-
-def _check_keys(kind: type, config: Mapping[str, Any]) -> None:
-    """Refuse keys that ``transformers`` would store and not use."""
-    known = _config_keys(kind)
-    for key in config:
-        close = difflib.get_close_matches(key, known, n=1)
-        expected = f'{close[0]!r}' if close else f'one of {", ".join(sorted(known))}'
-        require(
-            OWNER,
-            'a key of config',
-            key,
-            key in known,
-            f'{expected}, because {kind.__name__} has no such key',
-        )
-
-
-@contextmanager
-def _explaining_config() -> Iterator[None]:
-    """Name ``config`` in the errors that ``transformers`` raises for wrong values."""
-    try:
-        yield
-    except ImportError:
-        raise  # of a package that the network needs
-    except Exception as error:  # of many classes, among them KeyError and huggingface_hub's own
-        raise ValueError(f'{OWNER}: transformers refuses a value of config: {message_of(error)}') from error
-
-
-@contextmanager
-def _reading(source: str, what: str) -> Iterator[None]:
-    """Explain in one sentence why a folder or the Hub cannot be read."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        if Path(source).is_dir():
-            found = ', '.join(sorted(path.name for path in Path(source).iterdir())[:5]) or 'nothing'
-            raise FileNotFoundError(
-                f'{OWNER}: cannot read the {what} of model {source}: the folder has {found}, expected '
-                'config.json and model.safetensors (or pytorch_model.bin) as transformers save them.'
-            ) from error
-        gated = 'gated' in str(error).lower()
-        remedy = 'accept its terms on this page and run "hf auth login", or ' if gated else ''
-        raise FileNotFoundError(
-            f'{OWNER}: cannot read the {what} of model {source!r}: it is no folder here, and {HUB}/{source} '
-            f'{"needs access rights" if gated else "does not exist or cannot be reached"}; {remedy}run '
-            f'"hf download {source} --local-dir FOLDER" on a machine with access, and set model to this '
-            'folder.'
-        ) from error
-
-
-def _check_out_indices(indices: Sequence[int], stages: Sequence[str]) -> list[int]:
-    """Return the indices without negative numbers."""
-    count = len(stages)
-    valid = bool(indices) and all(isinstance(index, int) and -count <= index < count for index in indices)
-    positive = [index % count for index in indices] if valid else []
-    valid = valid and positive == sorted(set(positive))
-    names = ', '.join(f'{index} ({name})' for index, name in enumerate(stages))
-    require(OWNER, 'out_indices', tuple(indices), valid, f'ascending numbers of the stages {names}')
-    return positive

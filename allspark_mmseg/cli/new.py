@@ -20,7 +20,7 @@ from ..own_data.files import WORK, list_files
 from ..own_data.labels import Options
 from ..own_data.layouts import Patterns
 from ..own_data.prepare import Streams, Understanding, add, finish, understand
-from ..own_data.state import State
+from ..own_data.state import State, changed_classes, check_numbers
 from ..own_data.table import class_table, problem_lines, stream_table
 from ..own_data.write import DataSet, main_config, method_configs, write_configs
 from ..utils import join_first
@@ -112,12 +112,12 @@ def run(args: argparse.Namespace) -> None:
     places = (args.images, args.masks, args.unlabeled, args.val)
     found = understand(root, Patterns(*(place or [] for place in places)), options)
     _print_understanding(console, found, repeated, args)
-    _check_numbers(state, list(found.labels.classes))
+    check_numbers(state, list(found.labels.classes))
     added, drafts = add(found, args.add, state, options) if args.add else ([], [])
     streams = finish(found, state, options.empty)
     _print_streams(console, found, streams, added, [] if args.accept_drafts else drafts)
     main_name = 'allspark' if streams.unlabeled else 'supervised'
-    changed = _changed_classes(state.classes, list(found.labels.classes))
+    changed = changed_classes(state.classes, list(found.labels.classes))
     if changed:
         console.print(f'\n{changed}', markup=False)
     # after new labels, the config stays as it is: its lists have changed
@@ -144,39 +144,6 @@ def _check_owner(root: Path, out: Path) -> None:
                 f'{path} is a config for {other}, and not for {root}. Name another folder for the configs '
                 'with --out.'
             )
-
-
-def _check_numbers(state: State, now: list[str]) -> None:
-    """Refuse other class numbers than those in the masks of ``--add``."""
-    before = state.classes
-    if state.added and now[: len(before)] != before and not _renamed(before, now):
-        names = [*before, *(name for name in now if name not in before)]
-        raise ValueError(
-            f'{len(state.added)} masks of --add hold the class numbers of the last run, and these have '
-            f'changed. Keep them with --classes {shlex.join(names)}. To begin anew instead, delete '
-            f'{WORK}/state.json in the data, and add the masks again.'
-        )
-
-
-def _renamed(before: list[str], now: list[str]) -> bool:
-    """Whether classes that had numbers for names have got names, and kept their numbers."""
-    unnamed = [f'class_{number}' for number in range(len(before))]
-    return len(before) == len(now) and before in (unnamed, ['background', 'foreground'])
-
-
-def _changed_classes(before: list[str], now: list[str]) -> str | None:
-    """Say which classes have other numbers than in the last run, or None if none has."""
-    if not before or before == now or _renamed(before, now):
-        return None
-    moved = [
-        f'{name} {before.index(name) if name in before else "-"} -> {now.index(name) if name in now else "-"}'
-        for name in dict.fromkeys([*before, *now])
-        if name not in before or name not in now or before.index(name) != now.index(name)
-    ]
-    return (
-        f'The numbers of the classes have changed since the last run: {", ".join(moved)}. Networks that were '
-        'trained before have the old ones; train again. --classes sets the order.'
-    )
 
 
 def _config_name(root: Path) -> str:

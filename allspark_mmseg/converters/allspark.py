@@ -286,17 +286,14 @@ def mmseg_to_allspark(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         dict[str, Tensor]: Official keys in the official order, without a ``module.`` prefix.
 
     Raises:
-        ValueError: A key is missing or has no official counterpart, or has another shape than in the network;
-            or there is a teacher.
+        ValueError: A key is missing, has another shape or no official counterpart, or is of a teacher.
     """
     if any(key.startswith('teacher.') for key in state):
         raise ValueError(
-            'the checkpoint has a student and a teacher, and the official code has one network. Run '
-            'tools/model_converters/extract_segmentor.py first, which takes one of them.'
+            'it has a student and a teacher; tools/model_converters/extract_segmentor.py takes one of them'
         )
     own = {key.removeprefix(_STUDENT): value for key, value in state.items()}
-    omitted = ('memory_ready', _WRITTEN)
-    own = {key: own[key] for key in own if key not in omitted and not key.startswith('threshold.')}
+    own = {key: own[key] for key in own if not key.startswith(('memory_ready', _WRITTEN, 'threshold.'))}
     network = AllSparkNetwork.from_mmseg_state(own)
     expected = network.mmseg_state()
     check_state(own, expected, *_OURS)

@@ -1,7 +1,7 @@
 """The masks of a layout as class numbers, with their classes and colors."""
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +15,17 @@ from .convert import Job, convert_masks, target_of
 from .files import Cache, Problem
 from .layouts import Layout
 from .mask_facts import read_mask_facts
-from .mask_forms import MaskForm, cityscapes_ids, recognize
+from .mask_forms import (
+    MaskForm,
+    cityscapes_ids,
+    describe_other_colors,
+    recognize,
+    refuse_damaged_colors,
+)
 from .polygons import class_names, draw
 from .roles import parse_name
 
 _MAX_CLASSES = 255
-_LOSSY = ('.jpg', '.jpeg')
 
 
 @dataclass
@@ -204,42 +209,12 @@ def _add_pixels(
         by_text[form.text].append(mask)
     labels.texts += [f'{text} ({len(masks)} masks)' for text, masks in by_text.items()]
     if options.table is None:
-        _refuse_damaged_colors(forms)
-    else:
-        _name_other_colors(labels, forms, facts)
+        refuse_damaged_colors(forms)
+    elif others := describe_other_colors(forms, facts):
+        labels.texts.append(others)
     found = np.flatnonzero(sum(labels.counts[image] for image in pairs) if pairs else [])
     top = int(max((number for number in found if number != IGNORE_INDEX), default=0))
     _name_classes(labels, root, files, layout, list(forms.values()), top, options)
-
-
-def _refuse_damaged_colors(forms: Mapping[str, MaskForm]) -> None:
-    damaged = [
-        mask for mask, form in forms.items() if form.kind == 'colors' and mask.lower().endswith(_LOSSY)
-    ]
-    if damaged:
-        found = len(forms[damaged[0]].names)
-        raise ValueError(
-            f'{len(damaged)} masks such as {damaged[0]} are JPEG files, which damage colors: {found} colors '
-            'were found. Export the masks as PNG, or name the colors of the classes with --colors.'
-        )
-
-
-def _name_other_colors(labels: Labels, forms: Mapping[str, MaskForm], facts: Mapping[str, dict]) -> None:
-    """Say which colors the table of the user lacks."""
-    others: Counter[Color] = Counter()
-    total = 0
-    for mask, form in forms.items():
-        if form.colors is None:
-            continue
-        known = {*form.colors.colors, *form.colors.ignored}
-        for *color, count in facts[mask].get('colors', ()):
-            total += count
-            if tuple(color) not in known and not form.nearest:
-                others[color[0], color[1], color[2]] += count
-    frequent = [(color, count / total) for color, count in others.most_common(5) if count > total / 1000]
-    if frequent:
-        text = ', '.join(f'{color} {share:.1%}' for color, share in frequent)
-        labels.texts.append(f'colors that are not in the table are ignored: {text} of the pixels')
 
 
 def _forms(masks: Iterable[str], facts: Mapping[str, dict], options: Options) -> dict[str, MaskForm]:

@@ -12,6 +12,7 @@ from ..pseudo_label import IGNORE_INDEX
 from ..utils import join_first
 from .colors import Color, ColorTable, color_name, colors_to_classes, frequent_colors
 
+_LOSSY = ('.jpg', '.jpeg')
 _MAX_LEVELS = 6  # masks with more gray values, most of them near 0 and 255, have soft edges
 _BRIGHT = 192
 _THRESHOLD = 128
@@ -228,3 +229,46 @@ def _colored(facts: Sequence[Mapping], table: ColorTable | None) -> MaskForm:
     if rare and not lossy:
         text += f'. {len(rare)} colors are too rare for classes, such as {join_first(rare, limit=2)}'
     return MaskForm('colors', [], ColorTable(names, colors, []), True, names, colors, text)
+
+
+def refuse_damaged_colors(forms: Mapping[str, MaskForm]) -> None:
+    """Refuse colors of JPEG files without a table.
+
+    Args:
+        forms (Mapping): Mask -> form, recognized without a table.
+
+    Raises:
+        ValueError: A mask of colors is a JPEG file.
+    """
+    damaged = [mask for mask, form in forms.items() if form.colors and mask.lower().endswith(_LOSSY)]
+    if damaged:
+        found = len(forms[damaged[0]].names)
+        raise ValueError(
+            f'{len(damaged)} masks such as {damaged[0]} are JPEG files, which damage colors: {found} colors '
+            'were found. Export the masks as PNG, or name the colors of the classes with --colors.'
+        )
+
+
+def describe_other_colors(forms: Mapping[str, MaskForm], facts: Mapping[str, dict]) -> str | None:
+    """Say which colors a table lacks.
+
+    Args:
+        forms (Mapping): Mask -> form, recognized with the table.
+        facts (Mapping): Mask -> facts.
+
+    Returns:
+        str, optional: The most frequent ones, with their share of the pixels; None if there is none.
+    """
+    others: Counter[Color] = Counter()
+    total = 0
+    for mask, form in forms.items():
+        if form.colors is None or form.nearest:
+            continue
+        known = {*form.colors.colors, *form.colors.ignored}
+        for *color, count in facts[mask].get('colors', ()):
+            total += count
+            if tuple(color) not in known:
+                others[color[0], color[1], color[2]] += count
+    frequent = [(color, count / total) for color, count in others.most_common(5) if count > total / 1000]
+    text = ', '.join(f'{color} {share:.1%}' for color, share in frequent)
+    return f'colors that are not in the table are ignored: {text} of the pixels' if frequent else None

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -70,3 +71,52 @@ def write_if_changed(path: Path, text: str) -> bool:
     with complete_file(path) as temporary:
         temporary.write_text(text)
     return True
+
+
+def check_numbers(state: State, now: list[str]) -> None:
+    """Refuse other class numbers than those in the masks of ``--add``.
+
+    Args:
+        state (State): Memory of the data set.
+        now (list[str]): The classes.
+
+    Raises:
+        ValueError: A class has another number.
+    """
+    before = state.classes
+    if state.added and now[: len(before)] != before and not _renamed(before, now):
+        names = [*before, *(name for name in now if name not in before)]
+        raise ValueError(
+            f'{len(state.added)} masks of --add hold the class numbers of the last run, and these have '
+            f'changed. Keep them with --classes {shlex.join(names)}. To begin anew instead, delete '
+            f'{_NAME} in the data, and add the masks again.'
+        )
+
+
+def _renamed(before: list[str], now: list[str]) -> bool:
+    """Whether classes that had numbers for names have got names, and kept their numbers."""
+    unnamed = [f'class_{number}' for number in range(len(before))]
+    return len(before) == len(now) and before in (unnamed, ['background', 'foreground'])
+
+
+def changed_classes(before: list[str], now: list[str]) -> str | None:
+    """Say which classes have other numbers than in the last run, or None if none has.
+
+    Args:
+        before (list[str]): The classes of the last run; empty if there was none.
+        now (list[str]): The classes.
+
+    Returns:
+        str, optional: The sentence.
+    """
+    if not before or before == now or _renamed(before, now):
+        return None
+    moved = [
+        f'{name} {before.index(name) if name in before else "-"} -> {now.index(name) if name in now else "-"}'
+        for name in dict.fromkeys([*before, *now])
+        if name not in before or name not in now or before.index(name) != now.index(name)
+    ]
+    return (
+        f'The numbers of the classes have changed since the last run: {", ".join(moved)}. Networks that were '
+        'trained before have the old ones; train again. --classes sets the order.'
+    )

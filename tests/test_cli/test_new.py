@@ -9,8 +9,9 @@ from mmengine.config import Config
 from mmseg.registry import DATASETS, MODELS
 from PIL import Image
 
-from allspark_mmseg.cli.new import _changed_classes, main
+from allspark_mmseg.cli.new import main
 from allspark_mmseg.own_data.choices import Machine, choose
+from allspark_mmseg.own_data.state import changed_classes
 from allspark_mmseg.own_data.write import DataSet, base_of, main_config
 
 from ..helpers.configs import CONFIGS, dicts, views_of
@@ -239,7 +240,7 @@ def test_configs_of_other_data_are_not_overwritten(data, capsys):
 
 
 def test_classes_with_other_numbers_are_told():
-    assert _changed_classes([], ['a']) is None
-    assert _changed_classes(['a', 'b'], ['a', 'b']) is None
-    text = _changed_classes(['a', 'tree', 'x'], ['a', 'sky', 'tree'])
+    assert changed_classes([], ['a']) is None
+    assert changed_classes(['a', 'b'], ['a', 'b']) is None
+    text = changed_classes(['a', 'tree', 'x'], ['a', 'sky', 'tree'])
     assert 'since the last run: tree 1 -> 2, x 2 -> -, sky - -> 1. Networks' in text

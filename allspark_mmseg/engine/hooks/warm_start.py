@@ -275,27 +275,14 @@ class WarmStartHook(BestNetworkHook):
         self.resumed = False
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
-        """Set the factor of the unlabeled losses.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Index of the batch in the epoch.
-            data_batch (dict, optional): The collated batch.
-        """
+        """Set the factor of the unlabeled losses."""
         scale = linear_rampup(runner.iter - self.start, self.ramp_up)
         self.model.unlabeled_scale = 0.0 if self.control else scale
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
     ) -> None:
-        """Save a checkpoint of the supervised phase if the run counts checkpoints by epochs.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Index of the batch in the epoch.
-            data_batch (dict, optional): The collated batch.
-            outputs (dict, optional): Outputs of the training step.
-        """
+        """Save a checkpoint of the supervised phase if the run counts checkpoints by epochs."""
         if not (self.model.supervised_only and self.every_n_train_iters(runner, self.val_interval)):
             return
         if any(isinstance(hook, CheckpointHook) and hook.by_epoch for hook in runner.hooks):
