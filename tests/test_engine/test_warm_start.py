@@ -2,6 +2,7 @@
 
 import copy
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,11 @@ def test_two_phases_in_one_run(warm, runner_of):
     assert runner.iter == runner.max_iters == 8
 
 
+def start_of_the_next_second() -> None:
+    """The folder of a run's log has the time of its start in seconds."""
+    time.sleep(1 - time.time() % 1)
+
+
 def test_a_new_run_in_the_work_dir_takes_nothing_from_the_earlier_one(warm, runner_of, tmp_path):
     """The earlier run has better scores, which a resume of the new run must not find."""
     first, *_ = train(runner_of, warm)
@@ -119,6 +125,7 @@ def test_a_new_run_in_the_work_dir_takes_nothing_from_the_earlier_one(warm, runn
             if runner.iter == 2:  # the third step, after the first checkpoint
                 raise KeyboardInterrupt
 
+    start_of_the_next_second()
     second = runner_of(warm)
     second.register_hook(Stop())
     with pytest.raises(KeyboardInterrupt):
@@ -139,6 +146,7 @@ def test_a_new_run_in_the_work_dir_takes_nothing_from_the_earlier_one(warm, runn
 def test_a_new_run_can_start_from_a_checkpoint_in_its_work_dir(warm, runner_of):
     first, *_ = train(runner_of, warm)
     warm.load_from = str(Path(first.work_dir, 'supervised.pth'))
+    start_of_the_next_second()
     _, _, summary = train(runner_of, warm)
     assert summary['supervised']['iteration'] == 0
     assert Path(first.log_dir, 'chosen.pth').is_file()
