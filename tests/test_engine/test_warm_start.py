@@ -477,6 +477,7 @@ def test_plain_weights_start_the_supervised_phase_of_a_network_with_bottleneck(w
     warm.model = method('AllSpark')
     warm.custom_hooks.append(dict(type='allspark_mmseg.MemoryWarmUpHook', iters=2))
     warm.work_dir = str(tmp_path / 'second')
+    start_of_the_next_second()
     runner, recorder, summary = train(runner_of, warm, load_from=str(source))
     assert [row[1] for row in recorder.rows] == [True] * 4 + [False] * 4
     assert [score['iteration'] for score in summary['scores']] == [2, 4, 6, 6, 8, 8]
