@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmseg.registry import MODELS
 
 from allspark_mmseg.registry import MODELS as OWN_MODELS
+from allspark_mmseg.utils import dicts_in
 
 from .helpers.configs import (
     ALL_NAMES,
@@ -22,7 +23,6 @@ from .helpers.configs import (
     ROOT,
     STRONG_VIEWS,
     RunConfig,
-    dicts,
     read_rows,
     replace_size,
     shrink,
@@ -143,7 +143,9 @@ def check_name_and_network(run):
 def check_classes(run):
     classes = run.cfg.metainfo.classes
     assert len(set(classes)) == len(classes) == len(run.cfg.metainfo.palette)
-    assert {node['num_classes'] for node in dicts(run.cfg.model) if 'num_classes' in node} == {len(classes)}
+    assert {node['num_classes'] for node in dicts_in(run.cfg.model) if 'num_classes' in node} == {
+        len(classes)
+    }
     for stage in ('train', 'val', 'test'):
         assert run.cfg[f'{stage}_dataloader'].dataset.metainfo == run.cfg.metainfo
 
@@ -151,7 +153,7 @@ def check_classes(run):
 def check_crop_sizes(run):
     crop = tuple(run.cfg.crop_size)
     assert tuple(run.segmentor.data_preprocessor.size) == crop
-    steps = [node for stream in run.streams.values() for node in dicts(stream.pipeline)]
+    steps = [node for stream in run.streams.values() for node in dicts_in(stream.pipeline)]
     assert [tuple(step['crop_size']) for step in steps if 'crop_size' in step] == [crop] * len(run.streams)
     assert all(side % run.patch == 0 for side in crop)
     if run.method == 's4former':

@@ -6,7 +6,9 @@ import pytest
 from mmengine.config import Config
 from mmseg.registry import MODELS
 
-from .helpers.configs import ALL_NAMES, CONFIGS, NAMES, SMALL, dicts, shrink
+from allspark_mmseg.utils import dicts_in
+
+from .helpers.configs import ALL_NAMES, CONFIGS, NAMES, SMALL, shrink
 
 TWO_PHASES = [name for name in ALL_NAMES if name.endswith(SMALL)]
 METHODS = {
@@ -29,8 +31,8 @@ def test_method_classes_and_crops(name):
     cfg = Config.fromfile(CONFIGS / f'{name}.py')
     assert cfg.model.type == METHODS[name.split('/')[0]]
     classes = len(cfg.metainfo.classes)
-    assert {node['num_classes'] for node in dicts(cfg.model) if 'num_classes' in node} == {classes}
-    sizes = [node[key] for node in dicts(cfg._cfg_dict) for key in ('crop_size', 'size') if key in node]
+    assert {node['num_classes'] for node in dicts_in(cfg.model) if 'num_classes' in node} == {classes}
+    sizes = [node[key] for node in dicts_in(cfg._cfg_dict) for key in ('crop_size', 'size') if key in node]
     assert {tuple(size) for size in sizes} == {tuple(cfg.crop_size)}
     shrink(cfg.model)
     model = MODELS.build(cfg.model)

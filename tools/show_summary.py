@@ -32,7 +32,7 @@ def format_summary(summary: dict) -> str:
     if 'gain' in summary:
         lines.append(f'gain         {summary["gain"]:+.2f}; {CHOSEN} is {summary["chosen"]}.pth')
     if summary.get('gain', 0) > 0 and still_improving(summary.get('scores', ())):
-        lines.append('             in part of longer training; train --control shows how much')
+        lines.append('             longer training can be a part of it; train --control shows how much')
     return '\n'.join(lines)
 
 

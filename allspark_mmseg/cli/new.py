@@ -70,7 +70,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--empty',
         choices=['background', 'unlabeled'],
-        help='what images without polygons, or with a mask of class 0 alone, are; default: background',
+        help='the use of images without polygons, and of images whose mask has only class 0 '
+        '(default: background)',
     )
     return parser.parse_args(arguments)
 

@@ -36,7 +36,7 @@ class Options:
         classes (list[str]): Names of the classes 0..K-1; empty if unknown.
         table (ColorTable, optional): Colors of the classes.
         threshold (int, optional): Gray values from here on are class 1.
-        empty (str): What images are whose mask has only the class 0, or that have no polygon:
+        empty (str): The use of images without polygons, and of images whose mask has only class 0:
             ``'background'`` or ``'unlabeled'``.
         accept_drafts (bool): Add also masks that are still as ``suggest`` drew them.
     """

@@ -2,7 +2,6 @@
 
 import copy
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from allspark_mmseg.backbones.dinov2 import ARCHS
+from allspark_mmseg.utils import dicts_in
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs'
@@ -184,16 +184,6 @@ def views_of(step: ConfigDict) -> dict[str, list]:
     return {view: steps for view, steps in step.items() if view != 'type'}
 
 
-def dicts(node) -> Iterator[dict]:
-    """All dicts of a config, from the outside in."""
-    if isinstance(node, dict):
-        yield node
-        node = list(node.values())
-    if isinstance(node, list | tuple):
-        for part in node:
-            yield from dicts(part)
-
-
 def replace_size(node, old: tuple, new: tuple):
     """The node with every ``old`` size replaced; lists and tuples of the same numbers count."""
     if isinstance(node, list | tuple) and tuple(node) == old:
@@ -207,7 +197,7 @@ def replace_size(node, old: tuple, new: tuple):
 
 def shrink(model: ConfigDict) -> None:
     """No weights to fetch, few blocks, BN in place of SyncBN; widths stay."""
-    for node in dicts(model):
+    for node in dicts_in(model):
         for key in ('init_cfg', 'pretrained'):
             if key in node:
                 node[key] = None

@@ -6,7 +6,7 @@ import numpy as np
 from mmengine.config import Config
 from PIL import Image
 
-from .configs import dicts
+from allspark_mmseg.utils import dicts_in
 
 CLASSES = dict(voc=21, cityscapes=19, coco=81)
 
@@ -39,7 +39,7 @@ def make_stand_in(folder: Path, dataset: str, count: int = 10) -> Path:
 def use_stand_in(cfg: Config, folder: Path) -> None:
     """Let the data sets of a config read the stand-in."""
     cfg.train_dataloader.dataset.update(data_root=str(folder), split=str(folder))
-    for node in dicts([cfg.val_dataloader, cfg.test_dataloader]):
+    for node in dicts_in([cfg.val_dataloader, cfg.test_dataloader]):
         if node.get('type') == 'allspark_mmseg.ImageListDataset':
             node.update(data_root=str(folder), ann_file='val.txt')
 

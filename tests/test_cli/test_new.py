@@ -13,8 +13,9 @@ from allspark_mmseg.cli.new import main
 from allspark_mmseg.own_data.choices import Machine, choose
 from allspark_mmseg.own_data.state import changed_classes
 from allspark_mmseg.own_data.write import DataSet, base_of, main_config
+from allspark_mmseg.utils import dicts_in
 
-from ..helpers.configs import CONFIGS, dicts, views_of
+from ..helpers.configs import CONFIGS, views_of
 from ..helpers.folders import classes, mask, photo
 from .conftest import lines, new
 
@@ -65,10 +66,10 @@ def test_the_configs_have_few_lines_and_fit_together(data, monkeypatch):
     for name, path in configs.items():
         cfg = Config.fromfile(path)
         assert cfg.model.type == METHODS[name]
-        nodes = [*dicts(cfg.model), *dicts(cfg.train_dataloader)]
+        nodes = [*dicts_in(cfg.model), *dicts_in(cfg.train_dataloader)]
         sizes = [node[key] for node in nodes for key in ('crop_size', 'size') if key in node]
         assert {tuple(size) for size in sizes} == {tuple(cfg.crop_size)}
-        assert {node['num_classes'] for node in dicts(cfg.model) if 'num_classes' in node} == {2}
+        assert {node['num_classes'] for node in dicts_in(cfg.model) if 'num_classes' in node} == {2}
         assert ('memory_warm_up' in cfg.default_hooks) == (name == 'allspark')
         assert cfg.auto_scale_lr.base_batch_size == cfg.train_dataloader.batch_size
         assert cfg.param_scheduler[0].end == cfg.train_cfg.max_iters
@@ -76,7 +77,7 @@ def test_the_configs_have_few_lines_and_fit_together(data, monkeypatch):
         assert {stream: len(part) for stream, part in dataset.streams.items()} == (
             dict(labeled=5) if name == 'supervised' else dict(labeled=5, unlabeled=6)
         )
-        for node in dicts(cfg.model):
+        for node in dicts_in(cfg.model):
             node.pop('init_cfg', None)
         model = MODELS.build(cfg.model)
         if name != 'supervised':

@@ -35,4 +35,4 @@ def test_longer_training_is_named(tmp_path, capsys):
     scores = [dict(phase='supervised', iteration=i, value=40.0 + i) for i in range(2)]
     (tmp_path / 'summary.json').write_text(json.dumps(SUMMARY | dict(scores=scores)))
     main([str(tmp_path)])
-    assert 'in part of longer training; train --control' in capsys.readouterr().out.splitlines()[-1]
+    assert 'longer training can be a part of it; train --control' in capsys.readouterr().out.splitlines()[-1]
