@@ -1,6 +1,9 @@
 """Fixtures for all tests."""
 
+import faulthandler
+import gc
 import os
+import signal
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -13,6 +16,20 @@ from .helpers.golden import load_vectors
 
 # the networks of the tests are tiny: a second thread costs more time than it saves
 torch.set_num_threads(1)
+
+
+def _begin_forked_process() -> None:
+    """Keep forked processes from waiting forever.
+
+    They never destroy objects of this process that nothing uses any more: the destructors of some wait for
+    threads, which a forked process does not have. One that hangs nevertheless shows where, and ends.
+    """
+    gc.freeze()
+    signal.alarm(150)  # seconds, less than the limit of a test in pyproject.toml
+
+
+faulthandler.register(signal.SIGALRM, chain=True)
+os.register_at_fork(after_in_child=_begin_forked_process)
 
 
 def pytest_addoption(parser):

@@ -1,12 +1,10 @@
 """The mIoU of the configs' evaluators equals a NumPy computation, on one process and on two."""
 
-import json
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
-import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
@@ -15,13 +13,13 @@ from mmseg.registry import MODELS
 from PIL import Image
 
 from .helpers.configs import ROOT
+from .helpers.ranks import on_two_ranks
 
 DATASETS = ROOT / 'configs' / '_base_' / 'datasets'
 CLASSES = 6
 UNSEEN = 4  # class that occurs in no mask and no prediction
 IMAGES = 7
 STEP = 40  # the gray level of a pixel is STEP times its predicted class
-WORLD = 2
 
 
 @MODELS.register_module()
@@ -122,11 +120,7 @@ def test_on_one_process(folder, tmp_path):
     assert metrics['mIoU'] == pytest.approx(np.nansum(iou) / CLASSES, abs=0.00501)
 
 
-def _evaluate_on_one_rank(rank: int, folder: str, work_dir: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{work_dir}/rendezvous', rank=rank, world_size=WORLD
-    )
+def _evaluate_on_one_rank(rank: int, folder: Path, work_dir: Path) -> list:
     seen: list[int] = []
     forward = GrayLevelModel.forward
 
@@ -135,19 +129,15 @@ def _evaluate_on_one_rank(rank: int, folder: str, work_dir: str) -> None:
         return forward(self, inputs, data_samples, mode)
 
     with mock.patch.object(GrayLevelModel, 'forward', recording_forward):
-        metrics = evaluate(evaluation_config(Path(folder), Path(work_dir)))
-    (Path(work_dir) / f'{rank}.json').write_text(json.dumps([float(metrics['mIoU']), seen]))
-    torch.distributed.destroy_process_group()
+        metrics = evaluate(evaluation_config(folder, work_dir))
+    return [float(metrics['mIoU']), seen]
 
 
 def test_two_processes_count_no_image_twice(folder, tmp_path):
     """The sampler repeats the first image on the second process to give both the same number."""
-    torch.multiprocessing.start_processes(
-        _evaluate_on_one_rank, (str(folder), str(tmp_path)), nprocs=WORLD, start_method='fork'
-    )
-    ranks = [json.loads((tmp_path / f'{rank}.json').read_text()) for rank in range(WORLD)]
+    ranks = on_two_ranks(tmp_path, _evaluate_on_one_rank, folder, tmp_path)
     assert [seen for _, seen in ranks] == [[0, 2, 4, 6], [1, 3, 5, 0]]
     expected = np.nanmean(naive(folder, range(IMAGES)))
     with_repeated_image = np.nanmean(naive(folder, [*range(IMAGES), 0]))
     assert abs(with_repeated_image - expected) > 1
-    assert [value for value, _ in ranks] == pytest.approx([expected] * WORLD, abs=0.00501)
+    assert [value for value, _ in ranks] == pytest.approx([expected] * 2, abs=0.00501)

@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
-from torch.multiprocessing import start_processes
 
 from allspark_mmseg.mixing import paste_labels
 from allspark_mmseg.pseudo_label import PseudoLabel, pseudo_label_loss
@@ -17,6 +15,7 @@ from allspark_mmseg.thresholds import (
     check_threshold,
 )
 
+from .helpers.ranks import on_two_ranks
 from .helpers.tiny_models import same
 
 K = 5
@@ -206,20 +205,16 @@ def images_of_rank(rank: int) -> tuple[torch.Tensor, torch.Tensor]:
     return batch(1 + 2 * rank)
 
 
-def _update_on_one_rank(rank: int, folder: str) -> None:
-    dist.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
+def _update_on_one_rank(rank: int) -> dict:
     made = {name: kind(K, momentum=0.5) for name, kind in KINDS.items()}
     for threshold in made.values():
         threshold(*images_of_rank(rank))
-    torch.save({name: threshold.state_dict() for name, threshold in made.items()}, f'{folder}/{rank}.pth')
-    dist.destroy_process_group()
+    return {name: threshold.state_dict() for name, threshold in made.items()}
 
 
 def test_two_processes_share_the_statistics(tmp_path):
     """They equal those of one process with all images."""
-    # forked, as data loaders fork their workers: a spawned process would import everything again
-    start_processes(_update_on_one_rank, (str(tmp_path),), nprocs=2, start_method='fork')
-    found = [torch.load(tmp_path / f'{rank}.pth') for rank in (0, 1)]
+    found = on_two_ranks(tmp_path, _update_on_one_rank)
     for name, kind in KINDS.items():
         assert same(found[0][name], found[1][name])
         alone = kind(K, momentum=0.5)

@@ -13,9 +13,8 @@ from mmengine.runner.priority import get_priority
 from allspark_mmseg.engine import MeanTeacherHook, SyncBNStatsHook
 from allspark_mmseg.engine.hooks.startup_check import StartupCheckHook
 
+from ..helpers.ranks import on_two_ranks
 from ..helpers.tiny_models import batch, build_model, same, tiny_segmentor
-
-WORLD = 2
 
 
 def self_training(**overrides) -> ConfigDict:
@@ -103,11 +102,7 @@ def test_it_comes_before_the_statistics_are_averaged():
     )
 
 
-def _train_on_one_rank(rank: int, folder: str, policy: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=WORLD
-    )
+def _train_on_one_rank(rank: int, policy: str) -> dict:
     torch.manual_seed(0)
     model = build_model(self_training(teacher=dict(momentum=0.5, buffers=policy))).train()
     wrapped = MMDistributedDataParallel(model, broadcast_buffers=False)
@@ -124,19 +119,12 @@ def _train_on_one_rank(rank: int, folder: str, policy: str) -> None:
         before.append(model.student.decode_head.fuse.bn.running_mean.clone())
         for hook in hooks:
             hook.after_train_iter(runner, number)
-    torch.save(
-        dict(teacher=model.teacher.state_dict(), student=model.student.state_dict(), before=before),
-        f'{folder}/{rank}.pth',
-    )
-    torch.distributed.destroy_process_group()
+    return dict(teacher=model.teacher.state_dict(), student=model.student.state_dict(), before=before)
 
 
 @pytest.mark.parametrize('policy', ['average', 'copy'])
 def test_teachers_of_two_processes_are_equal(policy, tmp_path):
-    torch.multiprocessing.start_processes(
-        _train_on_one_rank, (str(tmp_path), policy), nprocs=WORLD, start_method='fork'
-    )
-    first, second = (torch.load(tmp_path / f'{rank}.pth', weights_only=True) for rank in range(WORLD))
+    first, second = on_two_ranks(tmp_path, _train_on_one_rank, policy)
     assert not torch.equal(first['before'][-1], second['before'][-1]), 'both saw the same images'
     assert same(first['teacher'], second['teacher'])
     assert same(first['student'], second['student'])

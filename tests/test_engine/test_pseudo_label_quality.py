@@ -15,6 +15,7 @@ from mmseg.structures import SegDataSample
 from allspark_mmseg.engine import PseudoLabelQuality, PseudoLabelQualityHook
 from allspark_mmseg.engine.label_quality import pseudo_label_matrix
 
+from ..helpers.ranks import on_two_ranks
 from ..helpers.tiny_models import CLASSES, tiny_segmentor
 from .conftest import NAMES, log_lines, logged_scalars, stream
 
@@ -415,18 +416,12 @@ def test_arguments_out_of_range_are_refused(key, values):
     PseudoLabelQualityHook(threshold=0)
 
 
-def _validate_on_one_rank(rank: int, config) -> None:
-    torch.set_num_threads(1)
-    folder = Path(config.work_dir)
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2
-    )
+def _validate_on_one_rank(rank: int, config) -> dict:
     runner = Runner.from_cfg(config)
     set_apart(runner.model)
     runner.val()
     latest = hook_of(runner).latest
-    np.savez(folder / f'{rank}.npz', labeled=latest.labeled, correct=latest.correct, true=latest.true)
-    torch.distributed.destroy_process_group()
+    return {key: torch.from_numpy(getattr(latest, key)) for key in ('labeled', 'correct', 'true')}
 
 
 def test_two_processes_count_each_image_once(config, runner_of):
@@ -439,9 +434,7 @@ def test_two_processes_count_each_image_once(config, runner_of):
     config.visualizer.name += '_of_two'
     config.work_dir += '_of_two'
     Path(config.work_dir).mkdir()
-    torch.multiprocessing.start_processes(_validate_on_one_rank, (config,), nprocs=2, start_method='fork')
-    for rank in range(2):
-        found = np.load(Path(config.work_dir) / f'{rank}.npz')
-        assert all(np.array_equal(found[key], getattr(alone, key)) for key in found.files)
+    for found in on_two_ranks(Path(config.work_dir), _validate_on_one_rank, config):
+        assert all(np.array_equal(value, getattr(alone, key)) for key, value in found.items())
     (log,) = Path(config.work_dir).glob('*/*.log')
     assert log.read_text().count('Pseudo-labels of the teacher') == 1

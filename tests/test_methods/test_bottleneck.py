@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from allspark_mmseg.methods.allspark import AllSparkBottleneck, group_channels
 
 from ..helpers.naive_memory import NaiveMemory
+from ..helpers.ranks import on_two_ranks
 
 CHANNELS, CLASSES, SIZE = 6, 3, (2, 3)
 
@@ -205,14 +206,7 @@ def test_a_memory_of_the_same_crop_is_loaded_without_a_warning(warnings_logged):
     assert not warnings_logged
 
 
-WORLD = 2
-
-
-def _write_on_one_rank(rank: int, folder: str, memory_sync: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=WORLD
-    )
+def _write_on_one_rank(rank: int, memory_sync: str) -> dict:
     torch.manual_seed(0)
     net = bottleneck(memory_sync=memory_sync)
     torch.manual_seed(10 + rank)
@@ -221,20 +215,12 @@ def _write_on_one_rank(rank: int, folder: str, memory_sync: str) -> None:
         tokens = net.norm_in(net.map_in(feature[labeled:]).flatten(2).transpose(1, 2))
     start = net.memory.rows.clone()
     net.forward_semi(feature, labeled, logits, read_memory=True).sum().backward()
-    torch.save(
-        dict(memory=net.memory.state_dict(), start=start, tokens=tokens, logits=logits),
-        f'{folder}/{rank}.pth',
-    )
-    torch.distributed.destroy_process_group()
+    return dict(memory=net.memory.state_dict(), start=start, tokens=tokens, logits=logits)
 
 
 @pytest.mark.parametrize('memory_sync', ['all', 'rank'])
 def test_memories_of_two_ranks_are_equal_if_synchronized(memory_sync, tmp_path):
-    # forked, as data loaders fork their workers: a spawned process would import everything again
-    torch.multiprocessing.start_processes(
-        _write_on_one_rank, (str(tmp_path), memory_sync), nprocs=WORLD, start_method='fork'
-    )
-    ranks = [torch.load(tmp_path / f'{rank}.pth', weights_only=True) for rank in range(WORLD)]
+    ranks = on_two_ranks(tmp_path, _write_on_one_rank, memory_sync)
     assert not torch.equal(ranks[0]['tokens'], ranks[1]['tokens'])
     for own in ranks:
         naive = NaiveMemory(own['start'])

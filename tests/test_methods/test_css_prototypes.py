@@ -2,11 +2,10 @@
 
 import torch
 import torch.nn.functional as F
-from torch import distributed as dist
-from torch.multiprocessing import start_processes
 
 from allspark_mmseg.methods.css import ClassPrototypes
 
+from ..helpers.ranks import on_two_ranks
 from ..helpers.tiny_models import same
 
 
@@ -42,18 +41,14 @@ def test_similarity_is_the_cosine():
         assert torch.equal(kept.similarity(z), found)
 
 
-def _update_on_one_rank(rank: int, folder: str) -> None:
-    dist.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
+def _update_on_one_rank(rank: int) -> dict:
     kept = ClassPrototypes(3, 2)
     kept.update(torch.full((3, 2), float(rank + 1)), torch.tensor([[0, 0, 255], [0, 1, 1]][rank]))
-    torch.save(kept.state_dict(), f'{folder}/{rank}.pth')
-    dist.destroy_process_group()
+    return kept.state_dict()
 
 
 def test_prototypes_of_two_processes_are_equal(tmp_path):
-    # forked, as data loaders fork their workers: a spawned process would import everything again
-    start_processes(_update_on_one_rank, (str(tmp_path),), nprocs=2, start_method='fork')
-    found = [torch.load(tmp_path / f'{rank}.pth') for rank in (0, 1)]
+    found = on_two_ranks(tmp_path, _update_on_one_rank)
     assert same(*found)
     assert found[0]['seen'].tolist() == [True, True, False]
     torch.testing.assert_close(found[0]['value'], torch.tensor([[4 / 3] * 2, [2, 2], [0, 0]]))
