@@ -25,11 +25,13 @@ def _begin_forked_process() -> None:
     threads, which a forked process does not have. One that hangs nevertheless shows where, and ends.
     """
     gc.freeze()
+    gc.enable()
     signal.alarm(150)  # seconds, less than the limit of a test in pyproject.toml
 
 
 faulthandler.register(signal.SIGALRM, chain=True)
-os.register_at_fork(after_in_child=_begin_forked_process)
+# hooks of other modules, which run first in the child, must not collect anything, either
+os.register_at_fork(before=gc.disable, after_in_parent=gc.enable, after_in_child=_begin_forked_process)
 
 
 def pytest_addoption(parser):

@@ -84,15 +84,20 @@ def export_model(
         entries = metadata | {'size': 'any' if 'height' in free else f'{size[0]} x {size[1]}'}
         try:
             _write(model, path, size, entries, free)
-            _verify(model, open_file(path), size, tolerance, free)
+            _verify(model, open_file(path, threads=1), size, tolerance, free)
             return Exported(path, size, free, reason)
         except Exception as error:  # tracing third-party code can raise anything
+            # Keep the text only. An error in a variable lives, with the session of onnxruntime, until Python
+            # collects cycles. In a forked worker of a data loader, the destructor of the session then waits
+            # for threads that only this process has.
             text = (str(error).strip() or 'no message').splitlines()[0][:200]
-            last: Exception = error
-            reason = reason or f'{type(error).__name__}: {text}'
-    raise RuntimeError(
-        f'the network cannot be exported at {size[0]} x {size[1]} pixels ({type(last).__name__}: {text}).'
-    ) from last
+            text = f'{type(error).__name__}: {text}'
+            if not free:
+                raise RuntimeError(
+                    f'the network cannot be exported at {size[0]} x {size[1]} pixels ({text}).'
+                ) from error
+            reason = reason or text
+    raise AssertionError('the last attempt returns or raises')
 
 
 def open_file(path: Path, threads: int = 0) -> Runner:

@@ -4,6 +4,7 @@ import copy
 import itertools
 import json
 import logging
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,14 @@ _number = itertools.count()
 
 @pytest.fixture(autouse=True)
 def _as_after_import():
-    """Restore the safe globals of the package, which the loader of the OneDL fork removes."""
+    """Restore the safe globals of the package, which the loader of the OneDL fork removes.
+
+    Restore also PyTorch's signal handler, which StopSignalHook removes before the process ends.
+    """
     torch.serialization.add_safe_globals(_ALLOWED)
+    handler = signal.getsignal(signal.SIGCHLD)
+    yield
+    signal.signal(signal.SIGCHLD, handler)
 
 
 @pytest.fixture(scope='session')

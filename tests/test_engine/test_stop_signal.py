@@ -77,7 +77,8 @@ def test_a_checkpoint_of_an_earlier_run_is_replaced(train):
     check_equal(whole, train('stopped', resume=True))
 
 
-def test_the_former_handlers_come_back(train):
+@pytest.mark.parametrize('iteration', [None, 1])
+def test_the_former_handlers_come_back(train, iteration):
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    train('whole')
+    train('whole', iteration)
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before

@@ -66,13 +66,12 @@ def test_an_interrupted_run_leaves_no_partial_files_and_can_continue(tmp_path, n
         path = source.with_name(f'aachen_{index:06d}_000019_gtFine_labelIds.png')
         os.link(source, path)
         outs.append(path.with_name(path.name.replace('labelIds', 'labelTrainIds')))
+    # where a shell runs the tests in the background, they and their children would ignore Ctrl-C
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
-        command('cityscapes', '--data-root', tmp_path, '--workers', 2),
-        stderr=subprocess.PIPE,
-        text=True,
-        # where a shell runs the tests in the background, they and their children ignore Ctrl-C
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        command('cityscapes', '--data-root', tmp_path, '--workers', 2), stderr=subprocess.PIPE, text=True
     )
+    signal.signal(signal.SIGINT, handler)
     while not any(path.exists() for path in outs):
         assert process.poll() is None
         time.sleep(0.002)

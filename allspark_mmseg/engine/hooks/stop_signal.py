@@ -164,4 +164,5 @@ class StopSignalHook(Hook):
         )
         if is_distributed():
             torch.distributed.barrier(group=self.group)
+        self.after_run(runner)  # in a notebook, the process goes on
         sys.exit(EXIT_CODE)
