@@ -126,6 +126,7 @@ def test_the_table_sorts(page):
 def test_a_curve_hides_shows_its_values_and_zooms(page):
     chart = page.locator('#run-charts .chart').first
     curves = chart.locator('path.curve')
+    curves.last.wait_for(state='attached')  # a chart is drawn after its place has a size
     assert curves.count() == 3
     button = chart.locator('.legend button', has_text='unsup.loss_ce')
     button.click()
@@ -153,7 +154,9 @@ def test_another_run_and_another_matrix_can_be_chosen(page):
     assert page.locator('#run-charts .chart').count() == 1
     page.select_option('#comparison', label='loss')
     assert page.locator('#comparison-chart h3').inner_text() == 'loss'
-    assert page.locator('#comparison-chart .band').count() == 1
+    band = page.locator('#comparison-chart .band')
+    band.wait_for(state='attached')
+    assert band.count() == 1
     page.locator('#matrix-buttons button', has_text='Supervised phase').click()
     assert 'Supervised phase' in page.locator('#matrix caption').inner_text()
     assert page.locator('#matrix td').count() == 9
