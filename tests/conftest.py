@@ -26,7 +26,7 @@ def _begin_forked_process() -> None:
     """
     gc.freeze()
     gc.enable()
-    signal.alarm(150)  # seconds, less than the limit of a test in pyproject.toml
+    signal.alarm(240)  # seconds, less than the limit of a test in pyproject.toml
 
 
 faulthandler.register(signal.SIGALRM, chain=True)
