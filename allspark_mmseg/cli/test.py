@@ -8,7 +8,9 @@ import argparse
 import os
 from pathlib import Path
 
+import torch
 from mmengine.config import Config, DictAction
+from mmengine.dist import is_distributed
 from mmengine.runner import Runner
 
 from ..engine import prepare_launch
@@ -132,3 +134,5 @@ def main(arguments: list[str] | None = None) -> None:
         runner = Runner.from_cfg(cfg)
         _check_weights(runner, args.checkpoint)
         runner.test()
+        if is_distributed():  # otherwise its threads can abort the process at its end
+            torch.distributed.destroy_process_group()

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
+from mmengine.dist import is_distributed
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -219,3 +220,5 @@ def main(arguments: list[str] | None = None) -> None:
                     if isinstance(hook, StopSignalHook):
                         hook.save_without_workers(runner, error)
                 raise
+            if is_distributed():  # otherwise its threads can abort the process at its end
+                torch.distributed.destroy_process_group()

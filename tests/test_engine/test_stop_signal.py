@@ -1,6 +1,7 @@
 """A signal ends a run after the step of the optimizer; tests/test_reliability.py sends real ones."""
 
 import copy
+import os
 import signal
 from pathlib import Path
 
@@ -75,6 +76,28 @@ def test_a_checkpoint_of_an_earlier_run_is_replaced(train):
     stale.write_bytes(b'of an earlier run')
     train('stopped', iteration=1)
     check_equal(whole, train('stopped', resume=True))
+
+
+def test_a_worker_that_ends_first_does_not_interrupt_the_step(train, monkeypatch):
+    """A signal to the process group can end a worker before this process: PyTorch's handler then raises."""
+
+    def fail(number, frame):
+        raise RuntimeError('a worker has ended')
+
+    begin, step = StopSignalHook.before_train, StopSignalHook.after_train_iter
+
+    def begin_with_workers(self, runner):
+        begin(self, runner)
+        signal.signal(signal.SIGCHLD, fail)
+
+    def end_worker(self, *args, **kwargs):
+        os.kill(os.getpid(), signal.SIGCHLD)
+        step(self, *args, **kwargs)
+
+    monkeypatch.setattr(StopSignalHook, 'before_train', begin_with_workers)
+    monkeypatch.setattr(StopSignalHook, 'after_train_iter', end_worker)
+    stopped = train('stopped', iteration=1)
+    assert (Path(stopped.work_dir) / 'iter_2.pth').is_file()
 
 
 @pytest.mark.parametrize('iteration', [None, 1])

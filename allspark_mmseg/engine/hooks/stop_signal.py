@@ -59,6 +59,20 @@ class StopSignalHook(Hook):
         except ValueError:
             runner.logger.warning('StopSignalHook: not in the main thread; signals save no checkpoint.')
 
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
+        """Switch off PyTorch's signal handler, which raises an error inside a step if a worker ends.
+
+        A signal to the process group can end a worker before this process receives it. The data loader
+        notices a dead worker, too, when it waits for the next batch, which is between two steps.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Index of the batch in the epoch.
+            data_batch (dict, optional): The collated batch.
+        """
+        if self.previous:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self.process:  # a worker of the data loader inherits the handler
             if number == signal.SIGTERM:
@@ -67,7 +81,6 @@ class StopSignalHook(Hook):
         if self.received:
             os._exit(128 + number)
         self.received = number
-        # PyTorch's handler would raise an error in the middle of the step when a worker ends, too
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def after_train_iter(
@@ -164,5 +177,6 @@ class StopSignalHook(Hook):
         )
         if is_distributed():
             torch.distributed.barrier(group=self.group)
+            torch.distributed.destroy_process_group()
         self.after_run(runner)  # in a notebook, the process goes on
         sys.exit(EXIT_CODE)
