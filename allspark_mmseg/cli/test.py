@@ -8,12 +8,10 @@ import argparse
 import os
 from pathlib import Path
 
-import torch
 from mmengine.config import Config, DictAction
-from mmengine.dist import is_distributed
 from mmengine.runner import Runner
 
-from ..engine import prepare_launch
+from ..engine import end_process_group, prepare_launch
 from ..engine.checkpoint import load_checkpoint_file
 from ..losses.cross_entropy import use_weighted_loss
 from ..prediction import use_tta
@@ -134,5 +132,4 @@ def main(arguments: list[str] | None = None) -> None:
         runner = Runner.from_cfg(cfg)
         _check_weights(runner, args.checkpoint)
         runner.test()
-        if is_distributed():  # otherwise its threads can abort the process at its end
-            torch.distributed.destroy_process_group()
+        end_process_group()

@@ -13,11 +13,16 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-from mmengine.dist import is_distributed
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from ..engine import default_work_dir, find_last_checkpoint, lock_work_dir, prepare_launch
+from ..engine import (
+    default_work_dir,
+    end_process_group,
+    find_last_checkpoint,
+    lock_work_dir,
+    prepare_launch,
+)
 from ..engine.hooks import StopSignalHook
 from ..engine.schedule_length import scale_schedule, training_length
 from ..engine.scoreboard import SUPERVISED
@@ -220,5 +225,4 @@ def main(arguments: list[str] | None = None) -> None:
                     if isinstance(hook, StopSignalHook):
                         hook.save_without_workers(runner, error)
                 raise
-            if is_distributed():  # otherwise its threads can abort the process at its end
-                torch.distributed.destroy_process_group()
+            end_process_group()

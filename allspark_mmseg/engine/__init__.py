@@ -23,7 +23,7 @@ from .loops import PhaseTrainLoop, ResumableEpochLoop, TeacherStudentValLoop
 from .optim import BFloat16OptimWrapper
 from .schedulers import PostStepPolyLR
 from .sharding import ShardedStrategy
-from .startup import default_work_dir, prepare_launch
+from .startup import default_work_dir, end_process_group, prepare_launch
 from .work_dir_lock import lock_work_dir
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     'UnreadableImagesHook',
     'WarmStartHook',
     'default_work_dir',
+    'end_process_group',
     'find_last_checkpoint',
     'load_checkpoint_file',
     'lock_work_dir',

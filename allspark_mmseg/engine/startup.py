@@ -1,4 +1,4 @@
-"""Preparation of a launch: work dir, safe loading, and distributed training without an accelerator."""
+"""Begin and end of a launch: work dir, safe loading, and distributed training without an accelerator."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -63,6 +63,12 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
         cfg.sync_bn = None
         message = 'No accelerator: SyncBN becomes BN. Each process normalizes with its own images.'
         print_log(message, 'current')
+
+
+def end_process_group() -> None:
+    """End the process group, if there is one. Otherwise its threads can abort the process when it exits."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _timeout(cfg: Config) -> timedelta | None:

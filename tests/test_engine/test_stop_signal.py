@@ -100,6 +100,16 @@ def test_a_worker_that_ends_first_does_not_interrupt_the_step(train, monkeypatch
     assert (Path(stopped.work_dir) / 'iter_2.pth').is_file()
 
 
+def test_a_system_without_signals_of_children(train, monkeypatch):
+    """Windows has no SIGCHLD."""
+    whole = train('whole')
+    with monkeypatch.context() as patch:
+        patch.delattr(signal, 'SIGCHLD')
+        stopped = train('stopped', iteration=1)
+    assert (Path(stopped.work_dir) / 'iter_2.pth').is_file()
+    check_equal(whole, train('stopped', resume=True))
+
+
 @pytest.mark.parametrize('iteration', [None, 1])
 def test_the_former_handlers_come_back(train, iteration):
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]

@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 
 from ...registry import HOOKS
 from ..checkpoint import save_for_resume
+from ..startup import end_process_group
 
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: the same command can succeed later
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -62,8 +63,8 @@ class StopSignalHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
         """Switch off PyTorch's signal handler, which raises an error inside a step if a worker ends.
 
-        A signal to the process group can end a worker before this process receives it. The data loader
-        notices a dead worker, too, when it waits for the next batch, which is between two steps.
+        A signal to the group of processes can end a worker before this process receives it. The data loader
+        also notices a dead worker when it waits for the next batch, which is between two steps.
 
         Args:
             runner (Runner): The runner.
@@ -71,7 +72,7 @@ class StopSignalHook(Hook):
             data_batch (dict, optional): The collated batch.
         """
         if self.previous:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _switch_off_news_of_workers()
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self.process:  # a worker of the data loader inherits the handler
@@ -81,7 +82,7 @@ class StopSignalHook(Hook):
         if self.received:
             os._exit(128 + number)
         self.received = number
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _switch_off_news_of_workers()  # also before the first step
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
@@ -177,6 +178,11 @@ class StopSignalHook(Hook):
         )
         if is_distributed():
             torch.distributed.barrier(group=self.group)
-            torch.distributed.destroy_process_group()
+        end_process_group()
         self.after_run(runner)  # in a notebook, the process goes on
         sys.exit(EXIT_CODE)
+
+
+def _switch_off_news_of_workers() -> None:
+    if hasattr(signal, 'SIGCHLD'):  # not on Windows
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
